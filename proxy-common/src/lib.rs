@@ -1,0 +1,20 @@
+//! What the kernel programs and the daemon must agree on, without dependencies and without `std`.
+#![no_std]
+#![cfg_attr(not(feature = "aya"), forbid(unsafe_code))]
+
+#[cfg(any(feature = "user", test))]
+extern crate std;
+
+pub mod checksum;
+pub mod counters;
+pub mod hash;
+pub mod headers;
+pub mod keys;
+pub mod limits;
+#[cfg(any(feature = "user", test))]
+pub mod maglev;
+pub mod net;
+#[cfg(feature = "aya")]
+mod pod;
+pub mod values;
+pub mod verdict;

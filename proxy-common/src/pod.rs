@@ -1,0 +1,27 @@
+//! Promises to aya that the shared structs are plain bytes without padding.
+
+use crate::{counters::Counters, keys::*, net::Address, values::*};
+
+macro_rules! pod {
+    ($($name:ty),*) => {
+        $(
+            // SAFETY: repr(C), integers and byte arrays alone, every bit pattern valid; sizes
+            // are asserted beside the definitions, so no padding is hidden.
+            unsafe impl aya::Pod for $name {}
+        )*
+    };
+}
+
+pod!(
+    Address,
+    ServiceKey,
+    FlowKey,
+    ServiceValue,
+    VipValue,
+    SlotValue,
+    BackendValue,
+    FlowValue,
+    Settings,
+    Layout,
+    Counters
+);

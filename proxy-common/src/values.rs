@@ -1,0 +1,210 @@
+//! Values of the BPF maps, with their layout asserted. Field names are what `bpftool` prints.
+
+use crate::{keys::FlowKey, net::Address};
+
+/// A slot or a flow without a backend.
+pub const NO_BACKEND: u32 = u32::MAX;
+
+/// Value of `services`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct ServiceValue {
+    /// Index into `slots` and `service_counters`, fixed while the service lives.
+    pub index: u32,
+    /// Slots in its Maglev table.
+    pub table_size: u32,
+    /// Forwarding mode, [`mode`].
+    pub mode: u32,
+    /// Zero; room for options.
+    pub flags: u32,
+}
+
+const _: () = assert!(size_of::<ServiceValue>() == 16);
+
+/// Forwarding modes of a service.
+pub mod mode {
+    /// Full NAT: both addresses and both ports are translated.
+    pub const NAT: u32 = 0;
+}
+
+/// Value of `vips`: an address with at least one service.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct VipValue {
+    /// Services on this address.
+    pub services: u32,
+}
+
+/// Element of a service's Maglev table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct SlotValue {
+    /// Index into `backends`, or [`NO_BACKEND`].
+    pub backend: u32,
+}
+
+/// Value of `backends`: one endpoint of one service.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct BackendValue {
+    /// Where its packets go.
+    pub address: Address,
+    /// Source address that NAT gives packets to it; the client's or the VIP's where
+    /// [`backend_flags::LOCAL`] is set.
+    pub source: Address,
+    /// Host order.
+    pub port: u16,
+    /// [`backend_flags`].
+    pub flags: u16,
+    /// Index of its service.
+    pub service: u32,
+    /// Counts the uses of this index: a flow whose incarnation differs is not this backend's.
+    /// Zero means the entry is free.
+    pub incarnation: u32,
+    /// Effective weight, for the reader's eye: the Maglev table is what decides.
+    pub weight: u32,
+}
+
+const _: () = assert!(size_of::<BackendValue>() == 48 && align_of::<BackendValue>() == 4);
+
+/// Bits of [`BackendValue::flags`].
+pub mod backend_flags {
+    /// Its flows are lost: a packet of one goes to the slot's backend.
+    pub const DEAD: u16 = 1;
+    /// Keeps its flows and gets no new ones.
+    pub const DRAINING: u16 = 2;
+    /// The address is this host's: deliver to the stack, translate replies at TC egress.
+    pub const LOCAL: u16 = 4;
+}
+
+/// Value of `flows`. A flow has two entries, one for each direction; each holds what its packets
+/// become. The other direction's key is [`FlowValue::peer_key`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct FlowValue {
+    /// New source.
+    pub source: Address,
+    /// New destination.
+    pub destination: Address,
+    /// New source port, host order.
+    pub source_port: u16,
+    /// New destination port, host order.
+    pub destination_port: u16,
+    /// [`flow_flags`].
+    pub flags: u16,
+    /// TCP flags seen in this direction, [`seen`].
+    pub seen: u8,
+    /// TCP flags seen in the other direction, [`seen`].
+    pub peer_seen: u8,
+    /// Index of its service.
+    pub service: u32,
+    /// Index of its backend.
+    pub backend: u32,
+    /// [`BackendValue::incarnation`] when the flow was opened.
+    pub incarnation: u32,
+    /// IANA protocol number: 6 or 17, as in the key.
+    pub protocol: u32,
+    /// Monotonic time in nanoseconds of the last packet in this direction, no finer than
+    /// [`crate::limits::LAST_SEEN_GRAIN_NS`]. On the clock of `bpf_ktime_get_coarse_ns`
+    /// (CLOCK_MONOTONIC_COARSE).
+    pub last_seen: u64,
+}
+
+const _: () = assert!(size_of::<FlowValue>() == 64 && align_of::<FlowValue>() == 8);
+
+impl FlowValue {
+    /// The key of the entry for the other direction.
+    #[inline(always)]
+    pub const fn peer_key(&self) -> FlowKey {
+        FlowKey {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol as u8,
+            pad: [0; 3],
+        }
+    }
+
+    /// Whether either side has ended the connection: RST from one, or FIN.
+    #[inline(always)]
+    pub const fn is_closing(&self) -> bool {
+        (self.seen | self.peer_seen) & (seen::FIN | seen::RST) != 0
+    }
+
+    /// Whether the other side has not answered yet.
+    #[inline(always)]
+    pub const fn is_opening(&self) -> bool {
+        self.seen == 0 || self.peer_seen == 0
+    }
+}
+
+/// Bits of [`FlowValue::flags`].
+pub mod flow_flags {
+    /// The entry translates replies, from a backend to a client.
+    pub const REPLY: u16 = 1;
+    /// What this entry's packets become is delivered on this host: no route lookup, no TTL.
+    pub const TO_HOST: u16 = 2;
+    /// This entry's packets are sent by this host: they are seen at TC egress.
+    pub const FROM_HOST: u16 = 4;
+}
+
+/// Bits of [`FlowValue::seen`]. UDP sets [`seen::PACKET`] alone.
+pub mod seen {
+    /// Any packet.
+    pub const PACKET: u8 = 1;
+    /// TCP FIN.
+    pub const FIN: u8 = 2;
+    /// TCP RST.
+    pub const RST: u8 = 4;
+}
+
+/// The one entry of `settings`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct Settings {
+    /// First source port NAT hands out, host order.
+    pub nat_port_first: u16,
+    /// Last one, inclusive.
+    pub nat_port_last: u16,
+    /// Zero.
+    pub flags: u32,
+    /// Added to the clock that stamps flows, in nanoseconds: zero but in tests.
+    pub clock_offset_ns: u64,
+}
+
+const _: () = assert!(size_of::<Settings>() == 16);
+
+/// The one entry of `layout`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct Layout {
+    /// [`crate::limits::LAYOUT_MAGIC`].
+    pub magic: u32,
+    /// [`crate::limits::LAYOUT_VERSION`].
+    pub version: u32,
+}
+
+/// What `xdp_balancer` leaves in front of a packet whose neighbour is unresolved, for
+/// `tc_ingress` to send it by way of the kernel's neighbour table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct Handover {
+    /// [`crate::limits::LAYOUT_MAGIC`], to tell it from other programs' metadata.
+    pub magic: u32,
+    /// The interface to leave by.
+    pub ifindex: u32,
+}
+
+const _: () = assert!(
+    size_of::<Handover>() == 8,
+    "bpf_xdp_adjust_meta wants a multiple of 4"
+);

@@ -1,0 +1,64 @@
+//! What becomes of a packet: a verdict, or one reason for dropping it.
+
+/// What to do with a packet that is not dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Hand it to the network stack.
+    Pass,
+    /// Send it out of the interface it came in by.
+    Transmit,
+    /// Send it out of the interface with this index.
+    Redirect(u32),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $label:literal;)*) => {
+        /// Why a packet was dropped. The code is the index into `drop_counters`, the label
+        /// names it in metrics and `weir status`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum DropReason { $($(#[$doc])* $name = $code,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of their codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// For a VIP, but a header is cut short, or the frame is shorter than its IP length says.
+    Truncated = 0, "truncated";
+    /// For a VIP, but an impossible header: IHL under 5, a length shorter than the headers.
+    BadHeader = 1, "bad_header";
+    /// An IPv4 or IPv6 fragment for a VIP: NAT needs ports in every packet.
+    Fragment = 2, "fragment";
+    /// For a VIP, behind more IPv6 extension headers than are walked.
+    ExtensionHeaders = 3, "extension_headers";
+    /// TTL or hop limit would reach zero.
+    TtlExpired = 4, "ttl_expired";
+    /// The service has no backend that takes new flows.
+    NoBackend = 5, "no_backend";
+    /// No free NAT source port to the backend among those probed.
+    PortExhausted = 6, "port_exhausted";
+    /// The flow table is full.
+    FlowTableFull = 7, "flow_table_full";
+    /// No route to the backend or client, or a blackhole route.
+    NoRoute = 8, "no_route";
+    /// `net.ipv4.conf.IFACE.forwarding` or its IPv6 like is 0 on the arriving interface.
+    ForwardingDisabled = 9, "forwarding_disabled";
+    /// Larger than the leaving interface's or the route's MTU.
+    MtuExceeded = 10, "mtu_exceeded";
+    /// The neighbour is unresolved and the driver has no room to hand the packet to TC.
+    NeighbourUnresolved = 11, "neighbour_unresolved";
+}
+
+impl DropReason {
+    /// Number of reasons: the size of `drop_counters`.
+    pub const COUNT: usize = Self::ALL.len();
+}

@@ -1,0 +1,82 @@
+//! Clusters: named sets of endpoints with weights and health.
+
+use super::BackendAddr;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// A cluster's name, unique in a config.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ClusterName(pub Arc<str>);
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A set of endpoints that serve the same thing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cluster {
+    /// Unique name.
+    pub name: ClusterName,
+    /// In config order; addresses are unique.
+    pub endpoints: Vec<Endpoint>,
+    /// How endpoints are probed; none means always taken for healthy.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// One endpoint and all that its effective weight follows from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: BackendAddr,
+    /// Relative share of new flows; 0 means none.
+    pub weight: u32,
+    /// Keeps its flows, gets no new ones.
+    pub drain: bool,
+    /// The last verdict of its health check.
+    pub health: Health,
+}
+
+impl Endpoint {
+    /// The weight both planes use: 0 while draining or unhealthy.
+    pub fn effective_weight(&self) -> u32 {
+        if self.drain || self.health == Health::Unhealthy {
+            0
+        } else {
+            self.weight
+        }
+    }
+}
+
+/// A health check's verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// No verdict yet, or no check: taken for healthy, as Envoy and HAProxy do at start.
+    Unknown,
+    /// Passed `rise` times in a row.
+    Healthy,
+    /// Failed `fall` times in a row: leaves the table and loses its flows.
+    Unhealthy,
+}
+
+/// How a cluster's endpoints are probed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthCheck {
+    /// What a probe does.
+    pub tcp: TcpCheck,
+    /// Time between two probes of an endpoint.
+    pub interval: Duration,
+    /// Time a probe may take.
+    pub timeout: Duration,
+    /// Passes in a row until healthy.
+    pub rise: u32,
+    /// Failures in a row until unhealthy.
+    pub fall: u32,
+}
+
+/// A probe that connects by TCP and closes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TcpCheck {
+    /// Another port than the endpoint's.
+    pub port: Option<u16>,
+}

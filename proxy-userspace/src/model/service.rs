@@ -1,0 +1,55 @@
+//! L4 services: a VIP, port and protocol forwarded in the kernel to a cluster.
+
+use super::{ClusterName, ListenAddr};
+use proxy_common::net::Protocol;
+use std::{sync::Arc, time::Duration};
+
+/// One L4 listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// The listener's name, unique in a config.
+    pub name: Arc<str>,
+    /// VIP and port; with the protocol it is unique.
+    pub address: ListenAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where its flows go; exists in the snapshot and has endpoints of the VIP's family only.
+    pub cluster: ClusterName,
+    /// How packets get to the backend.
+    pub mode: ForwardMode,
+    /// Maglev slots: a prime.
+    pub table_size: u32,
+    /// When idle flows end.
+    pub idle_timeouts: IdleTimeouts,
+}
+
+/// How packets get to a backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardMode {
+    /// Full NAT.
+    Nat,
+}
+
+/// After how long without a packet in either direction a flow ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdleTimeouts {
+    /// TCP, answered, no FIN or RST seen. Default 2 h 30 min: longer than Linux's keepalive of 2 h.
+    pub tcp: Duration,
+    /// TCP before the backend's first answer. Default 60 s.
+    pub tcp_opening: Duration,
+    /// TCP after a FIN or RST from either side. Default 60 s, Linux's TIME_WAIT.
+    pub tcp_closing: Duration,
+    /// UDP. Default 120 s.
+    pub udp: Duration,
+}
+
+impl Default for IdleTimeouts {
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(9_000),
+            tcp_opening: Duration::from_secs(60),
+            tcp_closing: Duration::from_secs(60),
+            udp: Duration::from_secs(120),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The Snapshot: everything the planes need, at one generation.
+
+use super::{Cluster, ClusterName, Service};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+/// Immutable; only `control` builds one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Counts the snapshots of this daemon, from 1.
+    pub generation: u64,
+    /// L4 services in config order.
+    pub services: Vec<Service>,
+    /// By name.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// What is read once at start; a change asks for a restart.
+    pub settings: DaemonSettings,
+}
+
+/// Settings of the daemon itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSettings {
+    /// Interfaces the kernel programs are attached to.
+    pub interfaces: Vec<Interface>,
+    /// Directory on a bpffs for maps and links.
+    pub pin_path: PathBuf,
+    /// UNIX socket of the admin API.
+    pub admin_socket: PathBuf,
+    /// NAT sources and ports.
+    pub nat: NatSettings,
+    /// Most services, a map size.
+    pub max_services: u32,
+    /// Most backends over all services, a map size.
+    pub max_backends: u32,
+    /// Most NAT flows, a map size (two entries each).
+    pub max_flows: u32,
+}
+
+/// An interface by name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// As `ip link` shows it.
+    pub name: String,
+    /// How XDP is attached.
+    pub xdp: XdpMode,
+}
+
+/// How XDP is attached to an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XdpMode {
+    /// Native, else generic with a warning.
+    Auto,
+    /// Native or fail.
+    Native,
+    /// Generic: any driver, slower.
+    Generic,
+    /// TC programs alone; for `lo`, when clients on this host use a VIP routed there.
+    Off,
+}
+
+/// Addresses and ports that NAT gives to packets on their way to a backend.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NatSettings {
+    /// Source address for IPv4 backends; by default the one the kernel's route to each backend has.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// First and last source port.
+    pub ports: (u16, u16),
+}

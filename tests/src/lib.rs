@@ -1,0 +1,1 @@
+//! The lab of network namespaces, packet builders and the packet model that Weir is tested with.

@@ -1,0 +1,3 @@
+//! Weir's chores: one file a verb.
+
+fn main() {}
