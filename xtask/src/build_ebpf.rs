@@ -21,28 +21,12 @@ pub fn folder() -> PathBuf {
 /// When there is no toolchain, or the programs don't compile.
 pub fn run() -> Result<()> {
     let (compiler, linker) = toolchain::find()?;
-    let build = shell::root().join("target/ebpf-build");
-    shell::run(
-        compiler
-            .cargo(&linker)
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "proxy-ebpf",
-                "--bins",
-                "--release",
-            ])
-            .args([
-                "-Z",
-                "build-std=core",
-                "--target",
-                toolchain::TARGET,
-                "--target-dir",
-            ])
-            .arg(&build),
-    )?;
-    let built = build.join(toolchain::TARGET).join("release");
+    let mut cargo = compiler.program(&compiler.cargo, &linker);
+    shell::run(cargo.arg("build").args(toolchain::KERNEL_BUILD))?;
+    let built = shell::root()
+        .join("target/ebpf-build")
+        .join(toolchain::TARGET)
+        .join("release");
     fs::create_dir_all(folder()).context("cannot create target/ebpf")?;
     for name in OBJECTS {
         let (from, to) = (built.join(name), folder().join(name).with_extension("o"));

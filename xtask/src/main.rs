@@ -6,6 +6,7 @@
 
 mod build;
 mod build_ebpf;
+mod check;
 #[cfg(feature = "lab")]
 mod demo;
 #[cfg(feature = "lab")]
@@ -14,10 +15,12 @@ mod fuzz;
 mod hand_over;
 mod setup;
 mod shell;
+mod test;
 mod toolchain;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Weir's chores")]
@@ -34,6 +37,10 @@ enum Verb {
     BuildEbpf,
     /// Builds the kernel programs and the daemon.
     Build(build::BuildArgs),
+    /// Builds everything and runs every test; further arguments go to `cargo test`.
+    Test(test::TestArgs),
+    /// Formatting, lints, licences, file and function sizes, module docs.
+    Check,
     /// Shows the balancer at work, in network namespaces.
     #[cfg(feature = "lab")]
     Demo(demo::DemoArgs),
@@ -50,11 +57,24 @@ enum Verb {
     Fuzz(hand_over::Rest),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: what failed has said the rest.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Setup => setup::run(),
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Build(arguments) => build::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Check => check::run(),
         #[cfg(feature = "lab")]
         Verb::Demo(arguments) => demo::run(arguments),
         #[cfg(feature = "lab")]

@@ -11,6 +11,19 @@ use std::{
 /// The target the kernel programs are built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
+/// What to build, and how, for cargo and for clippy alike.
+pub const KERNEL_BUILD: [&str; 9] = [
+    "--quiet",
+    "--package=proxy-ebpf",
+    "--bins",
+    "--release",
+    "-Z",
+    "build-std=core",
+    "--target",
+    TARGET,
+    "--target-dir=target/ebpf-build",
+];
+
 /// A Rust compiler that can build `core` for BPF: it takes unstable options and has the sources.
 #[derive(Clone, Debug)]
 pub struct Compiler {
@@ -84,10 +97,10 @@ pub fn fits(compiler: &Compiler, linker: &Linker) -> bool {
 }
 
 impl Compiler {
-    /// Its cargo, in the workspace's root, for the kernel crate: nothing of the host build's
-    /// flags, profile or toolchain reaches it.
-    pub fn cargo(&self, linker: &Linker) -> Command {
-        let mut command = Command::new(&self.cargo);
+    /// A program of this compiler's release (its cargo, or cargo-clippy), in the workspace's root,
+    /// for the kernel crate: nothing of the host build's flags, profile or toolchain reaches it.
+    pub fn program(&self, program: &Path, linker: &Linker) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(shell::root());
         shell::forget_package(&mut command);
         for (name, _) in env::vars_os() {
@@ -108,6 +121,7 @@ impl Compiler {
             }
         }
         command
+            .env("CARGO", &self.cargo)
             .env("RUSTC", &self.rustc)
             // Lets a released compiler take -Z build-std; a nightly ignores it.
             .env("RUSTC_BOOTSTRAP", "1")
