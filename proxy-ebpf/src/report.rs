@@ -1,10 +1,7 @@
 //! Counters, and the one way from a verdict to an action.
 
 use crate::maps::{BACKEND_COUNTERS, DROP_COUNTERS, SERVICE_COUNTERS};
-use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
-    helpers::generated::bpf_redirect,
-};
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
 use proxy_common::{
     counters::Counters,
     values::{FlowValue, flow_flags},
@@ -17,8 +14,7 @@ pub fn xdp_action(verdict: Result<Verdict, DropReason>) -> u32 {
     match verdict {
         Ok(Verdict::Pass) => xdp_action::XDP_PASS,
         Ok(Verdict::Transmit) => xdp_action::XDP_TX,
-        // SAFETY: a helper without memory arguments.
-        Ok(Verdict::Redirect(ifindex)) => unsafe { bpf_redirect(ifindex, 0) as u32 },
+        Ok(Verdict::Redirect) => xdp_action::XDP_REDIRECT,
         Err(reason) => {
             count_drop(reason);
             xdp_action::XDP_DROP
@@ -53,9 +49,10 @@ fn count_drop(reason: DropReason) {
 #[inline(always)]
 pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
     let is_reply = flow.flags & flow_flags::REPLY != 0;
-    for counters in
-        [SERVICE_COUNTERS.get_ptr_mut(flow.service), BACKEND_COUNTERS.get_ptr_mut(flow.backend)]
-    {
+    for counters in [
+        SERVICE_COUNTERS.get_ptr_mut(flow.service),
+        BACKEND_COUNTERS.get_ptr_mut(flow.backend),
+    ] {
         if let Some(counters) = counters {
             // SAFETY: this CPU's own slot.
             let counters: &mut Counters = unsafe { &mut *counters };
@@ -73,7 +70,10 @@ pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
 /// Counts a flow that was opened.
 #[inline(always)]
 pub fn count_flow(service: u32, backend: u32) {
-    for counters in [SERVICE_COUNTERS.get_ptr_mut(service), BACKEND_COUNTERS.get_ptr_mut(backend)] {
+    for counters in [
+        SERVICE_COUNTERS.get_ptr_mut(service),
+        BACKEND_COUNTERS.get_ptr_mut(backend),
+    ] {
         if let Some(counters) = counters {
             // SAFETY: this CPU's own slot.
             unsafe { (*counters).flows += 1 };
