@@ -9,14 +9,14 @@ use aya_ebpf::{
 use proxy_common::checksum::Delta;
 
 /// Sends the packet back as it is.
-#[xdp]
+#[xdp(frags)]
 pub fn bench_floor_tx(_context: XdpContext) -> u32 {
     XDP_TX
 }
 
 /// What the balancer does to a packet, with fixed new values: both MACs, both addresses, both
 /// ports, TTL, checksums. No lookups, and only the checks the verifier asks for.
-#[xdp]
+#[xdp(frags)]
 pub fn bench_floor_rewrite(context: XdpContext) -> u32 {
     rewrite(&context).unwrap_or(XDP_ABORTED)
 }

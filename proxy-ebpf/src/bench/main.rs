@@ -29,7 +29,7 @@ static BENCH_PORT: Array<u32, 1> = Array::new();
 
 /// Makes the packet afresh, which the kernel doesn't do between the repeats of a test run, and
 /// goes on as the program under test.
-#[xdp]
+#[xdp(frags)]
 pub fn bench_stage(context: XdpContext) -> u32 {
     if frame::make(&context).is_some() {
         // SAFETY: the slot holds a program of this type or nothing, and then the call returns.
@@ -40,7 +40,7 @@ pub fn bench_stage(context: XdpContext) -> u32 {
 
 /// Makes the packet afresh and sends it out of the interface of the settings: run with live
 /// frames, this is a packet generator.
-#[xdp]
+#[xdp(frags)]
 pub fn bench_generate(context: XdpContext) -> u32 {
     match frame::make(&context) {
         // SAFETY: a helper without preconditions.
@@ -50,7 +50,7 @@ pub fn bench_generate(context: XdpContext) -> u32 {
 }
 
 /// Counts and drops.
-#[xdp]
+#[xdp(frags)]
 pub fn bench_receive(context: XdpContext) -> u32 {
     let Some(port) = BENCH_PORT.get(0) else {
         return XDP_ABORTED;
