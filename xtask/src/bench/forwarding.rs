@@ -28,10 +28,11 @@ use std::{
 const BACKENDS: usize = 4;
 const FLOWS: [u32; 3] = [1, 1_024, 65_536];
 const MAX_FLOWS: u32 = 131_072;
-/// One measurement, after a tenth of it to get up to speed.
+/// One measurement.
 const WINDOW: Duration = Duration::from_millis(700);
-/// Frames handed to the kernel at a time: some milliseconds, so that windows end on time.
-const CHUNK: u32 = 16_384;
+/// Before it: handing the generator to the kernel takes some tens of milliseconds, in which
+/// nothing is sent, and the first packets open the flows.
+const RUN_UP: Duration = Duration::from_millis(200);
 
 /// MACs of the ends' and the forwarder's side, on both pairs.
 const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
@@ -149,10 +150,16 @@ impl Site {
             .map(|index| format!("{index} : {}", subject::backend(index)[0]))
             .collect();
         let rules = format!(
-            "table ip nat {{ \
-               chain prerouting {{ type nat hook prerouting priority dstnat; \
-                 ip daddr {vip} udp dport {port} dnat to numgen inc mod {BACKENDS} map {{ {} }} : {} }} \
-               chain postrouting {{ type nat hook postrouting priority srcnat; oifname {leaving} masquerade }} }}",
+            "table ip nat {{
+               chain prerouting {{
+                 type nat hook prerouting priority dstnat;
+                 ip daddr {vip} udp dport {port} dnat to numgen inc mod {BACKENDS} map {{ {} }} : {}
+               }}
+               chain postrouting {{
+                 type nat hook postrouting priority srcnat;
+                 oifname {leaving} masquerade
+               }}
+             }}",
             backends.join(", "),
             subject::BACKEND_PORT,
         );
@@ -164,13 +171,15 @@ impl Site {
     fn own_threads(&self, ends_cpu: usize, forwarder_cpu: usize) -> Result<Pid> {
         let [_, receiver] = self.outer_names();
         let receiver = napi_thread(&receiver)?;
-        network::pin(Some(receiver), ends_cpu)?;
-        // The receiver shares a CPU with the generator. Run at once whenever something arrives, it
-        // keeps up; in turns of milliseconds, veth's ring of 256 frames would overflow.
-        let id = receiver.as_raw_nonzero().to_string();
-        shell::run(&mut shell::command("chrt", &["--fifo", "--pid", "1", &id]))?;
         let forwarder = napi_thread(&self.inner_names()[0])?;
-        network::pin(Some(forwarder), forwarder_cpu)?;
+        for (thread, cpu) in [(receiver, ends_cpu), (forwarder, forwarder_cpu)] {
+            network::pin(Some(thread), cpu)?;
+            // The receiver shares its CPU with the generator. Run at once whenever something
+            // arrives, it keeps up; in turns of milliseconds, veth's ring of 256 frames would
+            // overflow. The forwarder is kept from sharing its CPU with whatever else runs here.
+            let id = thread.as_raw_nonzero().to_string();
+            shell::run(&mut shell::command("chrt", &["--fifo", "--pid", "1", &id]))?;
+        }
         Ok(forwarder)
     }
 }
@@ -243,6 +252,23 @@ fn rows(
     Ok(rows)
 }
 
+/// What has happened up to a moment.
+struct Moment {
+    at: Instant,
+    received: [u64; 2],
+    ran: u64,
+}
+
+impl Moment {
+    fn now(programs: &Programs, thread: Pid) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            received: programs.received()?,
+            ran: runtime(thread)?,
+        })
+    }
+}
+
 /// One measurement of one forwarder.
 fn one(
     programs: &mut Programs,
@@ -260,27 +286,45 @@ fn one(
         flows,
     };
     programs.send(&traffic, network::ifindex(generator)?)?;
-    send_for(programs, WINDOW / 10)?;
-    let (start, received, ran) = (Instant::now(), programs.received()?, runtime(thread)?);
-    send_for(programs, WINDOW)?;
-    let (time, received_after, ran_after) = (start.elapsed(), programs.received()?, runtime(thread)?);
-    let [packets, strangers] = [0, 1].map(|index| received_after[index] - received[index]);
+    let [before, after] = while_sending(programs, thread)?;
+    let [packets, strangers] = [0, 1].map(|index| after.received[index] - before.received[index]);
     if packets == 0 || strangers > 0 {
         bail!("{packets} packets arrived translated, {strangers} untranslated");
     }
-    let (packets, ran) = (packets as f64, (ran_after - ran) as f64);
+    let (packets, ran, time) = (
+        packets as f64,
+        (after.ran - before.ran) as f64,
+        after.at - before.at,
+    );
     numbers.mpps.push(packets / time.as_secs_f64() / 1e6);
     numbers.cpu_ns.push(ran / packets);
     numbers.busy.push(ran / time.as_nanos() as f64);
     Ok(())
 }
 
-fn send_for(programs: &mut Programs, time: Duration) -> Result<()> {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        programs.generate(CHUNK)?;
+/// The moments at a window's ends, with packets being sent before, within and after.
+fn while_sending(programs: &Programs, thread: Pid) -> Result<[Moment; 2]> {
+    // A run sends a number of packets, not for a time, and has to be one run: between two there is
+    // a pause. How many packets fill the window is found by trying.
+    for count in (0..8).map(|doublings| 500_000_u32 << doublings) {
+        let moments = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| programs.generate(count));
+            std::thread::sleep(RUN_UP);
+            let before = Moment::now(programs, thread)?;
+            std::thread::sleep(WINDOW);
+            let after = Moment::now(programs, thread)?;
+            let enough = !sending.is_finished();
+            match sending.join() {
+                Ok(sent) => sent?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            Ok::<_, anyhow::Error>(enough.then_some([before, after]))
+        })?;
+        if let Some(moments) = moments {
+            return Ok(moments);
+        }
     }
-    Ok(())
+    bail!("the generator is too fast for the window")
 }
 
 impl Row {

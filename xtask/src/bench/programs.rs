@@ -149,7 +149,7 @@ impl Programs {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn generate(&mut self, count: u32) -> Result<()> {
+    pub fn generate(&self, count: u32) -> Result<()> {
         let options = TestRunOptions {
             data_in: Some(&[0; LENGTH]),
             repeat: count,
@@ -157,9 +157,12 @@ impl Programs {
             attrs: TestRunAttrs::new().xdp_live_frames(64),
             ..TestRunOptions::new()
         };
-        self.program("bench_generate")?
-            .test_run(options)
-            .context("live frames")?;
+        let program = self
+            .ebpf
+            .program("bench_generate")
+            .context("no program bench_generate")?;
+        let program: &Xdp = program.try_into()?;
+        program.test_run(options).context("live frames")?;
         Ok(())
     }
 
@@ -179,11 +182,8 @@ impl Programs {
     ///
     /// # Errors
     /// When the kernel refuses the read.
-    pub fn received(&mut self) -> Result<[u64; 2]> {
-        let map = self
-            .ebpf
-            .map_mut("BENCH_RECEIVED")
-            .context("no map BENCH_RECEIVED")?;
+    pub fn received(&self) -> Result<[u64; 2]> {
+        let map = self.ebpf.map("BENCH_RECEIVED").context("no map BENCH_RECEIVED")?;
         let map: PerCpuArray<_, u64> = map.try_into()?;
         let sum = |index| Ok::<u64, aya::maps::MapError>(map.get(&index, 0)?.iter().sum());
         Ok([sum(0)?, sum(1)?])
