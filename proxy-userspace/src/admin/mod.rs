@@ -1,1 +1,3 @@
-//! (room under construction)
+//! The admin API: HTTP/1.1 with JSON over a UNIX socket.
+
+pub mod status;
