@@ -54,6 +54,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Greatest weight: finer shares than a slot in 65,537 could not be kept.
+    pub const MAX_WEIGHT: u32 = 65_535;
+
     /// The weight both planes use: 0 while draining or unhealthy.
     pub fn effective_weight(&self) -> u32 {
         if self.drain || self.health == Health::Unhealthy {
