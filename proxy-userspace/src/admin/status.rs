@@ -31,6 +31,8 @@ pub struct KernelStatus {
     pub generation: Option<u64>,
     /// Why there is no kernel plane.
     pub absent: Option<String>,
+    /// Where its maps and links are pinned.
+    pub pin_path: String,
     /// What the programs are attached to.
     pub interfaces: Vec<InterfaceStatus>,
     /// Flows in the table at the last sweep.

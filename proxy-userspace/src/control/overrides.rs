@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(caught_up.reconcile(&same), []);
         assert!(!caught_up.contains(&id));
 
-        assert_eq!(overrides.reconcile(&BTreeMap::new()), [id.clone()]);
+        assert_eq!(overrides.reconcile(&BTreeMap::new()), std::slice::from_ref(&id));
         assert!(!overrides.contains(&id));
     }
 }

@@ -40,12 +40,28 @@ impl Core {
         }
     }
 
+    /// What a daemon that has just started does, in a line.
+    pub fn summary(&self) -> String {
+        let status = self.status();
+        let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
+        let sizes = format!("{} services, {backends} backends", status.services.len());
+        match status.kernel.absent {
+            Some(reason) => format!("{sizes}; not forwarding: no kernel plane ({reason})"),
+            None => {
+                let attached = status.kernel.interfaces.iter();
+                let attached: Vec<String> = attached.map(|it| format!("{} ({})", it.name, it.xdp)).collect();
+                format!("forwarding on {}; {sizes}", attached.join(", "))
+            }
+        }
+    }
+
     fn kernel_status(&self, counters: Option<&KernelCounters>) -> KernelStatus {
         let interfaces = counters.iter().flat_map(|counters| &counters.interfaces);
         let drops = counters.iter().flat_map(|counters| &counters.drops);
         KernelStatus {
             generation: self.plane.generation(),
             absent: self.plane.absence().map(Into::into),
+            pin_path: self.snapshot.settings.pin_path.display().to_string(),
             interfaces: interfaces
                 .map(|interface| InterfaceStatus {
                     name: interface.name.clone(),

@@ -39,25 +39,18 @@ pub struct ConfigWatch {
 impl ConfigWatch {
     /// Takes the stamp that later ones are compared with: call it before the config is read.
     pub fn new(path: &Path) -> Self {
-        let woken = Arc::new(Notify::new());
-        let watcher = watcher(Arc::clone(&woken))
-            .inspect_err(|error| {
-                warn!("config files are looked at every {LOOK_ANYWAY:?}, not watched: {error}")
-            })
-            .ok();
-        let mut watch = Self {
+        Self {
             path: path.into(),
             stamp: Stamp::take(path),
-            woken,
-            watcher,
+            woken: Arc::new(Notify::new()),
+            watcher: None,
             directories: BTreeSet::new(),
-        };
-        watch.follow_directories();
-        watch
+        }
     }
 
     /// Asks for a reload after each change, until control is gone.
     pub async fn report_to(mut self, control: Handle) {
+        self.begin();
         loop {
             self.changed().await;
             match control.reload(Trigger::Files).await {
@@ -66,6 +59,17 @@ impl ConfigWatch {
                 _ => {}
             }
         }
+    }
+
+    /// Begins to watch, and takes a first look at what was missed.
+    fn begin(&mut self) {
+        self.watcher = watcher(Arc::clone(&self.woken))
+            .inspect_err(|error| {
+                warn!("config files are looked at every {LOOK_ANYWAY:?}, not watched: {error}");
+            })
+            .ok();
+        self.follow_directories();
+        self.woken.notify_one();
     }
 
     async fn changed(&mut self) {

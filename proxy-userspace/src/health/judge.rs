@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn rise_and_fall() {
-        let table: &[(&str, Health, u32, u32, &[(bool, Health)])] = &[
+        type Row<'a> = (&'a str, Health, u32, u32, &'a [(bool, Health)]);
+        let table: &[Row<'_>] = &[
             (
                 "first pass is not enough",
                 Unknown,

@@ -45,6 +45,7 @@ fn notices(path: &Path, action: impl FnOnce()) -> bool {
         .build()
         .unwrap();
     let mut watch = ConfigWatch::new(path);
+    watch.begin();
     runtime.block_on(async move {
         action();
         time::timeout(SOON, watch.changed()).await.is_ok()
