@@ -30,8 +30,7 @@ enum Verb {
     Run(run::RunArgs),
     /// Read a config, report every mistake, change nothing.
     Check(check::CheckArgs),
-    /// Print the config's JSON Schema.
-    Schema,
+    Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
     Status(status::StatusArgs),
     /// Change endpoints of the running daemon.
@@ -52,8 +51,8 @@ struct SocketArgs {
 /// Runs the verb named on the command line. Exit code 1 is an error, 2 a mistake in usage.
 pub fn main() -> ExitCode {
     let outcome = match CommandLine::parse().verb {
-        Verb::Check(args) => return check::run(args),
-        Verb::Schema => return schema::run(),
+        Verb::Check(args) => return check::run(&args),
+        Verb::Schema(args) => return schema::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),

@@ -4,6 +4,7 @@ use super::{
     Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
     build::{Desired, Verdict, Verdicts, build, prune},
     overrides::{Overrides, find},
+    report::{counted, unix_seconds},
 };
 use crate::{
     admin::status::{ChangeAnswer, EndpointPatch, ErrorStatus},
@@ -201,10 +202,11 @@ impl Core {
         prune(&mut self.verdicts, &desired.config);
         self.adopt(next, &changes);
         self.desired = desired;
-        if warnings != self.warnings {
-            warnings.iter().for_each(|warning| warn!("{warning}"));
-            self.warnings.clone_from(&warnings);
-        }
+        warnings
+            .iter()
+            .filter(|warning| !self.warnings.contains(warning))
+            .for_each(|new| warn!("{new}"));
+        self.warnings.clone_from(&warnings);
         self.sweep_if_due();
         Ok(ChangeAnswer {
             generation: self.snapshot.generation,
@@ -377,7 +379,7 @@ fn log_changes(generation: u64, changes: &[Change]) {
     if changes.is_empty() {
         return;
     }
-    info!("generation {generation}: {} changes", changes.len());
+    info!("generation {generation}: {}", counted(changes.len(), "change"));
     // Verdicts have their own line already.
     let lines = changes
         .iter()
@@ -395,6 +397,6 @@ fn log_changes(generation: u64, changes: &[Change]) {
 fn error_now(error: String) -> ErrorStatus {
     ErrorStatus {
         error,
-        at_unix_seconds: super::report::unix_seconds(SystemTime::now()),
+        at_unix_seconds: unix_seconds(SystemTime::now()),
     }
 }

@@ -44,7 +44,11 @@ impl Core {
     pub fn summary(&self) -> String {
         let status = self.status();
         let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
-        let sizes = format!("{} services, {backends} backends", status.services.len());
+        let sizes = format!(
+            "{}, {}",
+            counted(status.services.len(), "service"),
+            counted(backends, "backend")
+        );
         match status.kernel.absent {
             Some(reason) => format!("{sizes}; not forwarding: no kernel plane ({reason})"),
             None => {
@@ -180,4 +184,9 @@ fn state(endpoint: &Endpoint) -> BackendState {
 /// Seconds since 1970; 0 for a clock before that.
 pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// 1 change, 2 changes.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
