@@ -2,7 +2,17 @@
 
 use super::{Host, Process, until};
 use anyhow::{Context, Result};
-use std::{fmt::Write, fs, net::SocketAddr, net::TcpStream, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write,
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+/// Counts the servers of this process, to keep their folders apart.
+static SERVERS: AtomicU32 = AtomicU32::new(0);
 
 /// A running nginx: one process, killed when dropped.
 pub struct Nginx {
@@ -13,8 +23,8 @@ pub struct Nginx {
 impl Nginx {
     /// Starts nginx and waits until it accepts connections on every address.
     pub fn start(host: &Host, addresses: &[SocketAddr]) -> Result<Self> {
-        let port = addresses.first().context("nginx needs an address")?.port();
-        let folder = host.directory().join(format!("{}-nginx-{port}", host.name()));
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let folder = host.directory().join(format!("{}-nginx-{number}", host.name()));
         fs::create_dir_all(folder.join("files"))?;
         fs::write(folder.join("nginx.conf"), config(host.name(), addresses))?;
         let mut command = host.command("nginx")?;
