@@ -169,14 +169,14 @@ impl Daemon {
     pub fn backend_status(&self, service: &str, address: SocketAddr) -> Result<Value> {
         let status = self.status()?;
         let services = status["services"].as_array().into_iter().flatten();
-        let backends = services
+        let mut backends = services
             .filter(|one| one["name"] == service)
             .flat_map(|one| one["backends"].as_array().into_iter().flatten());
         let wanted = address.to_string();
-        let found = backends
+        let found = backends.find(|backend| backend["address"] == wanted.as_str());
+        found
             .cloned()
-            .find(|backend| backend["address"] == wanted.as_str());
-        found.with_context(|| format!("no backend {address} of {service} in {status}"))
+            .with_context(|| format!("no backend {address} of {service} in {status}"))
     }
 
     /// Packets dropped for a reason so far.

@@ -79,6 +79,8 @@ impl Namespace {
     /// those of the host: unlike `ip netns exec`, /sys/fs/bpf is still there.
     pub fn place(&self, command: &mut Command) {
         let namespace = self.clone();
+        // Ctrl-C is for the program that made the lab: it ends its children in order.
+        command.process_group(0);
         // SAFETY: the closure makes system calls only: no allocation, no locks.
         unsafe {
             command.pre_exec(move || {
