@@ -2,15 +2,20 @@
 
 use anyhow::{Result, ensure};
 use std::{
+    fs,
     io::Read,
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
+    process::{Command, Stdio},
     time::Duration,
 };
 use weir_tests::lab::{
     EchoServer, Family, Lab, LongConnections, NewConnections, Nginx, Protocol, Topology, Wire, ask_many,
     shares, tool, until,
 };
+
+/// More than anything awaited here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn the_standard_topology_routes_both_families() -> Result<()> {
@@ -61,17 +66,17 @@ fn clients_count_who_answers_and_notice_a_lost_connection() -> Result<()> {
     let pace = Duration::from_millis(1);
     let long = LongConnections::open(&topology.client, Protocol::Echo, target, 4, pace)?;
     let new = NewConnections::start(&topology.client, Protocol::Echo, target, 1, pace);
-    long.wait_for_rounds(5, Duration::from_secs(10))?;
-    new.wait_for(5, Duration::from_secs(10))?;
+    long.wait_for_rounds(5, LIMIT)?;
+    new.wait_for(5, LIMIT)?;
     assert_eq!(long.lost().len(), 0);
     servers[1].stop();
-    until("a refused connection", Duration::from_secs(10), || {
+    until("a refused connection", LIMIT, || {
         new.attempts()
             .iter()
             .any(|attempt| attempt.answer.is_err())
             .then_some(())
     })?;
-    until("4 lost connections", Duration::from_secs(10), || {
+    until("4 lost connections", LIMIT, || {
         (long.lost().len() == 4).then_some(())
     })?;
     assert!(long.finish().iter().all(|outcome| outcome.server == "backend-2"));
@@ -128,6 +133,40 @@ fn nothing_is_left_of_a_lab() -> Result<()> {
     assert!(folder.exists() && running.exists());
     drop((process, host, lab));
     assert!(!folder.exists() && !running.exists());
+    Ok(())
+}
+
+/// Set for the child of the next test: what it does instead of testing.
+const TO_BE_KILLED: &str = "WEIR_LAB_TO_BE_KILLED";
+
+#[test]
+fn a_killed_process_leaves_nothing() -> Result<()> {
+    if std::env::var_os(TO_BE_KILLED).is_some() {
+        let lab = Lab::new()?;
+        let host = lab.host("host")?;
+        let process = host.spawn(host.command("sleep")?.arg("1000"))?;
+        fs::write(lab.directory().join("sleeping"), process.id().to_string())?;
+        return until("the parent to kill this process", LIMIT, || None);
+    }
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--exact", "a_killed_process_leaves_nothing"])
+        .env(TO_BE_KILLED, "yes")
+        .stdout(Stdio::null())
+        .spawn()?;
+    let folder = std::env::temp_dir().join(format!("weir-lab-{}-0", child.id()));
+    let sleeping = until("the child's lab", LIMIT, || {
+        let text = fs::read_to_string(folder.join("sleeping")).ok()?;
+        text.parse::<u32>().ok()
+    });
+    child.kill()?;
+    child.wait()?;
+    let process = PathBuf::from(format!("/proc/{}", sleeping?));
+    until("the end of the child's child", LIMIT, || {
+        (!process.exists()).then_some(())
+    })?;
+    // Namespaces went with the processes; the folder goes when the next lab is made.
+    drop(Lab::new()?);
+    assert!(!folder.exists());
     Ok(())
 }
 
