@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use weir_tests::lab::{
-    Daemon, DaemonConfig, EchoServer, Family, Finished, Host, Nginx, Protocol, Topology, ask_many, until,
+    Daemon, DaemonConfig, EchoServer, Family, Finished, Host, Nginx, Protocol, Topology, ask_many,
+    distinct_bytes, exchange, until,
 };
 
 /// Where a backend runs.
@@ -44,30 +45,30 @@ fn one_backend(topology: &Topology, family: Family, place: Place, port: u16) -> 
     Ok((Daemon::start(&topology.balancer, &config)?, vip))
 }
 
-/// Bytes in which every stretch differs from every other.
-fn distinct_bytes(count: usize) -> Vec<u8> {
-    (0..count as u64 / 8)
-        .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .collect()
-}
-
-/// curl gets a page and a file of 8 MB by way of the VIP.
+/// curl gets a page and a file of 8 MB by way of the VIP, and as much is sent and echoed.
 fn curl_and_nginx(family: Family, place: Place, client: fn(&Topology) -> &Host) -> Result<()> {
     let topology = Topology::new()?;
-    let nginx = Nginx::start(place.host(&topology), &[place.address(family, 8080)])?;
+    let server = place.host(&topology);
+    let nginx = Nginx::start(server, &[place.address(family, 8080)])?;
+    let _echo = EchoServer::start(server, server.name(), &[place.address(family, 7)])?;
     let content = distinct_bytes(8 << 20);
     nginx.serve("eight-megabytes", &content)?;
-    let (daemon, vip) = one_backend(&topology, family, place, 8080)?;
+    let [vip, echo] = [8080, 7].map(|port| SocketAddr::new(family.vip(1), port));
+    let config = DaemonConfig::standard()
+        .service("web", "tcp", vip, &[(place.address(family, 8080), 1)])
+        .service("echo", "tcp", echo, &[(place.address(family, 7), 1)]);
+    let daemon = Daemon::start(&topology.balancer, &config)?;
     let client = client(&topology);
     let page = client.execute(&format!("curl -sS -m 10 http://{vip}/"))?;
-    assert_eq!(page.trim_end(), place.host(&topology).name());
+    assert_eq!(page.trim_end(), server.name());
     let received = topology.lab.directory().join("received");
     client.execute(&format!(
         "curl -sS -m 60 -o {} http://{vip}/files/eight-megabytes",
         received.display()
     ))?;
     ensure!(std::fs::read(&received)? == content, "the file arrived changed");
-    let counted = daemon.backend_status("one", place.address(family, 8080))?;
+    exchange(client, echo, &content)?;
+    let counted = daemon.backend_status("web", place.address(family, 8080))?;
     ensure!(
         counted["counters"]["flows"].as_u64() >= Some(2),
         "not by way of the balancer: {counted}"

@@ -18,6 +18,7 @@ mod nginx;
 mod pins;
 mod running;
 mod topology;
+mod transfer;
 mod wait;
 mod wire;
 
@@ -33,5 +34,6 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use running::{Running, failures};
 pub use topology::{BACKENDS, Family, INTERFACES, Topology};
+pub use transfer::{distinct_bytes, exchange};
 pub use wait::until;
 pub use wire::{VlanTags, Wire};
