@@ -6,7 +6,10 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
-use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, Host, Nginx, Protocol, Topology, ask_many};
+use weir_tests::lab::{
+    Daemon, DaemonConfig, EchoServer, Family, Host, Nginx, Protocol, Topology, ask_many, distinct_bytes,
+    exchange,
+};
 
 /// More than any answer takes here.
 const LIMIT: Duration = Duration::from_secs(10);
