@@ -1,1 +1,126 @@
-//! (room under construction)
+//! The config: what a user typed, checked until every mistake is known, then the model.
+
+mod address;
+mod duration;
+mod error;
+mod explain;
+mod limits;
+mod path;
+mod prime;
+mod raw;
+mod schema;
+mod source;
+mod structure;
+mod suggest;
+mod syntax;
+mod validate;
+mod yaml;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use schema::schema;
+
+use crate::model::{Cluster, ClusterName, DaemonSettings, Service};
+use error::{Mistake, Report};
+use path::KeyPath;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use validate::Document;
+
+/// A config without mistakes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// L4 services, in the order of files and lines.
+    pub services: Vec<Service>,
+    /// By name; every endpoint's health is still unknown.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// What the daemon reads once at start.
+    pub settings: DaemonSettings,
+    /// The files it came from, in the order they were read.
+    pub files: Vec<PathBuf>,
+    /// What is legal and yet likely not meant; each with file, line, key and remedy.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a config: one file, or every `*.yaml` and `*.yml` of a directory in the order of their
+/// names, as if their lists were one.
+///
+/// # Errors
+/// Every mistake in it, each with file, line, key and remedy.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let mut report = Report::default();
+    let schema = schema::schema();
+    let mut documents = Vec::new();
+    let texts = source::read(path, &mut report);
+    let alone = texts.len() == 1;
+    for (file, text) in texts {
+        documents.push(match text {
+            Some(text) => document(file, &text, alone, &schema, &mut report),
+            None => Document::unread(file),
+        });
+    }
+    let model = validate::validate(&documents, &mut report);
+    let (files, warnings) = report.finish()?;
+    Ok(Loaded {
+        services: model.services,
+        clusters: model.clusters,
+        settings: model.settings,
+        files,
+        warnings,
+    })
+}
+
+/// Reads one file as far as its mistakes allow.
+fn document(
+    file: usize,
+    text: &str,
+    alone: bool,
+    schema: &serde_json::Value,
+    report: &mut Report,
+) -> Document {
+    let syntax::Parsed {
+        root,
+        found,
+        complete,
+    } = syntax::parse(text);
+    for (line, path, mistake) in found {
+        report.error(file, Some(line), &path, mistake);
+    }
+    let Some(root) = root else {
+        if !complete {
+            return Document::unread(file);
+        }
+        // A file that was cut to nothing while it was written must not pass for an empty config;
+        // in a directory one with comments alone is somebody's way to switch it off.
+        if alone || text.trim().is_empty() {
+            let remedy = "write a config into it, or remove it; an empty config is `listeners: []`";
+            report.error(
+                file,
+                Some(1),
+                &KeyPath::ROOT,
+                Mistake::new("the file holds no config", remedy),
+            );
+        }
+        return Document {
+            complete: true,
+            ..Document::unread(file)
+        };
+    };
+    let value = structure::check(schema, file, &root, report);
+    let raw = serde_json::from_value(value).unwrap_or_else(|error| {
+        // Unreachable while the schema is generated from the raw types; said rather than sworn.
+        let mistake = Mistake::new(
+            format!("could not be read: {error}"),
+            "report this as a bug of Weir",
+        );
+        report.error(file, Some(root.line), &KeyPath::ROOT, mistake);
+        raw::Config::default()
+    });
+    Document {
+        file,
+        root,
+        raw,
+        complete,
+    }
+}

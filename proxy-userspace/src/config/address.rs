@@ -1,0 +1,260 @@
+//! Addresses, ports and names as they are typed, with a remedy for each way to get them wrong.
+
+use super::{error::Mistake, suggest::shown};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// An IP address with a port that traffic can be sent to.
+pub(super) fn socket_address(typed: &str) -> Result<SocketAddr, Mistake> {
+    let address: SocketAddr = typed.parse().map_err(|_| not_a_socket_address(typed))?;
+    let bad =
+        |problem: &str, remedy: String| Err(Mistake::new(format!("{} {problem}", shown(typed)), remedy));
+    if let SocketAddr::V6(v6) = address {
+        if v6.scope_id() != 0 {
+            return bad(
+                "has a zone (%), which means nothing to a service",
+                "use a global or unique local address".into(),
+            );
+        }
+        if let Some(v4) = v6.ip().to_ipv4_mapped() {
+            return bad(
+                "is an IPv4 address written as IPv6",
+                format!("write {v4}:{}", v6.port()),
+            );
+        }
+        if v6.ip().is_unicast_link_local() {
+            return bad(
+                "is link-local, and no service can be reached by that",
+                "use a global or unique local address".into(),
+            );
+        }
+    }
+    if address.port() == 0 {
+        return bad("has port 0", "write a port from 1 to 65535".into());
+    }
+    if address.ip().is_unspecified() {
+        return bad(
+            "is every address at once",
+            "write one address for each entry".into(),
+        );
+    }
+    let broadcast = address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.ip().is_multicast() || broadcast {
+        return bad(
+            "is a multicast or broadcast address",
+            "write a unicast address".into(),
+        );
+    }
+    Ok(address)
+}
+
+fn not_a_socket_address(typed: &str) -> Mistake {
+    let mistake = |problem: &str, remedy: String| Mistake::new(format!("{} {problem}", shown(typed)), remedy);
+    let trimmed = typed.trim();
+    if trimmed != typed && trimmed.parse::<SocketAddr>().is_ok() {
+        return mistake(
+            "has spaces around the address",
+            format!("write {}", written(trimmed)),
+        );
+    }
+    if let Some((_, rest)) = trimmed.split_once("://") {
+        let rest = rest.trim_end_matches('/');
+        return mistake(
+            "is a URL",
+            if rest.parse::<SocketAddr>().is_ok() {
+                format!("write {}", written(rest))
+            } else {
+                "write an IP address and a port, such as 192.0.2.11:53".into()
+            },
+        );
+    }
+    if let Some((address, suffix)) = trimmed.split_once('/') {
+        if matches!(suffix, "udp" | "tcp") {
+            return mistake(
+                "has a protocol behind the port",
+                format!("write {} and `protocol: {suffix}`", written(address)),
+            );
+        }
+        return mistake(
+            "is a network",
+            "write one IP address and a port, such as 192.0.2.11:53".into(),
+        );
+    }
+    if let Some(mistake) = without_port(trimmed, typed) {
+        return mistake;
+    }
+    let (host, port) = trimmed.rsplit_once(':').unwrap_or((trimmed, ""));
+    if let Ok(v6) = host.parse::<Ipv6Addr>() {
+        return mistake(
+            "is an IPv6 address without brackets",
+            format!("write \"[{v6}]:{port}\", with the quotes"),
+        );
+    }
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    if ip.is_ok() && !(port.parse::<u16>().is_ok() && host.starts_with('[')) {
+        return mistake(
+            "has no usable port",
+            format!("write a port from 1 to 65535: {}", written(&format!("{host}:53"))),
+        );
+    }
+    if host.is_empty() || host == "*" {
+        return mistake("has no address", "write one, such as 192.0.2.53:53".into());
+    }
+    if host.starts_with('[') {
+        return mistake(
+            "has no IPv6 address in its brackets",
+            "write \"[2001:db8::11]:53\"".into(),
+        );
+    }
+    if host.contains(|c: char| c.is_ascii_alphabetic()) {
+        let problem = "is a name, and names are not resolved in this version";
+        return mistake(
+            problem,
+            "write its IP address and port, such as 192.0.2.11:53".into(),
+        );
+    }
+    mistake(
+        "is not an IP address and port",
+        "write one such as 192.0.2.11:53: four numbers from 0 to 255, and a port".into(),
+    )
+}
+
+/// For an address with no port behind it.
+fn without_port(trimmed: &str, typed: &str) -> Option<Mistake> {
+    let bare = trimmed.trim_start_matches('[').trim_end_matches(']');
+    let ip: IpAddr = bare.parse().ok()?;
+    let problem = format!("{} has no port", shown(typed));
+    Some(match ip {
+        IpAddr::V4(v4) => Mistake::new(problem, format!("write {v4}:PORT, such as {v4}:53")),
+        IpAddr::V6(v6) => {
+            // `2001:db8::1:53` may be an address that ends in 53, or one with a port and no brackets.
+            let split = trimmed.rsplit_once(':').and_then(|(host, port)| {
+                let port: u16 = port.parse().ok()?;
+                Some((host.parse::<Ipv6Addr>().ok()?, port))
+            });
+            match split {
+                Some((host, port)) if !trimmed.starts_with('[') => Mistake::new(
+                    format!("{} has no brackets around the IPv6 address", shown(typed)),
+                    format!("write \"[{host}]:{port}\", with the quotes, or \"[{v6}]:PORT\""),
+                ),
+                _ => Mistake::new(problem, format!("write \"[{v6}]:PORT\", with the quotes")),
+            }
+        }
+    })
+}
+
+/// Quoted where YAML asks for it.
+fn written(address: &str) -> String {
+    if address.starts_with('[') {
+        format!("\"{address}\"")
+    } else {
+        address.to_owned()
+    }
+}
+
+/// An IPv4 address that a host can have.
+pub(super) fn ipv4(typed: &str) -> Result<Ipv4Addr, Mistake> {
+    let address: Ipv4Addr = typed.parse().map_err(|_| {
+        let problem = format!("{} is not an IPv4 address", shown(typed));
+        let remedy = match typed.parse::<Ipv6Addr>() {
+            Ok(v6) => format!("write `source_ipv6: \"{v6}\"`"),
+            Err(_) => "write one without port or prefix length, such as 192.0.2.1".to_owned(),
+        };
+        Mistake::new(problem, remedy)
+    })?;
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+        return Err(not_a_source(typed));
+    }
+    Ok(address)
+}
+
+/// An IPv6 address that a host can have.
+pub(super) fn ipv6(typed: &str) -> Result<Ipv6Addr, Mistake> {
+    let address: Ipv6Addr = typed.parse().map_err(|_| {
+        let problem = format!("{} is not an IPv6 address", shown(typed));
+        let remedy = match typed.parse::<Ipv4Addr>() {
+            Ok(v4) => format!("write `source_ipv4: {v4}`"),
+            Err(_) => "write one without brackets, port or prefix length, such as \"2001:db8::1\"".to_owned(),
+        };
+        Mistake::new(problem, remedy)
+    })?;
+    let local = address.is_unicast_link_local() || address.is_loopback();
+    if address.is_unspecified() || address.is_multicast() || local || address.to_ipv4_mapped().is_some() {
+        return Err(not_a_source(typed));
+    }
+    Ok(address)
+}
+
+fn not_a_source(typed: &str) -> Mistake {
+    let problem = format!("{} is no address that backends can answer to", shown(typed));
+    Mistake::new(problem, "write a unicast address of this host")
+}
+
+/// First and last port.
+pub(super) fn port_range(typed: &str) -> Result<(u16, u16), Mistake> {
+    let mistake = |problem: &str, remedy: String| Mistake::new(format!("{} {problem}", shown(typed)), remedy);
+    let example = || "write first and last port, such as 1024-32767".to_owned();
+    let (first, last) = typed
+        .split_once(['-', ':', ','])
+        .or_else(|| typed.split_once(".."))
+        .ok_or_else(|| mistake("is not a range", example()))?;
+    let (first, last) = (first.trim(), last.trim().trim_start_matches(['.', '-']).trim());
+    let ports = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
+    let (first, last) = ports.ok_or_else(|| mistake("is not a range of ports from 1 to 65535", example()))?;
+    let typed_well = typed
+        .split_once('-')
+        .is_some_and(|(a, b)| a.trim().parse() == Ok(first) && b.trim().parse() == Ok(last));
+    if first > last {
+        return Err(mistake("ends before it begins", format!("write {last}-{first}")));
+    }
+    if !typed_well {
+        return Err(mistake("is not a range", format!("write {first}-{last}")));
+    }
+    if first == 0 {
+        return Err(mistake("contains port 0", format!("write 1-{last}")));
+    }
+    Ok((first, last))
+}
+
+/// A name of a listener or cluster, fit for labels and URLs.
+pub(super) fn name(typed: &str) -> Result<&str, Mistake> {
+    const LONGEST: usize = 64;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let problem = if typed.is_empty() {
+        "the name is empty".to_owned()
+    } else if typed.len() > LONGEST {
+        format!(
+            "the name has {} characters, more than {LONGEST}",
+            typed.chars().count()
+        )
+    } else if let Some(bad) = typed.chars().find(|c| !fits(*c)) {
+        format!("the name {} contains {}", shown(typed), shown(&bad.to_string()))
+    } else if !typed.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        format!("the name {} does not start with a letter or digit", shown(typed))
+    } else {
+        return Ok(typed);
+    };
+    Err(Mistake::new(
+        problem,
+        "use letters, digits, -, _ and ., up to 64, a letter or digit first",
+    ))
+}
+
+/// A name that Linux gives to interfaces (dev_valid_name in net/core/dev.c).
+pub(super) fn interface_name(typed: &str) -> Result<&str, Mistake> {
+    const LONGEST: usize = 15;
+    let problem = if typed.is_empty() {
+        "the name is empty".to_owned()
+    } else if typed.len() > LONGEST {
+        format!("{} has more than {LONGEST} bytes", shown(typed))
+    } else if matches!(typed, "." | "..")
+        || typed.contains(|c: char| matches!(c, '/' | ':' | '*' | ',') || c.is_whitespace() || c.is_control())
+    {
+        format!("{} can't be an interface's name", shown(typed))
+    } else {
+        return Ok(typed);
+    };
+    Err(Mistake::new(
+        problem,
+        "write one name as `ip link` shows it, such as eth0",
+    ))
+}

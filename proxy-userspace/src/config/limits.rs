@@ -1,0 +1,72 @@
+//! Defaults and bounds of config values that the kernel side does not already fix.
+
+use crate::model::{DaemonSettings, Endpoint};
+pub(super) use proxy_common::limits::{BACKENDS, FLOWS, MAGLEV_SIZE, MAGLEV_SIZE_MAX, NAT_PORTS, SERVICES};
+use std::time::Duration;
+
+/// Where maps and links are pinned unless configured.
+pub(super) const PIN_PATH: &str = DaemonSettings::PIN_PATH;
+
+/// The admin API's socket unless configured.
+pub(super) const ADMIN_SOCKET: &str = DaemonSettings::ADMIN_SOCKET;
+
+/// Longest path of a UNIX socket: `sun_path` has 108 bytes, the last of them zero (unix(7)).
+pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+/// Most services: at 8 bytes a slot and 65,537 slots a table this is 32 GiB, far more than a host has use for.
+pub(super) const MAX_SERVICES: u32 = 65_536;
+
+/// Most backends: about 100 bytes each and as many per CPU.
+pub(super) const MAX_BACKENDS: u32 = 1_048_576;
+
+/// Most flows: at about 320 bytes each this is 5 GiB.
+pub(super) const MAX_FLOWS: u32 = 16_777_216;
+
+/// Greatest weight, HAProxy's and IPVS's order of magnitude: shares finer than a slot in 65,537
+/// could not be kept anyway.
+pub(super) const MAX_WEIGHT: u32 = Endpoint::MAX_WEIGHT;
+
+/// Least Maglev table: the stride needs a size of at least 3, and is a prime.
+pub(super) const MIN_TABLE_SIZE: u32 = 3;
+
+/// Slots per endpoint for shares that are off by 1 % at most (section 5.3 of the Maglev paper).
+pub(super) const SLOTS_PER_ENDPOINT: u32 = 100;
+
+/// Most passes or failures in a row that a health check may ask for.
+pub(super) const MAX_PROBES: u32 = 100;
+
+/// Passes in a row until healthy.
+pub(super) const RISE: u32 = 2;
+
+/// Failures in a row until unhealthy.
+pub(super) const FALL: u32 = 3;
+
+/// Time between two probes.
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Time a probe may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Probes more often than this would measure the prober.
+pub(super) const MIN_PROBE_TIME: Duration = Duration::from_millis(10);
+
+/// An endpoint probed less often than this is not checked.
+pub(super) const MAX_PROBE_TIME: Duration = Duration::from_secs(3_600);
+
+/// Idle timeouts are whole seconds: a flow's `last_seen` is no finer than half a second.
+pub(super) const MIN_IDLE: Duration = Duration::from_secs(1);
+
+/// A week: longer than any keepalive.
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// First of Linux's usual ephemeral ports (`net.ipv4.ip_local_port_range`), where the host's own
+/// connections to a backend could collide with NAT flows.
+pub(super) const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+
+/// Greatest config file: 100,000 endpoints are about 10 MiB.
+pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// NAT ports as a user would type them.
+pub(super) fn nat_ports_text() -> String {
+    format!("{}-{}", NAT_PORTS.0, NAT_PORTS.1)
+}

@@ -1,0 +1,295 @@
+//! What settings, listeners and clusters must agree on with each other.
+
+use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListener};
+use crate::{
+    config::{
+        limits,
+        suggest::{nearest, shown},
+    },
+    model::DaemonSettings,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+type ByName<'a, 'b> = HashMap<&'a str, &'b ReadCluster<'a>>;
+
+pub(super) fn check(
+    documents: &[Document],
+    settings: &DaemonSettings,
+    clusters: &[ReadCluster<'_>],
+    listeners: &[ReadListener<'_>],
+    checks: &mut Checks<'_>,
+) {
+    // The first of a name, as the second was reported already.
+    let mut by_name = ByName::new();
+    for cluster in clusters {
+        if let Some(name) = cluster.name {
+            by_name.entry(name).or_insert(cluster);
+        }
+    }
+    let vips: HashSet<_> = listeners
+        .iter()
+        .filter_map(|l| Some((l.address?.0, l.protocol?)))
+        .collect();
+    for listener in listeners {
+        let Some((place, name)) = &listener.cluster else {
+            continue;
+        };
+        let Some(cluster) = by_name.get(name) else {
+            unknown_cluster(place, name, &by_name, checks);
+            continue;
+        };
+        families(listener, place, cluster, checks);
+        shares(listener, place, cluster, checks);
+        for (endpoint_place, endpoint) in &cluster.endpoints {
+            if listener
+                .protocol
+                .is_some_and(|protocol| vips.contains(&(endpoint.address.0, protocol)))
+            {
+                let pointer = checks.pointer(endpoint_place, &listener.place.key("address"));
+                let problem = format!(
+                    "{} is a VIP itself, so its packets would come back",
+                    shown(&endpoint.address.to_string())
+                );
+                checks.error(
+                    endpoint_place,
+                    problem,
+                    format!("write the address of a backend; the listener {pointer} forwards here"),
+                );
+            }
+        }
+    }
+    unused(clusters, listeners, checks);
+    room(documents, settings, listeners, &by_name, checks);
+    nat_source(documents, settings, listeners, checks);
+}
+
+fn unknown_cluster(place: &Place<'_>, name: &str, by_name: &ByName<'_, '_>, checks: &mut Checks<'_>) {
+    if !checks.complete {
+        return;
+    }
+    let mut names: Vec<&str> = by_name.keys().copied().collect();
+    names.sort_unstable();
+    let remedy = match (nearest(name, names.iter().copied()), names.as_slice()) {
+        (Some(near), _) => format!("did you mean {}?", shown(near)),
+        (None, []) => format!("add `clusters: [{{ name: {name}, endpoints: [\"ADDRESS:PORT\"] }}]`"),
+        (None, few) if few.len() <= 8 => {
+            format!("add it under `clusters`, or write one of {}", few.join(", "))
+        }
+        (None, _) => "add it under `clusters`".to_owned(),
+    };
+    checks.error(place, format!("there is no cluster {}", shown(name)), remedy);
+}
+
+fn family(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// NAT translates addresses within a family.
+fn families(
+    listener: &ReadListener<'_>,
+    place: &Place<'_>,
+    cluster: &ReadCluster<'_>,
+    checks: &mut Checks<'_>,
+) {
+    let Some(vip) = listener.address else { return };
+    let other = |address: SocketAddr| address.is_ipv4() != vip.0.is_ipv4();
+    let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, e)| other(e.address.0)) else {
+        return;
+    };
+    let count = cluster
+        .endpoints
+        .iter()
+        .filter(|(_, e)| other(e.address.0))
+        .count();
+    let pointer = checks.pointer(place, endpoint_place);
+    let more = if count > 1 {
+        format!(" and {} more", count - 1)
+    } else {
+        String::new()
+    };
+    let problem = format!(
+        "the VIP {} is {}, and the endpoint {} {pointer}{more} is {}",
+        vip,
+        family(vip.0),
+        endpoint.address,
+        family(endpoint.address.0)
+    );
+    let remedy = format!(
+        "nat does not change the family: forward to a cluster of {} endpoints",
+        family(vip.0)
+    );
+    checks.error(place, problem, remedy);
+}
+
+/// Whether the Maglev table is large enough for the shares asked for.
+fn shares(
+    listener: &ReadListener<'_>,
+    place: &Place<'_>,
+    cluster: &ReadCluster<'_>,
+    checks: &mut Checks<'_>,
+) {
+    let Some(size) = listener.table_size else { return };
+    let weights = || {
+        cluster
+            .endpoints
+            .iter()
+            .map(|(_, endpoint)| u64::from(endpoint.effective_weight()))
+    };
+    let (total, taking) = (
+        weights().sum::<u64>(),
+        weights().filter(|weight| *weight > 0).count(),
+    );
+    let size_place = listener.place.key("forward").key("table_size");
+    let wanted = u32::try_from(taking)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(limits::SLOTS_PER_ENDPOINT);
+    let better = crate::config::prime::nearest(wanted, limits::MAGLEV_SIZE_MAX);
+    if taking > size as usize {
+        let problem = format!("{size} slots are fewer than the {taking} endpoints of the cluster");
+        checks.error(&size_place, problem, format!("write {better} or more"));
+    } else if size < wanted.min(limits::MAGLEV_SIZE_MAX) {
+        let problem =
+            format!("{size} slots are few for {taking} endpoints: shares will be off by more than 1 %");
+        checks.warning(&size_place, problem, format!("write {better} or more"));
+    }
+    let slotless = cluster.endpoints.iter().find(|(_, endpoint)| {
+        let weight = u64::from(endpoint.effective_weight());
+        weight > 0 && weight * u64::from(size) < total
+    });
+    if taking <= size as usize
+        && let Some((endpoint_place, endpoint)) = slotless
+    {
+        let problem = format!(
+            "the share of {}, {} of {total}, is less than one slot of {size}",
+            endpoint.address, endpoint.weight
+        );
+        let pointer = checks.pointer(place, endpoint_place);
+        checks.warning(
+            place,
+            format!("{problem} ({pointer})"),
+            "raise its weight or the `table_size`",
+        );
+    }
+}
+
+fn unused(clusters: &[ReadCluster<'_>], listeners: &[ReadListener<'_>], checks: &mut Checks<'_>) {
+    let used: HashSet<&str> = listeners
+        .iter()
+        .filter_map(|l| Some(l.cluster.as_ref()?.1))
+        .collect();
+    for cluster in clusters {
+        if let Some(name) = cluster.name
+            && !used.contains(name)
+        {
+            let problem = format!("no listener forwards to the cluster {}", shown(name));
+            checks.warning(
+                &cluster.place.key("name"),
+                problem,
+                "remove it, or name it in a listener's `forward`",
+            );
+        }
+    }
+}
+
+/// Whether the maps hold all of it.
+fn room(
+    documents: &[Document],
+    settings: &DaemonSettings,
+    listeners: &[ReadListener<'_>],
+    by_name: &ByName<'_, '_>,
+    checks: &mut Checks<'_>,
+) {
+    let Some(first) = documents.first() else { return };
+    if listeners.is_empty()
+        && checks.complete
+        && documents
+            .iter()
+            .all(|d| d.raw.listeners.as_ref().is_none_or(Vec::is_empty))
+    {
+        checks.warning(
+            &Place::root(first).key("listeners"),
+            "no listeners, so nothing is forwarded",
+            "add one under `listeners`",
+        );
+    }
+    let backends: usize = listeners
+        .iter()
+        .filter_map(|listener| by_name.get(listener.cluster.as_ref()?.1))
+        .map(|cluster| cluster.endpoints.len())
+        .sum();
+    let document = documents
+        .iter()
+        .find(|document| document.raw.kernel.is_some())
+        .unwrap_or(first);
+    let kernel = Place::root(document).key("kernel");
+    let bounds = [
+        (
+            "max_services",
+            listeners.len(),
+            settings.max_services,
+            "listeners",
+        ),
+        (
+            "max_backends",
+            backends,
+            settings.max_backends,
+            "backends (endpoints of each listener's cluster)",
+        ),
+    ];
+    for (key, there, most, what) in bounds {
+        if there > most as usize {
+            let problem = format!("there are {there} {what}, and room for {most}");
+            checks.error(
+                &kernel.key(key),
+                problem,
+                format!(
+                    "write `kernel: {{ {key}: {} }}` or more",
+                    there.next_power_of_two()
+                ),
+            );
+        }
+    }
+}
+
+/// A reply to a VIP and port that is a service would be taken for a client's packet.
+fn nat_source(
+    documents: &[Document],
+    settings: &DaemonSettings,
+    listeners: &[ReadListener<'_>],
+    checks: &mut Checks<'_>,
+) {
+    let Some(document) = documents.iter().find(|document| document.raw.nat.is_some()) else {
+        return;
+    };
+    let nat = Place::root(document).key("nat");
+    let sources = [
+        ("source_ipv4", settings.nat.source_ipv4.map(IpAddr::V4)),
+        ("source_ipv6", settings.nat.source_ipv6.map(IpAddr::V6)),
+    ];
+    let (first, last) = settings.nat.ports;
+    for (key, source) in sources {
+        let clash = listeners.iter().find(|listener| {
+            listener
+                .address
+                .is_some_and(|vip| Some(vip.0.ip()) == source && (first..=last).contains(&vip.0.port()))
+        });
+        let Some((listener, vip)) = clash.and_then(|listener| Some((listener, listener.address?))) else {
+            continue;
+        };
+        let place = nat.key(key);
+        let pointer = checks.pointer(&place, &listener.place.key("address"));
+        let problem = format!(
+            "{} is a VIP too ({pointer}), and its port {} is among nat.ports",
+            vip.0.ip(),
+            vip.0.port()
+        );
+        checks.error(
+            &place,
+            problem,
+            "use an address that is no VIP, or ports that leave this one out",
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! From what was typed to the model: values, and what they must agree on with each other.
+
+mod clusters;
+mod cross;
+mod listeners;
+mod settings;
+
+use super::{
+    error::{Mistake, Report},
+    path::KeyPath,
+    raw,
+    yaml::Node,
+};
+use crate::model::{Cluster, ClusterName, DaemonSettings, Service};
+use std::collections::BTreeMap;
+
+/// One file after its structure was checked.
+pub(super) struct Document {
+    /// Its number in the report.
+    pub(super) file: usize,
+    pub(super) root: Node,
+    pub(super) raw: raw::Config,
+    /// Whether all of it could be read.
+    pub(super) complete: bool,
+}
+
+impl Document {
+    /// A file of which nothing could be read.
+    pub(super) fn unread(file: usize) -> Self {
+        Self {
+            file,
+            root: Node::empty(),
+            raw: raw::Config::default(),
+            complete: false,
+        }
+    }
+}
+
+/// The model; worth something only if the report has no error.
+pub(super) struct Model {
+    pub(super) services: Vec<Service>,
+    pub(super) clusters: BTreeMap<ClusterName, Cluster>,
+    pub(super) settings: DaemonSettings,
+}
+
+/// Checks every value that is there, however many others are wrong.
+pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
+    let complete = documents.iter().all(|document| document.complete);
+    let mut checks = Checks { report, complete };
+    let settings = settings::read(documents, &mut checks);
+    let clusters = clusters::read(documents, &mut checks);
+    let listeners = listeners::read(documents, &mut checks);
+    cross::check(documents, &settings, &clusters, &listeners, &mut checks);
+    Model {
+        services: listeners
+            .into_iter()
+            .filter_map(|listener| listener.service())
+            .collect(),
+        clusters: clusters
+            .into_iter()
+            .filter_map(|cluster| cluster.model())
+            .map(|cluster| (cluster.name.clone(), cluster))
+            .collect(),
+        settings,
+    }
+}
+
+/// A value's place: what a message about it needs.
+#[derive(Clone)]
+struct Place<'a> {
+    document: &'a Document,
+    path: KeyPath,
+}
+
+impl<'a> Place<'a> {
+    fn root(document: &'a Document) -> Self {
+        Self {
+            document,
+            path: KeyPath::ROOT,
+        }
+    }
+
+    fn key(&self, key: &str) -> Self {
+        Self {
+            document: self.document,
+            path: self.path.key(key),
+        }
+    }
+
+    fn index(&self, index: usize) -> Self {
+        Self {
+            document: self.document,
+            path: self.path.index(index),
+        }
+    }
+
+    fn line(&self) -> u32 {
+        self.document.root.line_at(&self.path)
+    }
+}
+
+/// A list's elements that could be read, with their places.
+fn elements<'a, T>(
+    list: Option<&'a raw::List<T>>,
+    place: Place<'a>,
+) -> impl Iterator<Item = (Place<'a>, &'a T)> {
+    let numbered = list.into_iter().flatten().enumerate();
+    numbered.filter_map(move |(index, element)| Some((place.index(index), element.as_ref()?)))
+}
+
+/// Where mistakes and warnings go.
+struct Checks<'a> {
+    report: &'a mut Report,
+    /// Whether every file could be read: only then is something that is nowhere missing.
+    complete: bool,
+}
+
+impl Checks<'_> {
+    fn error(&mut self, place: &Place<'_>, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.report.error(
+            place.document.file,
+            Some(place.line()),
+            &place.path,
+            Mistake::new(problem, remedy),
+        );
+    }
+
+    fn warning(&mut self, place: &Place<'_>, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.report.warning(
+            place.document.file,
+            Some(place.line()),
+            &place.path,
+            Mistake::new(problem, remedy),
+        );
+    }
+
+    /// The value of a text, or its mistake reported.
+    fn parsed<T>(&mut self, place: &Place<'_>, parsed: Result<T, Mistake>) -> Option<T> {
+        parsed
+            .map_err(|mistake| self.error(place, mistake.problem, mistake.remedy))
+            .ok()
+    }
+
+    /// The value, or the default where nothing was typed; none where what was typed is wrong.
+    fn or_default<T>(&self, place: &Place<'_>, value: Option<T>, default: T) -> Option<T> {
+        value.or_else(|| (!self.report.blames(place.document.file, &place.path)).then_some(default))
+    }
+
+    /// How to point from one place to another: by its line, and its file if that is another.
+    fn pointer(&self, from: &Place<'_>, to: &Place<'_>) -> String {
+        if from.document.file == to.document.file {
+            format!("on line {}", to.line())
+        } else {
+            format!(
+                "at {}:{}",
+                self.report.files()[to.document.file].display(),
+                to.line()
+            )
+        }
+    }
+}

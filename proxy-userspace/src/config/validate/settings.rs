@@ -1,0 +1,195 @@
+//! What the daemon reads once at start: interfaces, map sizes, NAT addresses, the admin socket.
+
+use super::{Checks, Document, Place, elements};
+use crate::{
+    config::{address, error::Mistake, limits, raw, suggest::shown},
+    model::{DaemonSettings, Interface, NatSettings, XdpMode},
+};
+use std::{collections::HashMap, path::PathBuf};
+
+pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
+    let interfaces = interfaces(documents, checks);
+    let mut settings = DaemonSettings {
+        interfaces,
+        pin_path: PathBuf::from(limits::PIN_PATH),
+        admin_socket: PathBuf::from(limits::ADMIN_SOCKET),
+        nat: NatSettings {
+            source_ipv4: None,
+            source_ipv6: None,
+            ports: limits::NAT_PORTS,
+        },
+        max_services: limits::SERVICES,
+        max_backends: limits::BACKENDS,
+        max_flows: limits::FLOWS,
+    };
+    if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
+        if let Some(path) = &kernel.pin_path
+            && let Some(path) = checks.parsed(&place.key("pin_path"), absolute_path(&path.0))
+        {
+            settings.pin_path = path;
+        }
+        settings.max_services = kernel.max_services.unwrap_or(settings.max_services);
+        settings.max_backends = kernel.max_backends.unwrap_or(settings.max_backends);
+        settings.max_flows = kernel.max_flows.unwrap_or(settings.max_flows);
+    }
+    if let Some((place, nat)) = only_one(documents, "nat", |raw| raw.nat.as_ref(), checks) {
+        settings.nat = nat_settings(nat, &place, checks);
+    }
+    if let Some((place, admin)) = only_one(documents, "admin", |raw| raw.admin.as_ref(), checks)
+        && let Some(socket) = &admin.socket
+        && let Some(path) = checks.parsed(&place.key("socket"), socket_path(&socket.0))
+    {
+        settings.admin_socket = path;
+    }
+    settings
+}
+
+/// A group of settings, which stands in one file at most: two would have to be merged by rules
+/// nobody remembers.
+fn only_one<'a, T>(
+    documents: &'a [Document],
+    key: &str,
+    group: impl Fn(&'a raw::Config) -> Option<&'a T>,
+    checks: &mut Checks<'_>,
+) -> Option<(Place<'a>, &'a T)> {
+    let mut first: Option<(Place<'a>, &'a T)> = None;
+    for document in documents {
+        let Some(found) = group(&document.raw) else {
+            continue;
+        };
+        let place = Place::root(document).key(key);
+        match &first {
+            None => first = Some((place, found)),
+            Some((other, _)) => {
+                let pointer = checks.pointer(&place, other);
+                checks.error(
+                    &place,
+                    format!("{key} stands {pointer} already"),
+                    "keep all its keys in one file",
+                );
+            }
+        }
+    }
+    first
+}
+
+fn interfaces(documents: &[Document], checks: &mut Checks<'_>) -> Vec<Interface> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    let mut places: HashMap<&str, Place<'_>> = HashMap::new();
+    let all = documents.iter().flat_map(|document| {
+        elements(
+            document.raw.interfaces.as_ref(),
+            Place::root(document).key("interfaces"),
+        )
+    });
+    for (place, typed) in all {
+        let (name_place, name, xdp) = match typed {
+            raw::Interface::Name(name) => (place.clone(), Some(name), None),
+            raw::Interface::Settings(settings) => (place.key("name"), settings.name.as_ref(), settings.xdp),
+        };
+        let Some(name) = name.and_then(|name| checks.parsed(&name_place, address::interface_name(&name.0)))
+        else {
+            continue;
+        };
+        if let Some(first) = places.get(name) {
+            let pointer = checks.pointer(&name_place, first);
+            checks.error(
+                &name_place,
+                format!("{} is listed {pointer} already", shown(name)),
+                "remove one of the two",
+            );
+            continue;
+        }
+        places.insert(name, name_place);
+        interfaces.push(Interface {
+            name: name.to_owned(),
+            xdp: xdp_mode(xdp),
+        });
+    }
+    let nothing_typed = documents
+        .iter()
+        .all(|document| document.raw.interfaces.as_ref().is_none_or(Vec::is_empty));
+    if let Some(document) = documents.first()
+        && nothing_typed
+    {
+        let remedy = "add `interfaces: [eth0]` with those that clients and backends are reached by, or run with --no-kernel";
+        checks.warning(
+            &Place::root(document).key("interfaces"),
+            "no interfaces, so nothing is forwarded",
+            remedy,
+        );
+    }
+    interfaces
+}
+
+fn xdp_mode(typed: Option<raw::Xdp>) -> XdpMode {
+    match typed {
+        None | Some(raw::Xdp::Auto) => XdpMode::Auto,
+        Some(raw::Xdp::Native) => XdpMode::Native,
+        Some(raw::Xdp::Generic) => XdpMode::Generic,
+        Some(raw::Xdp::Off) => XdpMode::Off,
+    }
+}
+
+fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> NatSettings {
+    let v4 = nat.source_ipv4.as_ref();
+    let v6 = nat.source_ipv6.as_ref();
+    let ports = nat.ports.as_ref();
+    let ports_place = place.key("ports");
+    let settings = NatSettings {
+        source_ipv4: v4.and_then(|typed| checks.parsed(&place.key("source_ipv4"), address::ipv4(&typed.0))),
+        source_ipv6: v6.and_then(|typed| checks.parsed(&place.key("source_ipv6"), address::ipv6(&typed.0))),
+        ports: ports
+            .and_then(|typed| checks.parsed(&ports_place, address::port_range(&typed.0)))
+            .unwrap_or(limits::NAT_PORTS),
+    };
+    if settings.ports.1 >= limits::FIRST_EPHEMERAL_PORT {
+        let problem = format!(
+            "ports from {} on are Linux's own for outgoing connections, which NAT could collide with",
+            limits::FIRST_EPHEMERAL_PORT
+        );
+        let remedy = "end below, or keep net.ipv4.ip_local_port_range out of this range";
+        checks.warning(&ports_place, problem, remedy);
+    }
+    settings
+}
+
+fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {
+    let path = PathBuf::from(typed);
+    if !path.is_absolute() {
+        let remedy = format!("write it from the root, such as {}", limits::PIN_PATH);
+        return Err(Mistake::new(
+            format!("{} is not an absolute path", shown(typed)),
+            remedy,
+        ));
+    }
+    if typed.contains('\0') || path.components().any(|part| part.as_os_str() == "..") {
+        return Err(Mistake::new(
+            format!("{} has a part that is not a plain name", shown(typed)),
+            "write the path without .. in it",
+        ));
+    }
+    Ok(path)
+}
+
+fn socket_path(typed: &str) -> Result<PathBuf, Mistake> {
+    let path = absolute_path(typed)?;
+    if typed.len() > limits::MAX_SOCKET_PATH {
+        let problem = format!(
+            "the path has {} bytes, and that of a UNIX socket at most {}",
+            typed.len(),
+            limits::MAX_SOCKET_PATH
+        );
+        return Err(Mistake::new(
+            problem,
+            format!("use a shorter one, such as {}", limits::ADMIN_SOCKET),
+        ));
+    }
+    if typed.ends_with('/') {
+        return Err(Mistake::new(
+            format!("{} is a directory", shown(typed)),
+            format!("add the socket's name: {typed}admin.sock"),
+        ));
+    }
+    Ok(path)
+}

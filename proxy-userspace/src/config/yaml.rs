@@ -1,0 +1,359 @@
+//! YAML to a tree that remembers lines; what YAML allows and a config must not have is a mistake.
+
+use super::{
+    error::Mistake,
+    path::{KeyPath, Step, clipped},
+};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use std::{borrow::Cow, collections::HashMap};
+
+/// Deepest nesting; a config needs 6.
+const MAX_DEPTH: usize = 32;
+
+/// Most nodes that anchors and aliases may copy: without a bound ten lines can ask for a billion.
+const MAX_COPIES: usize = 100_000;
+
+/// A value and the line it starts on.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) line: u32,
+    pub(super) value: Value,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Mapping(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) line: u32,
+    pub(super) node: Node,
+}
+
+/// A scalar as YAML 1.2's core schema reads it, and as it was typed.
+#[derive(Clone, Debug)]
+pub(super) struct Scalar {
+    pub(super) typed: String,
+    pub(super) kind: ScalarKind,
+}
+
+/// YAML 1.2's core schema: `off`, `yes` and `1:30` are text, unlike in YAML 1.1.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum ScalarKind {
+    Null,
+    Bool(bool),
+    /// None where it does not fit: more than any bound.
+    Integer(Option<i64>),
+    Float,
+    Text,
+}
+
+/// A mistake at a line and path of one file.
+pub(super) type Found = (u32, KeyPath, Mistake);
+
+/// One YAML document; none where there is nothing but comments.
+///
+/// # Errors
+/// The first thing that is not YAML.
+pub(super) fn parse(text: &str, first_line: u32) -> Result<(Option<Node>, Vec<Found>), ScanError> {
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text),
+        offset: first_line - 1,
+        anchors: HashMap::new(),
+        copies: 0,
+        found: Vec::new(),
+    };
+    let mut root = None;
+    loop {
+        let (event, span) = builder.next()?;
+        match event {
+            Event::StreamEnd => return Ok((root, builder.found)),
+            Event::DocumentStart(_) => {
+                let line = builder.line(span);
+                let node = builder.node(&KeyPath::ROOT, 0)?;
+                if root.is_none() {
+                    root = Some(node);
+                } else {
+                    let remedy = "put it in a file of its own, in a directory that Weir is started with";
+                    builder.mistake(
+                        line,
+                        &KeyPath::ROOT,
+                        "a second YAML document (---) in one file",
+                        remedy,
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Builder<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    offset: u32,
+    anchors: HashMap<usize, Node>,
+    copies: usize,
+    found: Vec<Found>,
+}
+
+impl<'a> Builder<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), ScanError> {
+        // The parser ends with StreamEnd, after which nobody asks.
+        self.parser
+            .next_event()
+            .unwrap_or(Ok((Event::StreamEnd, Span::default())))
+    }
+
+    fn line(&self, span: Span) -> u32 {
+        u32::try_from(span.start.line())
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.offset)
+    }
+
+    fn mistake(&mut self, line: u32, path: &KeyPath, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.found
+            .push((line, path.clone(), Mistake::new(problem, remedy)));
+    }
+
+    fn node(&mut self, path: &KeyPath, depth: usize) -> Result<Node, ScanError> {
+        let (event, span) = self.next()?;
+        self.node_from(event, span, path, depth)
+    }
+
+    fn node_from(
+        &mut self,
+        event: Event<'a>,
+        span: Span,
+        path: &KeyPath,
+        depth: usize,
+    ) -> Result<Node, ScanError> {
+        if depth > MAX_DEPTH {
+            return Err(ScanError::new_str(span.start, "nested too deeply"));
+        }
+        let line = self.line(span);
+        let (anchor, value) = match event {
+            Event::Alias(id) => return Ok(self.alias(id, line, path)),
+            Event::Scalar(text, style, anchor, tag) => (
+                anchor,
+                Value::Scalar(self.scalar(text, style, tag.as_deref(), line, path)),
+            ),
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), "seq", line, path);
+                (anchor, Value::List(self.list(path, depth)?))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), "map", line, path);
+                (anchor, Value::Mapping(self.mapping(path, depth)?))
+            }
+            _ => return Err(ScanError::new_str(span.start, "unexpected end of the document")),
+        };
+        let node = Node { line, value };
+        if anchor != 0 && self.may_copy(&node) {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, path: &KeyPath, depth: usize) -> Result<Vec<Node>, ScanError> {
+        let mut elements = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(elements),
+                (event, span) => {
+                    elements.push(self.node_from(event, span, &path.index(elements.len()), depth + 1)?);
+                }
+            }
+        }
+    }
+
+    fn mapping(&mut self, path: &KeyPath, depth: usize) -> Result<Vec<Entry>, ScanError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut first_lines: HashMap<String, u32> = HashMap::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(entries);
+            }
+            let key_node = self.node_from(event, span, path, depth + 1)?;
+            let line = key_node.line;
+            let Value::Scalar(Scalar { typed: key, .. }) = key_node.value else {
+                self.mistake(line, path, "a list or mapping in the place of a key", COMPLEX_KEY);
+                self.node(path, depth + 1)?;
+                continue;
+            };
+            let at = path.key(&key);
+            let node = self.node(&at, depth + 1)?;
+            if key == "<<" {
+                let remedy =
+                    "write the keys out, or reuse a whole value by an alias, such as `health_check: *name`";
+                self.mistake(line, &at, "merge keys are not part of YAML 1.2", remedy);
+            } else if let Some(first) = first_lines.get(&key) {
+                let problem = format!("this key stands here twice, first on line {first}");
+                self.mistake(line, &at, problem, "keep one of the two");
+            } else {
+                first_lines.insert(key.clone(), line);
+                entries.push(Entry { key, line, node });
+            }
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: Cow<'a, str>,
+        style: ScalarStyle,
+        tag: Option<&Tag>,
+        line: u32,
+        path: &KeyPath,
+    ) -> Scalar {
+        let as_text = tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+        if !as_text {
+            self.refuse_tag(tag, "str", line, path);
+        }
+        let kind = if as_text || style != ScalarStyle::Plain {
+            ScalarKind::Text
+        } else {
+            resolve(&text)
+        };
+        Scalar {
+            typed: text.into_owned(),
+            kind,
+        }
+    }
+
+    /// Tags could only say what a config's shape says anyway.
+    fn refuse_tag(&mut self, tag: Option<&Tag>, expected: &str, line: u32, path: &KeyPath) {
+        if let Some(tag) = tag
+            && !(tag.is_yaml_core_schema() && tag.suffix == expected)
+        {
+            let name = if tag.is_yaml_core_schema() {
+                format!("!!{}", tag.suffix)
+            } else {
+                tag.to_string()
+            };
+            self.mistake(
+                line,
+                path,
+                format!("the YAML tag {} is not supported", clipped(&name)),
+                "remove it; quote what should be text",
+            );
+        }
+    }
+
+    fn alias(&mut self, id: usize, line: u32, path: &KeyPath) -> Node {
+        let node = self.anchors.get(&id).cloned();
+        if let Some(node) = node
+            && self.may_copy(&node)
+        {
+            return node;
+        }
+        if self.copies <= MAX_COPIES {
+            let remedy = "use an anchor after the value it stands for has ended";
+            self.mistake(line, path, "an alias inside the value it stands for", remedy);
+        }
+        Node {
+            line,
+            value: Value::Scalar(Scalar {
+                typed: String::new(),
+                kind: ScalarKind::Null,
+            }),
+        }
+    }
+
+    fn may_copy(&mut self, node: &Node) -> bool {
+        let already = self.copies;
+        self.copies = self.copies.saturating_add(node.count());
+        if already <= MAX_COPIES && self.copies > MAX_COPIES {
+            let problem = format!("aliases would copy more than {MAX_COPIES} values");
+            self.mistake(node.line, &KeyPath::ROOT, problem, "write the values out");
+        }
+        self.copies <= MAX_COPIES
+    }
+}
+
+const COMPLEX_KEY: &str = "write `key: value`; quote a value that starts with [ or {";
+
+impl Node {
+    /// What stands in a file that could not be read.
+    pub(super) fn empty() -> Self {
+        Self {
+            line: 1,
+            value: Value::Mapping(Vec::new()),
+        }
+    }
+
+    /// The line to show for a path: that of the scalar, or of the key of a list or mapping; of
+    /// the last part of the path that exists, where the rest is missing.
+    pub(super) fn line_at(&self, path: &KeyPath) -> u32 {
+        let mut node = self;
+        let mut line = self.line;
+        for step in path.steps() {
+            let next = match (step, &node.value) {
+                (Step::Key(key), Value::Mapping(entries)) => entries
+                    .iter()
+                    .find(|entry| entry.key == *key)
+                    .map(|entry| (&entry.node, entry.shown_line())),
+                (Step::Index(index), Value::List(elements)) => elements.get(*index).map(|e| (e, e.line)),
+                _ => None,
+            };
+            let Some((child, child_line)) = next else {
+                return line;
+            };
+            (node, line) = (child, child_line);
+        }
+        line
+    }
+
+    fn count(&self) -> usize {
+        1 + match &self.value {
+            Value::Scalar(_) => 0,
+            Value::List(elements) => elements.iter().map(Self::count).sum(),
+            Value::Mapping(entries) => entries.iter().map(|entry| entry.node.count()).sum(),
+        }
+    }
+}
+
+impl Entry {
+    /// A scalar's own line, else the key's: a list starts on the line after its key.
+    pub(super) fn shown_line(&self) -> u32 {
+        match self.node.value {
+            Value::Scalar(ref scalar) if scalar.kind != ScalarKind::Null => self.node.line,
+            _ => self.line,
+        }
+    }
+}
+
+/// Section 10.3.2 of YAML 1.2.2.
+fn resolve(text: &str) -> ScalarKind {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return ScalarKind::Null,
+        "true" | "True" | "TRUE" => return ScalarKind::Bool(true),
+        "false" | "False" | "FALSE" => return ScalarKind::Bool(false),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN" => return ScalarKind::Float,
+        _ => {}
+    }
+    let all_digits = |digits: &str, radix| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
+        if let Some(digits) = text.strip_prefix(prefix)
+            && all_digits(digits, radix)
+        {
+            return ScalarKind::Integer(i64::from_str_radix(digits, radix).ok());
+        }
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if all_digits(unsigned, 10) {
+        return ScalarKind::Integer(text.parse().ok());
+    }
+    let looks_numeric = unsigned
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    if looks_numeric && unsigned.contains(|c: char| c.is_ascii_digit()) && text.parse::<f64>().is_ok() {
+        return ScalarKind::Float;
+    }
+    ScalarKind::Text
+}
