@@ -1,1 +1,3 @@
 //! The lab of network namespaces, packet builders and the packet model that Weir is tested with.
+
+pub mod lab;
