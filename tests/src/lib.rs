@@ -1,1 +1,4 @@
 //! The lab of network namespaces, packet builders and the packet model that Weir is tested with.
+
+pub mod model;
+pub mod testrun;

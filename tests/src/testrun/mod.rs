@@ -1,0 +1,1 @@
+//! Runs packets through the real program.
