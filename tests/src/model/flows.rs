@@ -102,15 +102,9 @@ impl Model {
             self.flows.remove(&peer(&value));
         }
         let hash = flow_hash(source, destination, key.protocol);
-        let (index, backend) = self
-            .choose(service, hash)
-            .ok_or(DropReason::NoBackend)?;
+        let (index, backend) = self.choose(service, hash).ok_or(DropReason::NoBackend)?;
         let local = backend.flags & backend_flags::LOCAL != 0;
-        let translator = if local {
-            source.0
-        } else {
-            backend.source.into()
-        };
+        let translator = if local { source.0 } else { backend.source.into() };
         let target = (IpAddr::from(backend.address), backend.port);
         let reply = self.free_reply(job, target, translator, key.protocol, hash)?;
         let forward = FlowValue {
@@ -231,7 +225,10 @@ mod tests {
     fn hashes_as_published() {
         let page = include_str!("../../../docs/hashing.md");
         let mut rows = 0;
-        for row in page.lines().filter(|line| line.starts_with("| 1") || line.starts_with("| 2")) {
+        for row in page
+            .lines()
+            .filter(|line| line.starts_with("| 1") || line.starts_with("| 2"))
+        {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             let end = |at: usize| (cells[at].parse().unwrap(), cells[at + 1].parse().unwrap());
             let hash = flow_hash(end(1), end(3), cells[5].parse().unwrap());

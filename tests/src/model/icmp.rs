@@ -65,14 +65,7 @@ impl Model {
         };
         let outer_destination = IpAddr::from(value.destination);
         let mut frame = job.frame.to_vec();
-        translate::icmp_error(
-            &mut frame,
-            packet,
-            outer_source,
-            outer_destination,
-            inner,
-            &ends,
-        );
+        translate::icmp_error(&mut frame, packet, outer_source, outer_destination, inner, &ends);
         Next::Send(Translated {
             frame,
             network: packet.network,

@@ -3,6 +3,7 @@
 
 mod flows;
 mod icmp;
+pub mod maglev;
 pub mod network;
 pub mod parse;
 pub mod sum;

@@ -71,12 +71,7 @@ impl Network {
     ///
     /// # Errors
     /// Why it cannot be forwarded, as docs/dataplane.md names it.
-    pub fn next_hop(
-        &self,
-        ifindex: u32,
-        destination: IpAddr,
-        length: usize,
-    ) -> Result<NextHop, DropReason> {
+    pub fn next_hop(&self, ifindex: u32, destination: IpAddr, length: usize) -> Result<NextHop, DropReason> {
         let arriving = &self.interfaces[&ifindex];
         let forwarding = match destination {
             IpAddr::V4(_) => arriving.forwarding_ipv4,
@@ -103,9 +98,7 @@ impl Network {
         if length > mtu.unwrap_or(leaving.mtu) {
             return Err(DropReason::MtuExceeded);
         }
-        let neighbour = self
-            .neighbours
-            .get(&(ifindex, gateway.unwrap_or(destination)));
+        let neighbour = self.neighbours.get(&(ifindex, gateway.unwrap_or(destination)));
         Ok(NextHop {
             ifindex,
             macs: neighbour.map(|mac| (leaving.mac, *mac)),
@@ -116,12 +109,8 @@ impl Network {
 /// Whether a destination lies in a route's prefix.
 fn matches(route: &Route, destination: IpAddr) -> bool {
     let differing = match (route.prefix, destination) {
-        (IpAddr::V4(prefix), IpAddr::V4(address)) => {
-            (prefix.to_bits() ^ address.to_bits()).leading_zeros()
-        }
-        (IpAddr::V6(prefix), IpAddr::V6(address)) => {
-            (prefix.to_bits() ^ address.to_bits()).leading_zeros()
-        }
+        (IpAddr::V4(prefix), IpAddr::V4(address)) => (prefix.to_bits() ^ address.to_bits()).leading_zeros(),
+        (IpAddr::V6(prefix), IpAddr::V6(address)) => (prefix.to_bits() ^ address.to_bits()).leading_zeros(),
         _ => return false,
     };
     differing >= u32::from(route.length)

@@ -87,10 +87,7 @@ pub fn locate(frame: &[u8]) -> Option<Located> {
         }
         _ => return None,
     };
-    Some(Located {
-        network,
-        destination,
-    })
+    Some(Located { network, destination })
 }
 
 fn is_mapped(octets: &[u8]) -> bool {

@@ -9,7 +9,10 @@ const MODULUS: u64 = 0xffff;
 /// The sum of big-endian words modulo 65,535; an odd last byte is the high half of a word.
 pub fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
-    let total: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
+    let total: u64 = words
+        .iter()
+        .map(|word| u64::from(u16::from_be_bytes(*word)))
+        .sum();
     let last = rest.first().map_or(0, |byte| u64::from(*byte) << 8);
     (total + last) % MODULUS
 }
@@ -51,10 +54,7 @@ mod tests {
             if bytes.iter().all(|byte| *byte == 0) {
                 continue;
             }
-            let theirs = Sum16BitWords::new()
-                .add_slice(&bytes)
-                .ones_complement()
-                .to_be();
+            let theirs = Sum16BitWords::new().add_slice(&bytes).ones_complement().to_be();
             assert_eq!(field(0, sum(&bytes)), theirs, "{bytes:02x?}");
             assert_eq!(error(theirs, sum(&bytes)), 0);
         }

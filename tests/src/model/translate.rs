@@ -106,11 +106,9 @@ fn set_ends(
 ) {
     let (at, length) = addresses(frame, network);
     let field = transport + if protocol == TCP { 16 } else { 6 };
-    let absent =
-        field + 2 > end || protocol == UDP && zero_is_none && half(frame, field) == 0;
-    let covered = |frame: &[u8]| {
-        sum::sum(&frame[at..at + 2 * length]) + sum_without(frame, transport, end, field)
-    };
+    let absent = field + 2 > end || protocol == UDP && zero_is_none && half(frame, field) == 0;
+    let covered =
+        |frame: &[u8]| sum::sum(&frame[at..at + 2 * length]) + sum_without(frame, transport, end, field);
     let mut change = |frame: &mut [u8]| {
         set_addresses(frame, network, ends.source.0, ends.destination.0);
         put(frame, transport, &ends.source.1.to_be_bytes());
