@@ -35,6 +35,12 @@ impl Delta {
             .word(old[3], new[3])
     }
 
+    /// Both sets of changes.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The checksum after the changes; both as they lie in memory.
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {

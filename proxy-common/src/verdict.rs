@@ -27,6 +27,14 @@ macro_rules! drop_reasons {
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }
             }
+
+            /// The reason with this code; [`Self::Truncated`] for codes there are none of.
+            pub const fn from_code(code: u32) -> Self {
+                match code {
+                    $($code => Self::$name,)*
+                    _ => Self::Truncated,
+                }
+            }
         }
     };
 }
@@ -61,4 +69,30 @@ drop_reasons! {
 impl DropReason {
     /// Number of reasons: the size of `drop_counters`.
     pub const COUNT: usize = Self::ALL.len();
+}
+
+/// A result in one word, for functions of the kernel programs that aren't inlined: BPF returns 64
+/// bits. High half: 0 pass, 1 transmit, 2 redirect, 3 drop; low half: the interface or the reason.
+#[inline(always)]
+pub const fn pack(verdict: Result<Verdict, DropReason>) -> u64 {
+    match verdict {
+        Ok(Verdict::Pass) => 0,
+        Ok(Verdict::Transmit) => 1 << 32,
+        Ok(Verdict::Redirect(ifindex)) => 2 << 32 | ifindex as u64,
+        Err(reason) => 3 << 32 | reason as u64,
+    }
+}
+
+/// The inverse of [`pack`].
+///
+/// # Errors
+/// The packed reason.
+#[inline(always)]
+pub fn unpack(packed: u64) -> Result<Verdict, DropReason> {
+    match packed >> 32 {
+        0 => Ok(Verdict::Pass),
+        1 => Ok(Verdict::Transmit),
+        2 => Ok(Verdict::Redirect(packed as u32)),
+        _ => Err(DropReason::from_code(packed as u32)),
+    }
 }
