@@ -5,19 +5,14 @@ use crate::{
     parse::Headers,
     report,
 };
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::generated::bpf_ktime_get_coarse_ns,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
 use proxy_common::{
     hash,
     headers::tcp,
     keys::FlowKey,
     limits,
     net::Address,
-    values::{
-        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen,
-    },
+    values::{BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
     verdict::DropReason,
 };
 
@@ -131,8 +126,8 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool) -> i32 {
     flow.destination = reply.source;
     flow.source_port = reply.destination_port;
     flow.destination_port = reply.source_port;
-    flow.flags = if is_local { flow_flags::TO_HOST } else { 0 }
-        | if from_host { flow_flags::FROM_HOST } else { 0 };
+    flow.flags =
+        if is_local { flow_flags::TO_HOST } else { 0 } | if from_host { flow_flags::FROM_HOST } else { 0 };
     match FLOWS.insert(key, &flow, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             report::count_flow(service.index, index);
@@ -159,7 +154,10 @@ fn insert_reply(
         return Err(PORT_CODE);
     };
     let first = u32::from(settings.nat_port_first);
-    let count = u32::from(settings.nat_port_last).wrapping_sub(first).wrapping_add(1) & 0x1_ffff;
+    let count = u32::from(settings.nat_port_last)
+        .wrapping_sub(first)
+        .wrapping_add(1)
+        & 0x1_ffff;
     let mut reply = FlowKey {
         source: backend.address,
         destination: source,
@@ -249,7 +247,9 @@ pub fn note(headers: &Headers, flow: *mut FlowValue) {
 /// The clock of [`FlowValue::last_seen`].
 #[inline(always)]
 fn now() -> u64 {
-    let offset = SETTINGS.get(0).map_or(0, |settings: &Settings| settings.clock_offset_ns);
+    let offset = SETTINGS
+        .get(0)
+        .map_or(0, |settings: &Settings| settings.clock_offset_ns);
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_coarse_ns() }.wrapping_add(offset)
 }

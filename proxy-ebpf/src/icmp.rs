@@ -75,7 +75,11 @@ fn translate_frame(
 
 #[inline(always)]
 fn is_echo(headers: &Headers, kind: u8, code: u8) -> bool {
-    let request = if headers.is_ipv4 { icmp::ECHO } else { icmp::V6_ECHO };
+    let request = if headers.is_ipv4 {
+        icmp::ECHO
+    } else {
+        icmp::V6_ECHO
+    };
     // SAFETY: the value isn't kept beyond this comparison.
     kind == request && code == 0 && unsafe { VIPS.get(&headers.key.destination) }.is_some()
 }
@@ -87,9 +91,23 @@ fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
     packet.write(0, [source, destination])?;
     // Swapped addresses leave every sum as it was; the TTL is new, as for any packet a host sends.
     let key = &headers.key;
-    rewrite::network(packet, headers.l3, headers.is_ipv4, &key.destination, &key.source, Ttl::Set(64))?;
+    rewrite::network(
+        packet,
+        headers.l3,
+        headers.is_ipv4,
+        &key.destination,
+        &key.source,
+        Ttl::Set(64),
+    )?;
     let old: [u8; 2] = packet.read(headers.l4)?;
-    let new = [if headers.is_ipv4 { icmp::ECHO_REPLY } else { icmp::V6_ECHO_REPLY }, 0];
+    let new = [
+        if headers.is_ipv4 {
+            icmp::ECHO_REPLY
+        } else {
+            icmp::V6_ECHO_REPLY
+        },
+        0,
+    ];
     packet.write(headers.l4, new)?;
     let checksum: u16 = packet.read(headers.l4 + CHECKSUM)?;
     let delta = Delta::new().half(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
@@ -99,13 +117,12 @@ fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
 
 /// The flow that an ICMP error is about, and the packet quoted in it. At most one lookup.
 #[inline(always)]
-pub fn about_flow(
-    packet: &Packet,
-    headers: &Headers,
-    kind: u8,
-) -> Option<(&'static FlowValue, Quoted)> {
+pub fn about_flow(packet: &Packet, headers: &Headers, kind: u8) -> Option<(&'static FlowValue, Quoted)> {
     let is_error = if headers.is_ipv4 {
-        matches!(kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM)
+        matches!(
+            kind,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        )
     } else {
         icmp::V6_ERRORS.contains(&kind)
     };
@@ -177,8 +194,19 @@ pub fn translate(
     // RFC 5508 section 4.2: what leaves for the client's side carries our own address there, the
     // VIP; towards a backend the router's address is kept.
     let is_reply = flow.flags & flow_flags::REPLY != 0;
-    let source = if is_reply { &flow.source } else { &headers.key.source };
-    let outer = rewrite::network(packet, headers.l3, headers.is_ipv4, source, &flow.destination, ttl)?;
+    let source = if is_reply {
+        &flow.source
+    } else {
+        &headers.key.source
+    };
+    let outer = rewrite::network(
+        packet,
+        headers.l3,
+        headers.is_ipv4,
+        source,
+        &flow.destination,
+        ttl,
+    )?;
     let (addresses, covered) = rewrite::inner_network(
         packet,
         quoted.l3,

@@ -251,8 +251,7 @@ fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Resul
             return Err(Fault::Broken(DropReason::ExtensionHeaders));
         }
         // Next header, and length in units of 8 bytes beyond the first (RFC 8200 section 4.2).
-        let [following, units]: [u8; 2] =
-            packet.read(offset).ok_or(Fault::Broken(DropReason::Truncated))?;
+        let [following, units]: [u8; 2] = packet.read(offset).ok_or(Fault::Broken(DropReason::Truncated))?;
         offset += (usize::from(units) + 1) * 8;
         if offset > headers.end {
             return Err(Fault::Broken(DropReason::Truncated));
@@ -270,8 +269,9 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
     let available = headers.end - headers.l4;
     match (headers.key.protocol, headers.is_ipv4) {
         (protocol::TCP, _) => {
-            let header: [u8; tcp::LENGTH] =
-                packet.read(headers.l4).ok_or(Fault::Broken(DropReason::Truncated))?;
+            let header: [u8; tcp::LENGTH] = packet
+                .read(headers.l4)
+                .ok_or(Fault::Broken(DropReason::Truncated))?;
             if available < tcp::LENGTH {
                 return Err(Fault::Broken(DropReason::Truncated));
             }
@@ -285,8 +285,9 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
             Ok(Parsed::Transport)
         }
         (protocol::UDP, _) => {
-            let header: [u16; udp::LENGTH / 2] =
-                packet.read(headers.l4).ok_or(Fault::Broken(DropReason::Truncated))?;
+            let header: [u16; udp::LENGTH / 2] = packet
+                .read(headers.l4)
+                .ok_or(Fault::Broken(DropReason::Truncated))?;
             if available < udp::LENGTH {
                 return Err(Fault::Broken(DropReason::Truncated));
             }

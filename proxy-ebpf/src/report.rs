@@ -53,9 +53,10 @@ fn count_drop(reason: DropReason) {
 #[inline(always)]
 pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
     let is_reply = flow.flags & flow_flags::REPLY != 0;
-    for counters in
-        [SERVICE_COUNTERS.get_ptr_mut(flow.service), BACKEND_COUNTERS.get_ptr_mut(flow.backend)]
-    {
+    for counters in [
+        SERVICE_COUNTERS.get_ptr_mut(flow.service),
+        BACKEND_COUNTERS.get_ptr_mut(flow.backend),
+    ] {
         if let Some(counters) = counters {
             // SAFETY: this CPU's own slot.
             let counters: &mut Counters = unsafe { &mut *counters };
@@ -73,7 +74,10 @@ pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
 /// Counts a flow that was opened.
 #[inline(always)]
 pub fn count_flow(service: u32, backend: u32) {
-    for counters in [SERVICE_COUNTERS.get_ptr_mut(service), BACKEND_COUNTERS.get_ptr_mut(backend)] {
+    for counters in [
+        SERVICE_COUNTERS.get_ptr_mut(service),
+        BACKEND_COUNTERS.get_ptr_mut(backend),
+    ] {
         if let Some(counters) = counters {
             // SAFETY: this CPU's own slot.
             unsafe { (*counters).flows += 1 };

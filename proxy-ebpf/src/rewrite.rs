@@ -83,10 +83,18 @@ pub fn ports(
     let old: [u16; 2] = packet.read(l4)?;
     let new = [ports.0.to_be(), ports.1.to_be()];
     packet.write(l4, new)?;
-    let mut changes = Changes { ports: (old, new), checksum: (0, 0) };
+    let mut changes = Changes {
+        ports: (old, new),
+        checksum: (0, 0),
+    };
     let delta = addresses.half(old[0], new[0]).half(old[1], new[1]);
     let is_udp = protocol == protocol::UDP;
-    let offset = l4 + if is_udp { udp::CHECKSUM_OFFSET } else { tcp::CHECKSUM_OFFSET };
+    let offset = l4
+        + if is_udp {
+            udp::CHECKSUM_OFFSET
+        } else {
+            tcp::CHECKSUM_OFFSET
+        };
     // Inside an ICMP error the packet may end before TCP's checksum.
     if offset + 2 > end {
         return Some(changes);
@@ -114,17 +122,33 @@ impl Changes {
     #[inline(always)]
     pub fn covered_by(&self, delta: Delta) -> Delta {
         let (old, new) = self.ports;
-        delta.half(old[0], new[0]).half(old[1], new[1]).half(self.checksum.0, self.checksum.1)
+        delta
+            .half(old[0], new[0])
+            .half(old[1], new[1])
+            .half(self.checksum.0, self.checksum.1)
     }
 }
 
 /// Translates a TCP or UDP packet. `None` can't happen for a parsed packet: the verifier wants it.
 #[inline(always)]
 pub fn transport(packet: &Packet, headers: &Headers, flow: &FlowValue, ttl: Ttl) -> Option<()> {
-    let addresses =
-        network(packet, headers.l3, headers.is_ipv4, &flow.source, &flow.destination, ttl)?;
+    let addresses = network(
+        packet,
+        headers.l3,
+        headers.is_ipv4,
+        &flow.source,
+        &flow.destination,
+        ttl,
+    )?;
     let ports_wanted = (flow.source_port, flow.destination_port);
-    ports(packet, headers.l4, headers.key.protocol, ports_wanted, addresses, usize::MAX - 2)?;
+    ports(
+        packet,
+        headers.l4,
+        headers.key.protocol,
+        ports_wanted,
+        addresses,
+        usize::MAX - 2,
+    )?;
     Some(())
 }
 
@@ -138,9 +162,17 @@ pub fn inner_network(
     source: &Address,
     destination: &Address,
 ) -> Option<(Delta, Delta)> {
-    let before: u16 = if is_ipv4 { packet.read(l3 + IPV4_CHECKSUM)? } else { 0 };
+    let before: u16 = if is_ipv4 {
+        packet.read(l3 + IPV4_CHECKSUM)?
+    } else {
+        0
+    };
     let addresses = network(packet, l3, is_ipv4, source, destination, Ttl::Keep)?;
-    let after: u16 = if is_ipv4 { packet.read(l3 + IPV4_CHECKSUM)? } else { 0 };
+    let after: u16 = if is_ipv4 {
+        packet.read(l3 + IPV4_CHECKSUM)?
+    } else {
+        0
+    };
     Some((addresses, addresses.half(before, after)))
 }
 

@@ -52,8 +52,7 @@ pub fn lookup<C: EbpfContext>(
         fib.__bindgen_anon_4.ipv6_dst = destination.words();
     }
     // SAFETY: the context is the program's own, the struct lives on the stack, the size is its.
-    let result =
-        unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
+    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     match result as u32 {
         BPF_FIB_LKUP_RET_SUCCESS => {
             let [d0, d1, d2, d3, d4, d5] = fib.dmac;
@@ -63,7 +62,10 @@ pub fn lookup<C: EbpfContext>(
                 macs: Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]),
             })
         }
-        BPF_FIB_LKUP_RET_NO_NEIGH => Ok(NextHop { ifindex: fib.ifindex, macs: None }),
+        BPF_FIB_LKUP_RET_NO_NEIGH => Ok(NextHop {
+            ifindex: fib.ifindex,
+            macs: None,
+        }),
         BPF_FIB_LKUP_RET_FRAG_NEEDED => Err(DropReason::MtuExceeded),
         BPF_FIB_LKUP_RET_FWD_DISABLED => Err(DropReason::ForwardingDisabled),
         _ => Err(DropReason::NoRoute),

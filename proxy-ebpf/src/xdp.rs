@@ -99,11 +99,7 @@ pub fn next_hop(
 
 /// Sends a translated packet on: by the next hop's interface, or up the stack.
 #[inline(always)]
-pub fn send(
-    ctx: &XdpContext,
-    headers: &Headers,
-    next_hop: Option<NextHop>,
-) -> Result<Verdict, DropReason> {
+pub fn send(ctx: &XdpContext, headers: &Headers, next_hop: Option<NextHop>) -> Result<Verdict, DropReason> {
     let Some(next_hop) = next_hop else {
         return Ok(Verdict::Pass);
     };
@@ -147,8 +143,14 @@ fn hand_over(ctx: &XdpContext, headers: &Headers, ifindex: u32) -> Result<Verdic
         return Err(DropReason::NeighbourUnresolved);
     }
     let note = Packet::new(ctx.metadata(), ctx.metadata_end());
-    note.write(0, Handover { magic: limits::LAYOUT_MAGIC, ifindex })
-        .ok_or(DropReason::NeighbourUnresolved)?;
+    note.write(
+        0,
+        Handover {
+            magic: limits::LAYOUT_MAGIC,
+            ifindex,
+        },
+    )
+    .ok_or(DropReason::NeighbourUnresolved)?;
     Ok(Verdict::Pass)
 }
 

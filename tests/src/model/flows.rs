@@ -138,16 +138,13 @@ impl Model {
     }
 
     fn is_good(&self, value: &FlowValue, protocol: u8, flags: u8) -> bool {
-        let Some(backend) = self.backends.get(&value.backend) else {
-            return false;
-        };
-        if backend.incarnation != value.incarnation || backend.flags & backend_flags::DEAD != 0 {
+        if !self.has_live_backend(value) {
             return false;
         }
         let opens = protocol == TCP && flags & (SYN | ACK | RST | FIN) == SYN;
         let ended = (value.seen | value.peer_seen) & (seen::FIN | seen::RST) != 0;
         let answered = value.seen != 0 && value.peer_seen != 0;
-        let draining = backend.flags & backend_flags::DRAINING != 0;
+        let draining = self.backends[&value.backend].flags & backend_flags::DRAINING != 0;
         !(opens && (ended || draining && answered))
     }
 

@@ -1,11 +1,14 @@
 //! A second forwarder, written from docs/dataplane.md, docs/hashing.md and the RFCs: what the kernel
 //! programs must agree with. It shares the maps' keys and values with them, and no packet code.
 
-mod flows;
+pub mod build;
+pub mod flows;
+pub mod generate;
 mod icmp;
 pub mod maglev;
 pub mod network;
 pub mod parse;
+pub mod random;
 pub mod sum;
 pub mod translate;
 
@@ -14,7 +17,7 @@ use parse::{ICMP, ICMPV6, Located, Packet, TCP, UDP};
 use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, ServiceValue, Settings},
+    values::{BackendValue, FlowValue, ServiceValue, Settings, backend_flags},
     verdict::DropReason,
 };
 use std::{
@@ -195,6 +198,13 @@ impl Model {
         }
         frame.drain(12..network - 2);
         Ok((Decision::Redirect(hop.ifindex), frame))
+    }
+
+    /// Whether a flow's backend is the one it was opened to, and alive.
+    pub fn has_live_backend(&self, value: &FlowValue) -> bool {
+        self.backends.get(&value.backend).is_some_and(|backend| {
+            backend.incarnation == value.incarnation && backend.flags & backend_flags::DEAD == 0
+        })
     }
 
     /// Whether a port is one that NAT gives out.

@@ -1,7 +1,10 @@
 //! Runs packets through the real program by BPF_PROG_TEST_RUN, in a network namespace of its own.
 
+pub mod compare;
+pub mod fuzz;
 mod maps;
 pub mod program;
+mod scenario;
 pub mod snapshot;
 pub mod topology;
 

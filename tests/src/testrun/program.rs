@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use aya::{TestRun, TestRunOptions, programs::Xdp};
+use aya_obj::programs::XdpAttachType;
 use std::path::Path;
 
 /// XDP_DROP.
@@ -63,8 +64,8 @@ impl Program {
     /// # Errors
     /// No such pin.
     pub fn from_pin(path: &Path) -> Result<Self> {
-        let xdp =
-            Xdp::from_pin(path, Default::default()).with_context(|| format!("open {}", path.display()))?;
+        let xdp = Xdp::from_pin(path, XdpAttachType::Interface)
+            .with_context(|| format!("open {}", path.display()))?;
         Ok(Self {
             xdp,
             input: Vec::new(),
