@@ -1,14 +1,18 @@
 //! What becomes of a packet: a verdict, or one reason for dropping it.
 
 /// What to do with a packet that is not dropped.
+///
+/// No variant carries a value: LLVM would combine it with the others' undefined bytes, and the
+/// verifier refuses to read those.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Hand it to the network stack.
-    Pass,
+    Pass = 0,
     /// Send it out of the interface it came in by.
-    Transmit,
-    /// Send it out of the interface with this index.
-    Redirect(u32),
+    Transmit = 1,
+    /// Send it out of the interface that `bpf_redirect` was told.
+    Redirect = 2,
 }
 
 macro_rules! drop_reasons {
@@ -26,6 +30,14 @@ macro_rules! drop_reasons {
             /// Its label.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }
+            }
+
+            /// The reason with this code; [`Self::Truncated`] for codes there are none of.
+            pub const fn from_code(code: u32) -> Self {
+                match code {
+                    $($code => Self::$name,)*
+                    _ => Self::Truncated,
+                }
             }
         }
     };
@@ -61,4 +73,28 @@ drop_reasons! {
 impl DropReason {
     /// Number of reasons: the size of `drop_counters`.
     pub const COUNT: usize = Self::ALL.len();
+}
+
+/// A result in one word, for functions of the kernel programs that aren't inlined: BPF returns 64
+/// bits. High half: 0 for a verdict, 1 for a drop; low half: its code.
+#[inline(always)]
+pub const fn pack(verdict: Result<Verdict, DropReason>) -> u64 {
+    match verdict {
+        Ok(verdict) => verdict as u64,
+        Err(reason) => 1 << 32 | reason as u64,
+    }
+}
+
+/// The inverse of [`pack`].
+///
+/// # Errors
+/// The packed reason.
+#[inline(always)]
+pub const fn unpack(packed: u64) -> Result<Verdict, DropReason> {
+    match packed {
+        0 => Ok(Verdict::Pass),
+        1 => Ok(Verdict::Transmit),
+        2 => Ok(Verdict::Redirect),
+        _ => Err(DropReason::from_code(packed as u32)),
+    }
 }

@@ -1,6 +1,47 @@
+//! Weir's kernel programs, one BPF object: an XDP balancer, and the TC programs for what XDP can't see.
 #![no_std]
 #![no_main]
-//! Weir kernel programs.
+#![feature(asm_experimental_arch)]
+
+mod flow;
+mod icmp;
+mod maps;
+mod packet;
+mod parse;
+mod report;
+mod rewrite;
+mod route;
+mod tc;
+mod xdp;
+
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+
+/// Licence the kernel is told: some helpers are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Packets as they arrive: clients' to a VIP, backends' replies, ICMP about either.
+#[xdp(frags)]
+pub fn xdp_balancer(ctx: XdpContext) -> u32 {
+    report::xdp_action(xdp::balance(&ctx))
+}
+
+/// Sends what `xdp_balancer` translated but had no neighbour for.
+#[classifier]
+pub fn tc_ingress(ctx: TcContext) -> i32 {
+    tc::hand_over(&ctx)
+}
+
+/// Packets this host sends: replies of backends on it, and what its own clients send to a VIP.
+#[classifier]
+pub fn tc_egress(ctx: TcContext) -> i32 {
+    report::tc_action(tc::egress(&ctx))
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

@@ -1,3 +1,100 @@
 //! Weir's chores: one file a verb.
+//!
+//! Built plain it holds what needs no other package of the workspace, so that `setup` starts at
+//! once on a new machine. `demo`, `fuzz` and `bench` use the daemon's library and the lab: for
+//! them the plain xtask sets up, builds, and hands over to an optimised one with the feature `lab`.
 
-fn main() {}
+#[cfg(feature = "lab")]
+mod bench;
+mod build;
+mod build_ebpf;
+mod check;
+#[cfg(feature = "lab")]
+mod demo;
+#[cfg(feature = "lab")]
+mod fuzz;
+#[cfg(not(feature = "lab"))]
+mod hand_over;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Weir's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Finds or installs the toolchain and the tools; does nothing when all is there.
+    Setup,
+    /// Builds the kernel programs into target/ebpf.
+    BuildEbpf,
+    /// Builds the kernel programs and the daemon.
+    Build(build::BuildArgs),
+    /// Builds everything and runs every test; further arguments go to `cargo test`.
+    Test(test::TestArgs),
+    /// Formatting, lints, licences, file and function sizes, module docs.
+    Check,
+    /// Measures; `bench l4` the kernel plane.
+    #[cfg(feature = "lab")]
+    Bench(bench::BenchArgs),
+    /// Shows the balancer at work, in network namespaces.
+    #[cfg(feature = "lab")]
+    Demo(demo::DemoArgs),
+    /// Runs random packets through the programs and the model.
+    #[cfg(feature = "lab")]
+    Fuzz(fuzz::FuzzArgs),
+    /// Measures; `bench l4` the kernel plane.
+    #[cfg(not(feature = "lab"))]
+    #[command(disable_help_flag = true)]
+    Bench(hand_over::Rest),
+    /// Shows the balancer at work, in network namespaces.
+    #[cfg(not(feature = "lab"))]
+    #[command(disable_help_flag = true)]
+    Demo(hand_over::Rest),
+    /// Runs random packets through the programs and the model.
+    #[cfg(not(feature = "lab"))]
+    #[command(disable_help_flag = true)]
+    Fuzz(hand_over::Rest),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: what failed has said the rest.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup => setup::run(),
+        Verb::BuildEbpf => build_ebpf::run(),
+        Verb::Build(arguments) => build::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Check => check::run(),
+        #[cfg(feature = "lab")]
+        Verb::Bench(arguments) => bench::run(arguments),
+        #[cfg(feature = "lab")]
+        Verb::Demo(arguments) => demo::run(arguments),
+        #[cfg(feature = "lab")]
+        Verb::Fuzz(arguments) => fuzz::run(arguments),
+        #[cfg(not(feature = "lab"))]
+        Verb::Bench(rest) => hand_over::run("bench", &rest),
+        #[cfg(not(feature = "lab"))]
+        Verb::Demo(rest) => hand_over::run("demo", &rest),
+        #[cfg(not(feature = "lab"))]
+        Verb::Fuzz(rest) => hand_over::run("fuzz", &rest),
+    }
+}

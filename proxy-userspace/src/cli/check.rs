@@ -23,7 +23,11 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
-    let endpoints: usize = loaded.clusters.values().map(|cluster| cluster.endpoints.len()).sum();
+    let endpoints: usize = loaded
+        .clusters
+        .values()
+        .map(|cluster| cluster.endpoints.len())
+        .sum();
     println!(
         "{}: ok: {}, {}, {}",
         args.config.display(),

@@ -1,8 +1,77 @@
 //! The command line: one file a verb.
 
-use std::process::ExitCode;
+mod check;
+mod endpoint;
+mod run;
+mod schema;
+mod status;
+mod table;
+mod unload;
 
-/// Runs the verb named on the command line.
+use crate::model::DaemonSettings;
+use clap::{Args, Parser, Subcommand};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// An eBPF load balancer: one binary, one config, one set of endpoints.
+#[derive(Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground.
+    Run(run::RunArgs),
+    /// Read a config, report every mistake, change nothing.
+    Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
+    /// Show what the daemon does: services, backends, packets, drops.
+    Status(status::StatusArgs),
+    /// Change endpoints of the running daemon.
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointVerb),
+    /// Take Weir out of the kernel: detach the programs, remove the maps.
+    Unload(unload::UnloadArgs),
+}
+
+/// Where the daemon listens.
+#[derive(Args)]
+struct SocketArgs {
+    /// The daemon's admin socket.
+    #[arg(long, value_name = "PATH", default_value = DaemonSettings::ADMIN_SOCKET)]
+    socket: PathBuf,
+}
+
+/// Runs the verb named on the command line. Exit code 1 is an error, 2 a mistake in usage.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let outcome = match CommandLine::parse().verb {
+        Verb::Check(args) => return check::run(&args),
+        Verb::Schema(args) => return schema::run(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
+        Verb::Unload(args) => unload::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output. That nobody reads on (`weir status | head`) is no error.
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
 }

@@ -1,13 +1,14 @@
 //! Defaults and bounds of config values that the kernel side does not already fix.
 
+use crate::model::{DaemonSettings, Endpoint};
 pub(super) use proxy_common::limits::{BACKENDS, FLOWS, MAGLEV_SIZE, MAGLEV_SIZE_MAX, NAT_PORTS, SERVICES};
 use std::time::Duration;
 
 /// Where maps and links are pinned unless configured.
-pub(super) const PIN_PATH: &str = "/sys/fs/bpf/weir";
+pub(super) const PIN_PATH: &str = DaemonSettings::PIN_PATH;
 
 /// The admin API's socket unless configured.
-pub(super) const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+pub(super) const ADMIN_SOCKET: &str = DaemonSettings::ADMIN_SOCKET;
 
 /// Longest path of a UNIX socket: `sun_path` has 108 bytes, the last of them zero (unix(7)).
 pub(super) const MAX_SOCKET_PATH: usize = 107;
@@ -23,7 +24,7 @@ pub(super) const MAX_FLOWS: u32 = 16_777_216;
 
 /// Greatest weight, HAProxy's and IPVS's order of magnitude: shares finer than a slot in 65,537
 /// could not be kept anyway.
-pub(super) const MAX_WEIGHT: u32 = 65_535;
+pub(super) const MAX_WEIGHT: u32 = Endpoint::MAX_WEIGHT;
 
 /// Least Maglev table: the stride needs a size of at least 3, and is a prime.
 pub(super) const MIN_TABLE_SIZE: u32 = 3;

@@ -1,1 +1,194 @@
-//! (room under construction)
+//! The only builder of Snapshots: events in, one Snapshot out, applied all or nothing.
+//!
+//! One thread owns everything here. [`Handle`] is how the rest of the process talks to it.
+
+mod build;
+mod core;
+mod overrides;
+mod plane;
+mod report;
+mod turns;
+mod watch;
+
+pub use self::core::Core;
+pub use plane::Plane;
+pub use turns::{Signals, run};
+pub use watch::ConfigWatch;
+
+use crate::{
+    admin::status::{ChangeAnswer, EndpointPatch, Status},
+    health,
+    model::{BackendAddr, ClusterName, EndpointId},
+};
+use std::fmt;
+use tokio::sync::{mpsc, oneshot};
+
+/// Something that may lead to another Snapshot, or asks about the present one.
+pub enum Event {
+    /// A health check has something new to say: a fact, never refused.
+    Health(health::Report),
+    /// Somebody wants a change, which may be refused.
+    Wish(Wish),
+    /// What is the state of things?
+    Status(oneshot::Sender<Status>),
+}
+
+/// A wanted change and who waits for its outcome.
+pub struct Wish {
+    what: Want,
+    outcome: Option<oneshot::Sender<Result<ChangeAnswer, Refusal>>>,
+}
+
+/// What is wanted.
+enum Want {
+    Reload(Trigger),
+    SetEndpoint(EndpointId, EndpointPatch),
+}
+
+/// What asked for a reload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    /// The files changed.
+    Files,
+    /// SIGHUP.
+    Hangup,
+    /// `POST /reload`.
+    Api,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Files => "its files changed",
+            Self::Hangup => "SIGHUP",
+            Self::Api => "POST /reload",
+        })
+    }
+}
+
+/// Why a change was refused; whatever was running goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Whose fault it is.
+    pub kind: RefusalKind,
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// The caller named something that is not there.
+    NotFound,
+    /// The caller gave an impossible value.
+    Invalid,
+    /// The config has mistakes.
+    Config,
+    /// The kernel plane could not take it.
+    Kernel,
+    /// The daemon is stopping.
+    Stopping,
+}
+
+impl Refusal {
+    fn new(kind: RefusalKind, error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            kind,
+            error: error.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn stopping() -> Self {
+        Self::new(
+            RefusalKind::Stopping,
+            "weir is stopping",
+            "ask again when it has been started",
+        )
+    }
+}
+
+/// A way to send events to control, for any number of tasks.
+#[derive(Clone)]
+pub struct Handle {
+    events: mpsc::Sender<Event>,
+}
+
+/// Events that wait while control is busy; senders beyond wait themselves.
+const WAITING_EVENTS: usize = 256;
+
+impl Handle {
+    /// A handle, and the end that [`run`] reads.
+    pub fn new() -> (Self, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(WAITING_EVENTS);
+        (Self { events }, receiver)
+    }
+
+    /// The state of things.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn status(&self) -> Result<Status, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.events
+            .send(Event::Status(sender))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// Reads the config again and applies it.
+    ///
+    /// # Errors
+    /// It has mistakes, or the kernel plane could not take it: nothing changed.
+    pub async fn reload(&self, trigger: Trigger) -> Result<ChangeAnswer, Refusal> {
+        self.wish(Want::Reload(trigger)).await
+    }
+
+    /// Overrides an endpoint's weight or drain until the next start.
+    ///
+    /// # Errors
+    /// No such endpoint, or the kernel plane could not take it: nothing changed.
+    pub async fn set_endpoint(
+        &self,
+        cluster: &str,
+        address: BackendAddr,
+        patch: EndpointPatch,
+    ) -> Result<ChangeAnswer, Refusal> {
+        let cluster = ClusterName(cluster.into());
+        self.wish(Want::SetEndpoint(EndpointId { cluster, address }, patch))
+            .await
+    }
+
+    async fn wish(&self, what: Want) -> Result<ChangeAnswer, Refusal> {
+        let (sender, outcome) = oneshot::channel();
+        let wish = Wish {
+            what,
+            outcome: Some(sender),
+        };
+        self.events
+            .send(Event::Wish(wish))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        outcome.await.map_err(|_| Refusal::stopping())?
+    }
+}
+
+impl Wish {
+    /// A reload that nobody waits for.
+    fn reload(trigger: Trigger) -> Self {
+        Self {
+            what: Want::Reload(trigger),
+            outcome: None,
+        }
+    }
+
+    /// Tells the one who waits; one who went away is no matter.
+    fn answer(self, outcome: Result<ChangeAnswer, Refusal>) {
+        if let Some(waiting) = self.outcome {
+            let _gone = waiting.send(outcome);
+        }
+    }
+}

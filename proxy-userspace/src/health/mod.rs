@@ -1,1 +1,142 @@
-//! (room under construction)
+//! Health checks: a task per checked endpoint probes it and reports verdicts to control.
+
+mod judge;
+mod probe;
+
+use crate::model::{Cluster, ClusterName, EndpointId, Health, HealthCheck};
+use judge::Judge;
+use probe::Outcome;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    net::SocketAddr,
+    time::Duration,
+};
+use tokio::{sync::mpsc, task::JoinHandle, time};
+
+/// What a check found; sent when the verdict or the error is another than before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Which endpoint.
+    pub endpoint: EndpointId,
+    /// The verdict after the last probe.
+    pub health: Health,
+    /// What the last probe that failed met; kept when a later one passes.
+    pub last_error: Option<String>,
+    /// Which task says so: reports of tasks that were since replaced are void.
+    task: u64,
+}
+
+/// The running checks. They follow the snapshot's clusters and are aborted on drop.
+pub struct Checks {
+    running: HashMap<EndpointId, Running>,
+    reports: mpsc::Sender<Report>,
+    next_task: u64,
+}
+
+struct Running {
+    check: HealthCheck,
+    task: u64,
+    handle: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Checks {
+    /// No checks yet; what they find will go to `reports`.
+    pub fn new(reports: mpsc::Sender<Report>) -> Self {
+        Self {
+            running: HashMap::new(),
+            reports,
+            next_task: 0,
+        }
+    }
+
+    /// Starts checks for endpoints that came, ends those of endpoints that went, and restarts those
+    /// that are to be probed otherwise; these go on from the verdict they had. Others run on
+    /// undisturbed. Must be called within a tokio runtime.
+    pub fn follow(&mut self, clusters: &BTreeMap<ClusterName, Cluster>) {
+        let mut before = std::mem::take(&mut self.running);
+        for cluster in clusters.values() {
+            let Some(check) = &cluster.health_check else {
+                continue;
+            };
+            for endpoint in &cluster.endpoints {
+                let id = EndpointId {
+                    cluster: cluster.name.clone(),
+                    address: endpoint.address,
+                };
+                let running = match before.remove(&id) {
+                    Some(running) if running.check == *check => running,
+                    _ => self.start(id.clone(), check.clone(), endpoint.health),
+                };
+                self.running.insert(id, running);
+            }
+        }
+    }
+
+    /// Whether a report comes from a check that is still running.
+    pub fn is_current(&self, report: &Report) -> bool {
+        (self.running.get(&report.endpoint)).is_some_and(|running| running.task == report.task)
+    }
+
+    fn start(&mut self, endpoint: EndpointId, check: HealthCheck, health: Health) -> Running {
+        self.next_task += 1;
+        let report = Report {
+            endpoint,
+            health,
+            last_error: None,
+            task: self.next_task,
+        };
+        let handle = tokio::spawn(probe_for_ever(report, check.clone(), self.reports.clone()));
+        Running {
+            check,
+            task: self.next_task,
+            handle,
+        }
+    }
+}
+
+/// Ends when control is gone.
+async fn probe_for_ever(mut report: Report, check: HealthCheck, reports: mpsc::Sender<Report>) {
+    let mut target: SocketAddr = report.endpoint.address.0;
+    if let Some(port) = check.tcp.port {
+        target.set_port(port);
+    }
+    let mut judge = Judge::new(report.health, check.rise, check.fall);
+    // Spread over one interval: probes of many endpoints neither start nor go on in step.
+    time::sleep(jitter(&report.endpoint, check.interval)).await;
+    let mut turns = time::interval(check.interval);
+    turns.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        let outcome = probe::tcp_connect(target, check.timeout).await;
+        let before = (report.health, report.last_error.clone());
+        match outcome {
+            Outcome::Passed => report.health = judge.observe(true),
+            Outcome::Failed(error) => {
+                report.health = judge.observe(false);
+                report.last_error = Some(error);
+            }
+            Outcome::NotAsked(error) => report.last_error = Some(error),
+        }
+        if (report.health, &report.last_error) != (before.0, &before.1)
+            && reports.send(report.clone()).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A random part of the interval. `RandomState` is seeded by the system: no need for a crate.
+fn jitter(endpoint: &EndpointId, interval: Duration) -> Duration {
+    let random = RandomState::new().hash_one(endpoint) as u32;
+    interval.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

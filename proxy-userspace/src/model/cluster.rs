@@ -13,6 +13,22 @@ impl fmt::Display for ClusterName {
     }
 }
 
+/// One endpoint of one cluster. The same address in two clusters is two endpoints, each with its
+/// own weight and health.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EndpointId {
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Where it listens.
+    pub address: BackendAddr,
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cluster {} endpoint {}", self.cluster, self.address)
+    }
+}
+
 /// A set of endpoints that serve the same thing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cluster {
@@ -38,6 +54,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Greatest weight: finer shares than a slot in 65,537 could not be kept.
+    pub const MAX_WEIGHT: u32 = 65_535;
+
     /// The weight both planes use: 0 while draining or unhealthy.
     pub fn effective_weight(&self) -> u32 {
         if self.drain || self.health == Health::Unhealthy {
@@ -57,6 +76,16 @@ pub enum Health {
     Healthy,
     /// Failed `fall` times in a row: leaves the table and loses its flows.
     Unhealthy,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
 }
 
 /// How a cluster's endpoints are probed.

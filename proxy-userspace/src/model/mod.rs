@@ -2,10 +2,12 @@
 
 mod address;
 mod cluster;
+mod diff;
 mod service;
 mod snapshot;
 
 pub use address::{BackendAddr, ListenAddr};
-pub use cluster::{Cluster, ClusterName, Endpoint, Health, HealthCheck, TcpCheck};
+pub use cluster::{Cluster, ClusterName, Endpoint, EndpointId, Health, HealthCheck, TcpCheck};
+pub use diff::{Change, diff};
 pub use service::{ForwardMode, IdleTimeouts, Service};
 pub use snapshot::{DaemonSettings, Interface, NatSettings, Snapshot, XdpMode};

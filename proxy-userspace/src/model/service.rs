@@ -2,7 +2,7 @@
 
 use super::{ClusterName, ListenAddr};
 use proxy_common::net::Protocol;
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// One L4 listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,14 @@ pub struct Service {
 pub enum ForwardMode {
     /// Full NAT.
     Nat,
+}
+
+impl fmt::Display for ForwardMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+        })
+    }
 }
 
 /// After how long without a packet in either direction a flow ends.

@@ -39,6 +39,13 @@ pub struct DaemonSettings {
     pub max_flows: u32,
 }
 
+impl DaemonSettings {
+    /// Where maps and links are pinned unless configured.
+    pub const PIN_PATH: &str = "/sys/fs/bpf/weir";
+    /// The admin API's socket unless configured.
+    pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+}
+
 /// An interface by name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {

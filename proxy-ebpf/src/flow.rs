@@ -1,0 +1,254 @@
+//! The flow table: finding a packet's flow, opening one, and keeping its state.
+
+use crate::{
+    maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
+    parse::Headers,
+    report,
+};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
+use proxy_common::{
+    hash,
+    headers::tcp,
+    keys::FlowKey,
+    limits,
+    values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
+    verdict::DropReason,
+};
+
+/// `-EEXIST`, what `BPF_NOEXIST` returns for a key that is there.
+const EXISTS: i32 = -17;
+
+/// Finds the flow of a client's packet to `service`, or opens one. The pointer stays valid for the
+/// program's run. Lookups: a flow that is known takes 2 (flow, backend); a new one 4 more and 2
+/// inserts.
+///
+/// # Errors
+/// No backend, port or room for a new flow.
+#[inline(always)]
+pub fn find_or_open(
+    headers: &Headers,
+    service: &ServiceValue,
+    from_host: bool,
+) -> Result<*mut FlowValue, DropReason> {
+    let key = &headers.key;
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: a map value's pointer is valid until the program returns.
+        if is_good(headers, unsafe { &*flow }) {
+            return Ok(flow);
+        }
+        // SAFETY: as above, and read before the entry is removed.
+        let peer = unsafe { (*flow).peer_key() };
+        // Errors mean somebody else removed them first.
+        let _ = FLOWS.remove(&peer);
+        let _ = FLOWS.remove(key);
+    }
+    match open(key, service, from_host, hash_of(key)) {
+        // Looked up again rather than carried over, since another CPU may have opened it first.
+        0 => FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull),
+        NO_BACKEND_CODE => Err(DropReason::NoBackend),
+        PORT_CODE => Err(DropReason::PortExhausted),
+        _ => Err(DropReason::FlowTableFull),
+    }
+}
+
+/// Whether an entry may go on being used; docs/dataplane.md, "Client to backend", 1.
+#[inline(always)]
+fn is_good(headers: &Headers, flow: &FlowValue) -> bool {
+    let Some(backend) = BACKENDS.get(flow.backend) else {
+        return false;
+    };
+    if backend.incarnation != flow.incarnation || backend.flags & backend_flags::DEAD != 0 {
+        return false;
+    }
+    const OPENING: u8 = tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST;
+    if headers.tcp_flags & OPENING == tcp::SYN {
+        let draining = backend.flags & backend_flags::DRAINING != 0;
+        return !flow.is_closing() && (!draining || flow.is_opening());
+    }
+    true
+}
+
+const NO_BACKEND_CODE: i32 = 1;
+const PORT_CODE: i32 = 2;
+const FULL_CODE: i32 = 3;
+
+/// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above.
+///
+/// A function of its own, not inlined, so that its keys and values have a stack frame of their
+/// own: together with the caller's they would pass the verifier's 512 bytes.
+#[inline(never)]
+fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64) -> i32 {
+    let slot = hash::slot(hash, service.table_size);
+    let Some(slot) = SLOTS.get_value(service.index, &slot) else {
+        return NO_BACKEND_CODE;
+    };
+    let index = slot.backend;
+    if index == NO_BACKEND {
+        return NO_BACKEND_CODE;
+    }
+    let Some(backend) = BACKENDS.get(index) else {
+        return NO_BACKEND_CODE;
+    };
+    if backend.incarnation == 0 || backend.flags & backend_flags::DEAD != 0 {
+        return NO_BACKEND_CODE;
+    }
+    let is_local = backend.flags & backend_flags::LOCAL != 0;
+    // A packet whose source is one of this host's addresses would be dropped on its way in, so
+    // what is delivered here keeps the client's address, or the VIP where the client is here too.
+    let source = match (is_local, from_host) {
+        (false, _) => backend.source,
+        (true, false) => key.source,
+        (true, true) => key.destination,
+    };
+    let mut flow = FlowValue {
+        source: key.destination,
+        destination: key.source,
+        source_port: key.destination_port,
+        destination_port: key.source_port,
+        flags: flow_flags::REPLY
+            | if is_local { flow_flags::FROM_HOST } else { 0 }
+            | if from_host { flow_flags::TO_HOST } else { 0 },
+        seen: 0,
+        peer_seen: 0,
+        service: service.index,
+        backend: index,
+        incarnation: backend.incarnation,
+        protocol: u32::from(key.protocol),
+        last_seen: now(),
+    };
+    let mut reply = FlowKey {
+        source: backend.address,
+        destination: source,
+        source_port: backend.port,
+        destination_port: 0,
+        protocol: key.protocol,
+        pad: [0; 3],
+    };
+    let code = insert_reply(&mut reply, &flow, hash);
+    if code != 0 {
+        return code;
+    }
+    flow.source = reply.destination;
+    flow.destination = reply.source;
+    flow.source_port = reply.destination_port;
+    flow.destination_port = reply.source_port;
+    flow.flags =
+        if is_local { flow_flags::TO_HOST } else { 0 } | if from_host { flow_flags::FROM_HOST } else { 0 };
+    match FLOWS.insert(key, &flow, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {
+            report::count_flow(service.index, index);
+            0
+        }
+        Err(error) => {
+            let _ = FLOWS.remove(&reply);
+            // Another CPU was faster: the flow is open.
+            if error == EXISTS { 0 } else { FULL_CODE }
+        }
+    }
+}
+
+/// [`hash::flow_hash`] with a stack frame of its own.
+#[inline(never)]
+fn hash_of(key: &FlowKey) -> u64 {
+    hash::flow_hash(key)
+}
+
+/// Finds a free source port towards the backend, completes the key for replies with it, and inserts
+/// their entry. 0, or a code.
+#[inline(never)]
+fn insert_reply(reply: &mut FlowKey, flow: &FlowValue, hash: u64) -> i32 {
+    let Some(settings) = SETTINGS.get(0) else {
+        return PORT_CODE;
+    };
+    let first = u32::from(settings.nat_port_first);
+    let count = u32::from(settings.nat_port_last)
+        .wrapping_sub(first)
+        .wrapping_add(1)
+        & 0x1_ffff;
+    // The low half of the hash: the high one picked the slot, so it says little within a backend.
+    let mut offset = hash::slot(hash << 32, count);
+    for probe in 0..limits::PORT_PROBES {
+        if probe >= count {
+            break;
+        }
+        reply.destination_port = (first + offset) as u16;
+        match FLOWS.insert(&*reply, flow, u64::from(BPF_NOEXIST)) {
+            Ok(()) => return 0,
+            Err(EXISTS) => {}
+            Err(_) => return FULL_CODE,
+        }
+        offset += 1;
+        if offset >= count {
+            offset = 0;
+        }
+    }
+    PORT_CODE
+}
+
+/// The service a packet is addressed to. One lookup.
+#[inline(always)]
+pub fn service(headers: &Headers) -> Option<&'static ServiceValue> {
+    // SAFETY: the daemon replaces values whole, and an entry reused under us is another service's
+    // for one packet: the same as if the packet had come a moment later.
+    unsafe { SERVICES.get(&headers.key.service()) }
+}
+
+/// The flow of a backend's reply. One lookup, and none for ports that NAT doesn't hand out.
+#[inline(always)]
+pub fn reply(key: &FlowKey) -> Option<*mut FlowValue> {
+    if !is_nat_port(key.destination_port) {
+        return None;
+    }
+    let flow = FLOWS.get_ptr_mut(key)?;
+    // SAFETY: a map value's pointer is valid until the program returns.
+    if unsafe { (*flow).flags } & flow_flags::REPLY == 0 {
+        return None;
+    }
+    Some(flow)
+}
+
+/// Whether a port is one that NAT hands out.
+#[inline(always)]
+pub fn is_nat_port(port: u16) -> bool {
+    match SETTINGS.get(0) {
+        Some(settings) => (settings.nat_port_first..=settings.nat_port_last).contains(&port),
+        None => false,
+    }
+}
+
+/// Stamps a flow and records what its packet says about its state. No lookup, but one for
+/// the first packet, FIN or RST of a direction.
+#[inline(always)]
+pub fn note(headers: &Headers, flow: *mut FlowValue) {
+    // SAFETY: a map value's pointer is valid until the program returns. Other CPUs may write the
+    // same fields: stamps differ by nothing that matters, and each direction sets its own bits.
+    let flow = unsafe { &mut *flow };
+    let now = now();
+    if now.wrapping_sub(flow.last_seen) > limits::LAST_SEEN_GRAIN_NS {
+        flow.last_seen = now;
+    }
+    let mut bits = seen::PACKET;
+    if headers.tcp_flags & tcp::FIN != 0 {
+        bits |= seen::FIN;
+    }
+    if headers.tcp_flags & tcp::RST != 0 {
+        bits |= seen::RST;
+    }
+    if bits & !flow.seen != 0 {
+        flow.seen |= bits;
+        if let Some(peer) = FLOWS.get_ptr_mut(flow.peer_key()) {
+            // SAFETY: as above.
+            unsafe { (*peer).peer_seen |= bits };
+        }
+    }
+}
+
+/// The clock of [`FlowValue::last_seen`].
+#[inline(always)]
+fn now() -> u64 {
+    let offset = SETTINGS
+        .get(0)
+        .map_or(0, |settings: &Settings| settings.clock_offset_ns);
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }.wrapping_add(offset)
+}

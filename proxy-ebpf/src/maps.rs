@@ -1,0 +1,64 @@
+//! The maps, all pinned by the loader; each says who writes, who reads and what it costs.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use proxy_common::{
+    counters::Counters,
+    keys::{FlowKey, ServiceKey},
+    limits,
+    net::Address,
+    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, SlotValue, VipValue},
+    verdict::DropReason,
+};
+
+/// Shape of these maps. Written once by the daemon that makes them, read by the one that adopts them.
+#[btf_map(name = "layout")]
+pub static LAYOUT: Array<Layout, 1> = Array::new();
+
+/// What all packets need to know. Written by the daemon.
+#[btf_map(name = "settings")]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// (VIP, port, protocol) to service. Written by the daemon, read once a packet. 36 bytes an entry.
+#[btf_map(name = "services")]
+pub static SERVICES: HashMap<ServiceKey, ServiceValue, { limits::SERVICES as usize }> = HashMap::new();
+
+/// Addresses with a service. Written by the daemon, read for ICMP and for packets that don't parse.
+#[btf_map(name = "vips")]
+pub static VIPS: HashMap<Address, VipValue, { limits::SERVICES as usize }> = HashMap::new();
+
+/// A service's Maglev table: the inner map. `BPF_F_INNER_MAP` lets tables differ in size; the
+/// price is that the JIT doesn't inline the lookup. `BPF_F_MMAPABLE` lets the daemon fill it at
+/// memory speed.
+type Table =
+    Array<SlotValue, { limits::MAGLEV_SIZE as usize }, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
+
+/// Service index to Maglev table. The daemon builds a table, then swaps it in: readers see the old
+/// or the new one. 8 bytes an entry, and 8 per slot (array elements are rounded up to 8).
+#[btf_map(name = "slots")]
+pub static SLOTS: ArrayOfMaps<Table, { limits::SERVICES as usize }> = ArrayOfMaps::new();
+
+/// Backend index to backend. Written by the daemon. 48 bytes an entry.
+#[btf_map(name = "backends")]
+pub static BACKENDS: Array<BackendValue, { limits::BACKENDS as usize }> = Array::new();
+
+/// Both directions of every NAT flow. Written by the programs; the daemon ends idle flows, nothing
+/// evicts: a full table drops new flows and keeps the old. Preallocated, since allocating under
+/// load can fail. About 160 bytes an entry, two entries a flow.
+#[btf_map(name = "flows")]
+pub static FLOWS: HashMap<FlowKey, FlowValue, { 2 * limits::FLOWS as usize }> = HashMap::new();
+
+/// By service index. Written by the programs; zeroed by the daemon when an index is used anew.
+#[btf_map(name = "service_counters")]
+pub static SERVICE_COUNTERS: PerCpuArray<Counters, { limits::SERVICES as usize }> = PerCpuArray::new();
+
+/// By backend index. As above.
+#[btf_map(name = "backend_counters")]
+pub static BACKEND_COUNTERS: PerCpuArray<Counters, { limits::BACKENDS as usize }> = PerCpuArray::new();
+
+/// Packets dropped, by [`DropReason`]. Written by the programs.
+#[btf_map(name = "drop_counters")]
+pub static DROP_COUNTERS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();

@@ -1,0 +1,188 @@
+//! The XDP balancer: parse → service → flow → translate → next hop → out.
+
+use crate::{
+    flow, icmp,
+    packet::Packet,
+    parse::{self, Headers, Parsed},
+    report,
+    rewrite::{self, Ttl},
+    route::{Hop, Reach},
+};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
+use core::mem::MaybeUninit;
+use proxy_common::{
+    headers::ethernet,
+    limits,
+    values::{FlowValue, Handover, flow_flags},
+    verdict::{self, DropReason, Verdict},
+};
+
+/// Decides about one packet. Lookups: none for other protocols, 1 for a packet to no service, 3
+/// and a route lookup for a known flow, 2 and a route lookup for a reply; the counters' 2 apart.
+///
+/// # Errors
+/// Why the packet is dropped.
+#[inline(always)]
+pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
+    let mut headers = MaybeUninit::uninit();
+    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
+    if let Parsed::Pass = parsed {
+        return Ok(Verdict::Pass);
+    }
+    // SAFETY: parsed as something else than Pass, all fields are set; the verifier checks it too.
+    let headers = unsafe { headers.assume_init_ref() };
+    verdict::unpack(match parsed {
+        Parsed::Icmp => icmp::from_network(ctx.ctx, headers),
+        _ => transport_frame(ctx.ctx, headers),
+    })
+}
+
+/// [`parse::parse`] with a stack frame of its own: with it inlined the balancer's would pass 512
+/// bytes, the verifier's bound.
+#[inline(never)]
+fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: parsing only writes fields, and reads those it wrote. Zeroing all of them first
+    // would cost a loop over bytes.
+    let headers = unsafe { &mut *headers.as_mut_ptr() };
+    parse::pack(parse::parse(&packet(&ctx), frame_length(&ctx), headers))
+}
+
+/// [`transport`] with a stack frame of its own, beside ICMP's.
+#[inline(never)]
+fn transport_frame(ctx: *mut xdp_md, headers: &Headers) -> u64 {
+    verdict::pack(transport(&XdpContext::new(ctx), headers))
+}
+
+#[inline(always)]
+fn transport(ctx: &XdpContext, headers: &Headers) -> Result<Verdict, DropReason> {
+    let service = flow::service(headers);
+    let flow = match service {
+        Some(service) => flow::find_or_open(headers, service, false),
+        None => match flow::reply(&headers.key) {
+            Some(flow) => Ok(flow),
+            None => return Ok(Verdict::Pass),
+        },
+    };
+    let verdict = flow.and_then(|flow| translate(ctx, headers, flow));
+    if let (Err(_), Some(service)) = (verdict, service) {
+        report::count_service_drop(service.index);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Result<Verdict, DropReason> {
+    flow::note(headers, flow);
+    // SAFETY: a map value's pointer is valid until the program returns.
+    let flow = unsafe { &*flow };
+    let mut hop = Hop::new();
+    let reach = reach(ctx, headers, flow, &mut hop)?;
+    if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
+        return Err(DropReason::Truncated);
+    }
+    report::count_forwarded(flow, packet(ctx).len());
+    send(ctx, headers, reach, &hop)
+}
+
+/// [`rewrite::transport`] with a stack frame of its own, as [`parse_frame`].
+#[inline(never)]
+fn rewrite_frame(ctx: *mut xdp_md, headers: &Headers, flow: &FlowValue, is_forwarded: bool) -> bool {
+    let ttl = if is_forwarded { Ttl::Decrement } else { Ttl::Keep };
+    rewrite::transport(&packet(&XdpContext::new(ctx)), headers, flow, ttl).is_some()
+}
+
+/// Where a flow's packet goes once translated; for a neighbour, `hop` says by what way.
+#[inline(always)]
+pub fn reach(
+    ctx: &XdpContext,
+    headers: &Headers,
+    flow: &FlowValue,
+    hop: &mut Hop,
+) -> Result<Reach, DropReason> {
+    if flow.flags & flow_flags::TO_HOST != 0 {
+        return Ok(Reach::Host);
+    }
+    if headers.ttl <= 1 {
+        return Err(DropReason::TtlExpired);
+    }
+    let ifindex = ctx.ingress_ifindex() as u32;
+    hop.find(ctx, headers, &flow.source, &flow.destination, ifindex)
+}
+
+/// Sends a translated packet on: by the next hop's interface, or up the stack.
+#[inline(always)]
+pub fn send(ctx: &XdpContext, headers: &Headers, reach: Reach, hop: &Hop) -> Result<Verdict, DropReason> {
+    match reach {
+        Reach::Host => return Ok(Verdict::Pass),
+        Reach::Unresolved => return hand_over(ctx, headers, hop.ifindex()),
+        Reach::Neighbour => {}
+    }
+    if hop.ifindex() == ctx.ingress_ifindex() as u32 {
+        hop.write_macs(&packet(ctx)).ok_or(DropReason::Truncated)?;
+        return Ok(Verdict::Transmit);
+    }
+    strip_tags(ctx, headers)?;
+    hop.write_macs(&packet(ctx)).ok_or(DropReason::Truncated)?;
+    // SAFETY: a helper without memory arguments; it takes note of where to.
+    unsafe { bpf_redirect(hop.ifindex(), 0) };
+    Ok(Verdict::Redirect)
+}
+
+/// Removes the VLAN tags: they belong to the segment the packet came from. The MAC addresses are
+/// left behind with them.
+#[inline(always)]
+fn strip_tags(ctx: &XdpContext, headers: &Headers) -> Result<(), DropReason> {
+    let tags = headers.l3() - ethernet::LENGTH;
+    if tags == 0 {
+        return Ok(());
+    }
+    // SAFETY: a helper on the program's own context; packet pointers are taken anew afterwards.
+    match unsafe { bpf_xdp_adjust_head(ctx.ctx, tags as i32) } {
+        0 => Ok(()),
+        _ => Err(DropReason::Truncated),
+    }
+}
+
+/// Leaves a note for `tc_ingress` in front of the packet and passes it: the stack's neighbour table
+/// resolves the address and holds the packet meanwhile, which XDP can't.
+#[inline(always)]
+fn hand_over(ctx: &XdpContext, headers: &Headers, ifindex: u32) -> Result<Verdict, DropReason> {
+    let macs: [u8; 12] = packet(ctx).read(0).ok_or(DropReason::Truncated)?;
+    strip_tags(ctx, headers)?;
+    // The frame keeps this host's MAC as its destination, or the stack would drop it.
+    packet(ctx).write(0, macs).ok_or(DropReason::Truncated)?;
+    // SAFETY: as above.
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<Handover>() as i32)) } != 0 {
+        return Err(DropReason::NeighbourUnresolved);
+    }
+    // SAFETY: the program's own context.
+    let note = unsafe { Packet::between(&(*ctx.ctx).data_meta, &(*ctx.ctx).data) };
+    note.write(
+        0,
+        Handover {
+            magic: limits::LAYOUT_MAGIC,
+            ifindex,
+        },
+    )
+    .ok_or(DropReason::NeighbourUnresolved)?;
+    Ok(Verdict::Pass)
+}
+
+/// The frame as it is now.
+#[inline(always)]
+pub fn packet(ctx: &XdpContext) -> Packet {
+    // SAFETY: the program's own context.
+    unsafe { Packet::between(&(*ctx.ctx).data, &(*ctx.ctx).data_end) }
+}
+
+/// Bytes of the whole frame, beyond the linear part too.
+#[inline(always)]
+fn frame_length(ctx: &XdpContext) -> usize {
+    // SAFETY: a helper on the program's own context.
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
+}

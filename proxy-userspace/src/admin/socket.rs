@@ -1,0 +1,201 @@
+//! The admin socket: root's alone, and one live daemon's at a time.
+
+use rustix::{
+    fs::{FlockOperation, Mode, fchmod, flock},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
+};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    process,
+};
+
+/// Clients that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// A listening socket. Dropping it removes its file.
+pub struct AdminSocket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+    /// Locked as long as the daemon lives; the kernel releases it however the daemon ends. The
+    /// file stays: removing it would let two daemons each lock a file of that name.
+    _lock: File,
+}
+
+/// Why there is no admin socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A live daemon has it.
+    #[error("another weir is running (pid {pid}) on {path}; stop it, or set another admin.socket")]
+    Taken {
+        /// The daemon's process id, as far as it is known.
+        pid: String,
+        /// The socket.
+        path: String,
+    },
+    /// Something else than a socket is in its place.
+    #[error("{0} is not a socket; remove it, or set another admin.socket")]
+    NotASocket(String),
+    /// The system's error.
+    #[error("{what}: {error}; run as root, or set an admin.socket that you may make")]
+    System {
+        /// What was tried, on what.
+        what: String,
+        /// Why it failed.
+        error: io::Error,
+    },
+}
+
+impl AdminSocket {
+    /// Makes the socket with mode 0600, in a directory of mode 0700 if there is none yet. The socket
+    /// of a dead daemon is replaced.
+    ///
+    /// # Errors
+    /// A live daemon has it, or the system's error.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let shown = path.display();
+        let failed = |what: String| move |error: io::Error| SocketError::System { what, error };
+        if let Some(directory) = path.parent() {
+            (DirBuilder::new().recursive(true).mode(0o700).create(directory))
+                .map_err(failed(format!("making {}", directory.display())))?;
+        }
+        let lock = lock(path)?;
+        remove_dead(path)?;
+        let listener = bind_private(path).map_err(failed(format!("listening on {shown}")))?;
+        Ok(Self {
+            listener,
+            path: path.into(),
+            _lock: lock,
+        })
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Without it the next daemon finds a dead socket and replaces it.
+        let _removed = fs::remove_file(&self.path);
+    }
+}
+
+fn lock(path: &Path) -> Result<File, SocketError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let failed = |error: io::Error| SocketError::System {
+        what: format!("locking {}", name.display()),
+        error,
+    };
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let mut file = options.open(&name).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(failed)?;
+            return Err(SocketError::Taken {
+                pid: pid.trim().into(),
+                path: path.display().to_string(),
+            });
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Removes what a dead daemon left. That nobody answers is checked too: locks are advice.
+fn remove_dead(path: &Path) -> Result<(), SocketError> {
+    let shown = path.display().to_string();
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(SocketError::NotASocket(shown));
+    }
+    if let Ok(stream) = UnixStream::connect(path) {
+        let pid = sockopt::socket_peercred(&stream).map(|peer| peer.pid.as_raw_nonzero().to_string());
+        return Err(SocketError::Taken {
+            pid: pid.unwrap_or_else(|_| "unknown".into()),
+            path: shown,
+        });
+    }
+    fs::remove_file(path).map_err(|error| SocketError::System {
+        what: format!("removing {shown}"),
+        error,
+    })
+}
+
+/// Linux gives the file the mode that the socket has when it is bound (`unix_bind`), so that there
+/// is no moment in which others may connect, and no process-wide umask to change.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn directory(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("weir-socket-{name}-{}", process::id()))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_and_one_at_a_time() {
+        let directory = directory("one");
+        let path = directory.join("admin.sock");
+        let first = AdminSocket::bind(&path).unwrap();
+        assert_eq!((mode(&directory), mode(&path)), (0o700, 0o600));
+        let error = AdminSocket::bind(&path).err().unwrap().to_string();
+        let expected = format!(
+            "another weir is running (pid {}) on {}",
+            process::id(),
+            path.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(UnixStream::connect(&path).is_ok(), "the first one is unharmed");
+        drop(first);
+        assert!(!path.exists());
+        drop(AdminSocket::bind(&path).unwrap());
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_a_live_one_without_a_lock_is_not() {
+        let directory = directory("dead");
+        fs::create_dir(&directory).unwrap();
+        let path = directory.join("admin.sock");
+        let dead = UnixListener::bind(&path).unwrap();
+        let error = AdminSocket::bind(&path).err().unwrap();
+        assert!(matches!(error, SocketError::Taken { pid, .. } if pid == process::id().to_string()));
+        drop(dead);
+        drop(AdminSocket::bind(&path).unwrap());
+        fs::write(&path, "").unwrap();
+        assert!(matches!(
+            AdminSocket::bind(&path),
+            Err(SocketError::NotASocket(_))
+        ));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,207 @@
+//! What `GET /status` answers: the types shared by the daemon, the command line and the tests.
+
+use proxy_common::counters::Counters;
+use serde::{Deserialize, Serialize};
+
+/// Everything `weir status` shows.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct Status {
+    /// Weir's version.
+    pub version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// When it started, seconds since 1970.
+    pub started_unix_seconds: u64,
+    /// The generation of the snapshot that is wanted.
+    pub generation: u64,
+    /// What the kernel plane runs.
+    pub kernel: KernelStatus,
+    /// Why the last change was refused; null once a later one of its kind went through.
+    pub last_error: Option<ErrorStatus>,
+    /// What deserves attention but stops nothing.
+    pub warnings: Vec<String>,
+    /// In config order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// The kernel plane.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct KernelStatus {
+    /// The generation its maps hold; null without a kernel plane.
+    pub generation: Option<u64>,
+    /// Why there is no kernel plane.
+    pub absent: Option<String>,
+    /// Where its maps and links are pinned.
+    pub pin_path: String,
+    /// What the programs are attached to.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Flows in the table at the last sweep.
+    pub flows: u64,
+    /// Every drop reason, in the order of their codes.
+    pub drops: Vec<DropStatus>,
+}
+
+/// An interface with our programs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native`, `generic` or `off`.
+    pub xdp: String,
+    /// Why it is generic, when native was wanted.
+    pub warning: Option<String>,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct DropStatus {
+    /// The reason's label.
+    pub reason: String,
+    /// Since the maps were made.
+    pub packets: u64,
+}
+
+/// Something that went wrong.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ErrorStatus {
+    /// What, and what to do.
+    pub error: String,
+    /// When, seconds since 1970.
+    pub at_unix_seconds: u64,
+}
+
+/// An L4 service.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct ServiceStatus {
+    /// The listener's name.
+    pub name: String,
+    /// VIP and port.
+    pub address: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `nat`.
+    pub mode: String,
+    /// Where its flows go.
+    pub cluster: String,
+    /// Null when no kernel plane counts.
+    pub counters: Option<CounterStatus>,
+    /// In config order.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// An endpoint as a backend of one service.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct BackendStatus {
+    /// Where it listens.
+    pub address: String,
+    /// The weight wanted: the config's, or an override.
+    pub weight: u32,
+    /// The weight in force: 0 while draining or unhealthy.
+    pub effective_weight: u32,
+    /// Its part of the service's slots, in percent: exact to one slot of the table.
+    pub share_percent: f64,
+    /// Health and drain in one word.
+    pub state: BackendState,
+    /// Keeps its flows, gets no new ones.
+    pub drain: bool,
+    /// What the config says, where `weir endpoint set` said otherwise.
+    pub overridden: Option<ConfiguredStatus>,
+    /// Null when its cluster has no health check.
+    pub health: Option<HealthStatus>,
+    /// Null when no kernel plane counts.
+    pub counters: Option<CounterStatus>,
+}
+
+/// Health and drain in one word; unhealthy goes before draining.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// Its check passes.
+    Healthy,
+    /// Its check fails: no new flows, and the old ones have ended.
+    Unhealthy,
+    /// No verdict yet, or no check: gets flows.
+    Unknown,
+    /// Keeps its flows, gets no new ones.
+    Draining,
+}
+
+/// What the config says about an endpoint that is overridden.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ConfiguredStatus {
+    /// Its weight.
+    pub weight: u32,
+    /// Whether it drains.
+    pub drain: bool,
+}
+
+/// A health check's history in short.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct HealthStatus {
+    /// What the last probe that failed met.
+    pub last_error: Option<String>,
+    /// When the verdict last changed, seconds since 1970; null before the first one.
+    pub changed_unix_seconds: Option<u64>,
+}
+
+/// A service's or backend's counters, summed over CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+pub struct CounterStatus {
+    /// Packets from clients that were forwarded.
+    pub packets: u64,
+    /// Their frame bytes.
+    pub bytes: u64,
+    /// Packets from backends that were forwarded.
+    pub reply_packets: u64,
+    /// Their frame bytes.
+    pub reply_bytes: u64,
+    /// Flows opened.
+    pub flows: u64,
+    /// Packets from clients that were dropped after the service was known.
+    pub drops: u64,
+}
+
+impl From<Counters> for CounterStatus {
+    fn from(counters: Counters) -> Self {
+        Self {
+            packets: counters.packets,
+            bytes: counters.bytes,
+            reply_packets: counters.reply_packets,
+            reply_bytes: counters.reply_bytes,
+            flows: counters.flows,
+            drops: counters.drops,
+        }
+    }
+}
+
+/// The answer to `POST /reload` and to a change of an endpoint.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ChangeAnswer {
+    /// The generation now wanted.
+    pub generation: u64,
+    /// What changed, in the order it was applied; empty when nothing did.
+    pub changes: Vec<String>,
+    /// What deserves attention but stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// The body of `PATCH /clusters/NAME/endpoints/ADDR`; at least one of the two.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointPatch {
+    /// Relative share of new flows; 0 means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Whether it keeps its flows and gets no new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+}
+
+/// The answer to anything that did not work.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ErrorAnswer {
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it.
+    pub remedy: String,
+}

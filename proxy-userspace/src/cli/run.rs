@@ -1,0 +1,109 @@
+//! `weir run`: the daemon from start to stop, in order.
+
+use crate::{
+    admin::{self, AdminSocket},
+    config,
+    control::{self, ConfigWatch, Core, Handle, Plane, Signals},
+    kernel::KernelPlane,
+    model::DaemonSettings,
+};
+use anyhow::{Context, bail};
+use std::{
+    env,
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+use tokio::runtime;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Arguments of `weir run`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+SIGHUP reads the config again; so does a change of its files. SIGTERM and SIGINT stop the daemon.
+The kernel goes on forwarding then; `weir unload` ends that.")]
+pub(super) struct RunArgs {
+    /// A YAML file, or a directory of them.
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Run without the kernel plane: needs no privileges, forwards nothing.
+    #[arg(long)]
+    no_kernel: bool,
+    /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
+    /// Default: the environment's RUST_LOG, else info.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+/// Runs until a signal stops it.
+///
+/// # Errors
+/// Whatever keeps the daemon from starting, with the remedy.
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let watch = ConfigWatch::new(&args.config);
+    let config = match config::load(&args.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            bail!("not started; correct {}", args.config.display());
+        }
+    };
+    start_logging(args)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting tokio")?;
+    runtime.block_on(async {
+        let signals = Signals::take_over().context("taking over signals")?;
+        // Before the kernel plane: it is also the lock that keeps a second daemon from touching
+        // the first one's maps.
+        let socket = AdminSocket::bind(&config.settings.admin_socket)?;
+        let plane = open_plane(args, &config.settings)?;
+        let core = Core::start(args.config.clone(), config, plane)?;
+        let (control, events) = Handle::new();
+        let server = tokio::spawn(admin::serve(socket, control.clone()));
+        let watching = tokio::spawn(watch.report_to(control));
+        info!("ready: {}", core.summary());
+        // Health checks run as long as this does.
+        control::run(core, events, signals).await;
+        watching.abort();
+        server.abort();
+        Ok(())
+    })
+}
+
+fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane> {
+    if args.no_kernel {
+        return Ok(Plane::absent("--no-kernel"));
+    }
+    if settings.interfaces.is_empty() {
+        bail!(
+            "{} lists no interfaces to attach to; add `interfaces: [eth0]`, or run with --no-kernel",
+            args.config.display()
+        );
+    }
+    match KernelPlane::open(settings) {
+        Ok(plane) => Ok(Plane::kernel(plane)),
+        Err(error) => bail!("{error}, or run with --no-kernel"),
+    }
+}
+
+/// To stderr; with colours when somebody looks at it.
+fn start_logging(args: &RunArgs) -> anyhow::Result<()> {
+    let filter = args
+        .log
+        .clone()
+        .or_else(|| env::var("RUST_LOG").ok())
+        .filter(|filter| !filter.is_empty());
+    let filter = filter.unwrap_or_else(|| "info".into());
+    let filter: EnvFilter = filter
+        .parse()
+        .with_context(|| format!("{filter} is no log filter; use error, warn, info, debug or trace"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}

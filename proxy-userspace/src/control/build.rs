@@ -1,0 +1,132 @@
+//! From what is wanted and what is known to a Snapshot.
+
+use super::overrides::{Overrides, find};
+use crate::{
+    config::Loaded,
+    model::{Cluster, DaemonSettings, EndpointId, Health, Service, Snapshot},
+};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+/// What people want: the config and what they set live on top of it.
+#[derive(Clone)]
+pub(super) struct Desired {
+    pub(super) config: Arc<Loaded>,
+    pub(super) overrides: Overrides,
+}
+
+/// What is known of an endpoint's health.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub(super) health: Health,
+    pub(super) last_error: Option<String>,
+    pub(super) changed: Option<SystemTime>,
+}
+
+/// By endpoint; only those that are checked.
+pub(super) type Verdicts = HashMap<EndpointId, Verdict>;
+
+/// The snapshot for what is wanted, and warnings about what has to wait for the next start.
+/// `running` is none for the first one.
+pub(super) fn build(
+    generation: u64,
+    desired: &Desired,
+    verdicts: &Verdicts,
+    running: Option<&Snapshot>,
+) -> (Snapshot, Vec<String>) {
+    let config = &desired.config;
+    let mut warnings = config.warnings.clone();
+    let mut services = config.services.clone();
+    let mut settings = config.settings.clone();
+    if let Some(running) = running {
+        warnings.extend(frozen_settings(&running.settings, &config.settings));
+        settings = running.settings.clone();
+        freeze_table_sizes(&running.services, &mut services, &mut warnings);
+    }
+    let clusters = config.clusters.iter().map(|(name, cluster)| {
+        (
+            name.clone(),
+            with_overrides_and_health(cluster, &desired.overrides, verdicts),
+        )
+    });
+    (
+        Snapshot {
+            generation,
+            services,
+            clusters: clusters.collect(),
+            settings,
+        },
+        warnings,
+    )
+}
+
+fn with_overrides_and_health(cluster: &Cluster, overrides: &Overrides, verdicts: &Verdicts) -> Cluster {
+    let mut cluster = cluster.clone();
+    for endpoint in &mut cluster.endpoints {
+        let id = EndpointId {
+            cluster: cluster.name.clone(),
+            address: endpoint.address,
+        };
+        overrides.apply(&id, endpoint);
+        endpoint.health = match (&cluster.health_check, verdicts.get(&id)) {
+            (Some(_), Some(verdict)) => verdict.health,
+            _ => Health::Unknown,
+        };
+    }
+    cluster
+}
+
+/// One warning for each setting that is read at start only and is now written otherwise.
+fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<String> {
+    let keys = [
+        ("interfaces", running.interfaces != wanted.interfaces),
+        ("kernel.pin_path", running.pin_path != wanted.pin_path),
+        ("kernel.max_services", running.max_services != wanted.max_services),
+        ("kernel.max_backends", running.max_backends != wanted.max_backends),
+        ("kernel.max_flows", running.max_flows != wanted.max_flows),
+        (
+            "nat.source_ipv4",
+            running.nat.source_ipv4 != wanted.nat.source_ipv4,
+        ),
+        (
+            "nat.source_ipv6",
+            running.nat.source_ipv6 != wanted.nat.source_ipv6,
+        ),
+        ("nat.ports", running.nat.ports != wanted.nat.ports),
+        ("admin.socket", running.admin_socket != wanted.admin_socket),
+    ];
+    (keys.into_iter().filter(|(_, changed)| *changed))
+        .map(|(key, _)| format!("{key}: the change takes effect at the next start"))
+        .collect()
+}
+
+/// A service keeps its table's size for life: another size would move nearly every flow at once.
+fn freeze_table_sizes(running: &[Service], wanted: &mut [Service], warnings: &mut Vec<String>) {
+    let sizes: HashMap<_, _> = running
+        .iter()
+        .map(|service| ((service.address, service.protocol), service.table_size))
+        .collect();
+    for service in wanted {
+        match sizes.get(&(service.address, service.protocol)) {
+            Some(&size) if size != service.table_size => {
+                warnings.push(format!(
+                    "listener {}: forward.table_size: stays {size}, since {} would move its flows; \
+                     takes effect at the next start, or when the listener is removed and added again",
+                    service.name, service.table_size
+                ));
+                service.table_size = size;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Forgets what was known of endpoints that are gone or no longer checked.
+pub(super) fn prune(verdicts: &mut Verdicts, config: &Loaded) {
+    verdicts.retain(|id, _| {
+        let checked = config
+            .clusters
+            .get(&id.cluster)
+            .is_some_and(|cluster| cluster.health_check.is_some());
+        checked && find(&config.clusters, id).is_some()
+    });
+}

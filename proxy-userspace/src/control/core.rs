@@ -1,0 +1,402 @@
+//! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
+
+use super::{
+    Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
+    build::{Desired, Verdict, Verdicts, build, prune},
+    overrides::{Overrides, find},
+    report::{counted, unix_seconds},
+};
+use crate::{
+    admin::status::{ChangeAnswer, EndpointPatch, ErrorStatus},
+    config::{self, Loaded},
+    health,
+    kernel::KernelError,
+    model::{Change, Cluster, ClusterName, Endpoint, EndpointId, Health, Snapshot, diff},
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tracing::{debug, error, info, warn};
+
+/// Everything control owns, without sockets, tasks or timers.
+///
+/// Wishes (reloads, overrides) are granted or refused; facts (verdicts) are never refused: what the
+/// kernel plane could not take of them is tried again with every sweep.
+pub struct Core {
+    path: PathBuf,
+    pub(super) desired: Desired,
+    pub(super) verdicts: Verdicts,
+    pub(super) snapshot: Snapshot,
+    pub(super) warnings: Vec<String>,
+    pub(super) plane: Plane,
+    pub(super) refused_config: Option<ErrorStatus>,
+    pub(super) kernel_trouble: Option<ErrorStatus>,
+    pub(super) started: SystemTime,
+    /// A verdict is not in the snapshot yet.
+    stale: bool,
+    /// A change that ends flows was made since the last sweep.
+    sweep_due: bool,
+}
+
+impl Core {
+    /// Builds the first Snapshot and applies it.
+    ///
+    /// # Errors
+    /// The kernel plane could not take it.
+    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, KernelError> {
+        let desired = Desired {
+            config: Arc::new(config),
+            overrides: Overrides::default(),
+        };
+        let verdicts = Verdicts::new();
+        let (snapshot, warnings) = build(1, &desired, &verdicts, None);
+        let writes = plane.apply(&snapshot)?;
+        debug!(writes, "generation 1 applied");
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        Ok(Self {
+            path,
+            desired,
+            verdicts,
+            snapshot,
+            warnings,
+            plane,
+            refused_config: None,
+            kernel_trouble: None,
+            started: SystemTime::now(),
+            stale: false,
+            sweep_due: true,
+        })
+    }
+
+    /// What is to be checked.
+    pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
+        &self.snapshot.clusters
+    }
+
+    /// Takes in all events, then builds and applies at most one Snapshot, unless several wishes are
+    /// refused together: then each is tried alone. Returns whether there may be other endpoints to
+    /// check than before.
+    pub fn turn(&mut self, events: Vec<Event>) -> bool {
+        let mut wishes = Vec::new();
+        let mut askers = Vec::new();
+        for event in events {
+            match event {
+                Event::Health(report) => self.record(report),
+                Event::Wish(wish) => wishes.push(wish),
+                Event::Status(asker) => askers.push(asker),
+            }
+        }
+        let granted = self.grant(wishes);
+        if !granted {
+            self.settle();
+        }
+        for asker in askers {
+            let _gone = asker.send(self.status());
+        }
+        granted
+    }
+
+    /// The turn of the timer: tries again what could not be applied, ends idle flows.
+    pub fn sweep(&mut self) {
+        self.settle();
+        self.expire_flows();
+    }
+
+    /// Grants what can be granted; returns whether anything was.
+    fn grant(&mut self, wishes: Vec<Wish>) -> bool {
+        let mut desired = self.desired.clone();
+        let trigger = wishes.iter().find_map(Wish::trigger);
+        let reloaded = trigger.map(|trigger| self.load(trigger));
+        if let Some(Ok(config)) = &reloaded {
+            desired.config = Arc::clone(config);
+        }
+        let mut possible = Vec::new();
+        for wish in wishes {
+            let outcome = match (&wish.what, &reloaded) {
+                (Want::Reload(_), Some(Err(refusal))) => Err(refusal.clone()),
+                (Want::Reload(_), _) => Ok(()),
+                (Want::SetEndpoint(id, patch), _) => set_endpoint(&mut desired, id, *patch),
+            };
+            match outcome {
+                Ok(()) => possible.push(wish),
+                Err(refusal) => wish.answer(Err(refusal)),
+            }
+        }
+        if possible.is_empty() {
+            return false;
+        }
+        match self.install(desired) {
+            Ok(answer) => {
+                if possible.iter().any(|wish| wish.trigger().is_some()) {
+                    self.refused_config = None;
+                }
+                possible
+                    .into_iter()
+                    .for_each(|wish| wish.answer(Ok(answer.clone())));
+                true
+            }
+            Err(error) => self.refuse(possible, &error),
+        }
+    }
+
+    /// Goes back to what ran before, then finds out which of several wishes is the guilty one.
+    fn refuse(&mut self, wishes: Vec<Wish>, error: &KernelError) -> bool {
+        self.settle();
+        if wishes.len() > 1 {
+            return wishes
+                .into_iter()
+                .fold(false, |granted, wish| self.grant(vec![wish]) | granted);
+        }
+        let refusal = Refusal::new(
+            RefusalKind::Kernel,
+            error.to_string(),
+            format!("nothing changed: generation {} goes on", self.snapshot.generation),
+        );
+        for wish in wishes {
+            match wish.what {
+                Want::Reload(trigger) => self.note_refused_config(trigger, &refusal),
+                Want::SetEndpoint(..) => error!("not changed: {}", refusal.error),
+            }
+            wish.answer(Err(refusal.clone()));
+        }
+        false
+    }
+
+    fn load(&mut self, trigger: Trigger) -> Result<Arc<Loaded>, Refusal> {
+        let path = self.path.display();
+        let goes_on = format!("generation {} goes on", self.snapshot.generation);
+        let refusal = if !self.path.exists() {
+            let remedy = format!("{goes_on}; put the file back to change anything, stop weir to end it");
+            Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
+        } else {
+            match config::load(&self.path) {
+                Ok(config) => return Ok(Arc::new(config)),
+                Err(errors) => {
+                    let remedy = format!("{goes_on}; correct the file and it is read again");
+                    Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
+                }
+            }
+        };
+        self.note_refused_config(trigger, &refusal);
+        Err(refusal)
+    }
+
+    /// Makes this the wanted state and the planes equal to it.
+    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, KernelError> {
+        for gone in desired.overrides.reconcile(&desired.config.clusters) {
+            info!("{gone}: its override is forgotten with it");
+        }
+        let (mut next, warnings) = build(
+            self.snapshot.generation + 1,
+            &desired,
+            &self.verdicts,
+            Some(&self.snapshot),
+        );
+        let changes = self.advance_to(&mut next);
+        if !changes.is_empty() || self.plane.is_torn() {
+            self.apply(&next)?;
+        }
+        prune(&mut self.verdicts, &desired.config);
+        self.adopt(next, &changes);
+        self.desired = desired;
+        warnings
+            .iter()
+            .filter(|warning| !self.warnings.contains(warning))
+            .for_each(|new| warn!("{new}"));
+        self.warnings.clone_from(&warnings);
+        self.sweep_if_due();
+        Ok(ChangeAnswer {
+            generation: self.snapshot.generation,
+            changes: changes.iter().map(ToString::to_string).collect(),
+            warnings,
+        })
+    }
+
+    /// Brings new facts, and what a refused wish left half done, into the planes.
+    fn settle(&mut self) {
+        if !self.stale && !self.plane.is_torn() {
+            return;
+        }
+        let (mut next, _) = build(
+            self.snapshot.generation + 1,
+            &self.desired,
+            &self.verdicts,
+            Some(&self.snapshot),
+        );
+        let changes = self.advance_to(&mut next);
+        let outcome = self.apply(&next);
+        self.adopt(next, &changes);
+        match outcome {
+            Ok(()) => self.sweep_if_due(),
+            Err(error) => self.note_kernel_trouble(&error),
+        }
+    }
+
+    /// The changes from the present snapshot. Without any, the generation stays too.
+    fn advance_to(&self, next: &mut Snapshot) -> Vec<Change> {
+        let changes = diff(&self.snapshot, next);
+        if changes.is_empty() {
+            next.generation = self.snapshot.generation;
+        }
+        changes
+    }
+
+    fn apply(&mut self, snapshot: &Snapshot) -> Result<(), KernelError> {
+        let begin = Instant::now();
+        let writes = self.plane.apply(snapshot)?;
+        debug!(writes, took = ?begin.elapsed(), "generation {} applied", snapshot.generation);
+        self.kernel_trouble = None;
+        Ok(())
+    }
+
+    fn adopt(&mut self, next: Snapshot, changes: &[Change]) {
+        log_changes(next.generation, changes);
+        self.sweep_due |= changes.iter().any(Change::ends_flows);
+        self.snapshot = next;
+        self.stale = false;
+    }
+
+    /// Flows of what has just died end now, not with the next sweep.
+    fn sweep_if_due(&mut self) {
+        if self.sweep_due {
+            self.expire_flows();
+        }
+    }
+
+    fn expire_flows(&mut self) {
+        match self.plane.expire_flows() {
+            Ok((ended, left)) => {
+                self.sweep_due = false;
+                debug!(ended, left, "flows swept");
+            }
+            Err(error) => self.note_kernel_trouble(&error),
+        }
+    }
+
+    fn record(&mut self, report: health::Report) {
+        let id = report.endpoint;
+        let unknown = Verdict {
+            health: Health::Unknown,
+            last_error: None,
+            changed: None,
+        };
+        let verdict = self.verdicts.entry(id.clone()).or_insert(unknown);
+        // A check that was restarted brings no error of its own at first.
+        verdict.last_error = report.last_error.or(verdict.last_error.take());
+        if verdict.health == report.health {
+            return;
+        }
+        match report.health {
+            Health::Unhealthy => {
+                warn!(
+                    "{id}: unhealthy: {}",
+                    verdict.last_error.as_deref().unwrap_or("no reason given")
+                );
+            }
+            health => info!("{id}: {health}"),
+        }
+        verdict.health = report.health;
+        verdict.changed = Some(SystemTime::now());
+        self.stale = true;
+    }
+
+    fn note_refused_config(&mut self, trigger: Trigger, refusal: &Refusal) {
+        error!("config refused ({trigger}); {}", refusal.remedy);
+        refusal.error.lines().for_each(|line| error!("{line}"));
+        self.refused_config = Some(error_now(format!("{}; {}", refusal.error, refusal.remedy)));
+    }
+
+    /// Logged when it is another than before: the timer meets the same trouble again and again.
+    fn note_kernel_trouble(&mut self, error: &KernelError) {
+        let text = error.to_string();
+        if self
+            .kernel_trouble
+            .as_ref()
+            .is_none_or(|known| known.error != text)
+        {
+            error!("kernel plane: {text}; trying again");
+            self.kernel_trouble = Some(error_now(text));
+        }
+    }
+}
+
+impl Wish {
+    fn trigger(&self) -> Option<Trigger> {
+        match self.what {
+            Want::Reload(trigger) => Some(trigger),
+            Want::SetEndpoint(..) => None,
+        }
+    }
+}
+
+fn set_endpoint(desired: &mut Desired, id: &EndpointId, patch: EndpointPatch) -> Result<(), Refusal> {
+    let clusters = &desired.config.clusters;
+    let not_found = |error: String, known: String| {
+        Refusal::new(RefusalKind::NotFound, error, format!("use one of: {known}"))
+    };
+    let Some(cluster) = clusters.get(&id.cluster) else {
+        return Err(not_found(
+            format!("no cluster {}", id.cluster),
+            names(clusters.keys()),
+        ));
+    };
+    let Some(endpoint) = find(clusters, id) else {
+        let known = names(cluster.endpoints.iter().map(|endpoint| endpoint.address));
+        return Err(not_found(
+            format!("cluster {} has no endpoint {}", id.cluster, id.address),
+            known,
+        ));
+    };
+    if patch.weight.is_some_and(|weight| weight > Endpoint::MAX_WEIGHT) {
+        let remedy = format!("use 0 to {}", Endpoint::MAX_WEIGHT);
+        return Err(Refusal::new(RefusalKind::Invalid, "weight is too great", remedy));
+    }
+    desired.overrides.set(id.clone(), patch, endpoint);
+    Ok(())
+}
+
+/// Names that a remedy lists before it says how many more there are.
+const NAMED: usize = 10;
+
+fn names(all: impl ExactSizeIterator<Item: ToString>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let named: Vec<String> = all.take(NAMED).map(|name| name.to_string()).collect();
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    named.join(", ") + &rest
+}
+
+/// Lines of one snapshot that go to the log before it says how many more there are.
+const LOGGED_CHANGES: usize = 20;
+
+fn log_changes(generation: u64, changes: &[Change]) {
+    if changes.is_empty() {
+        return;
+    }
+    info!("generation {generation}: {}", counted(changes.len(), "change"));
+    // Verdicts have their own line already.
+    let lines = changes
+        .iter()
+        .filter(|change| !matches!(change, Change::HealthChanged(..)));
+    lines
+        .clone()
+        .take(LOGGED_CHANGES)
+        .for_each(|change| info!("generation {generation}: {change}"));
+    match lines.count().saturating_sub(LOGGED_CHANGES) {
+        0 => {}
+        more => info!("generation {generation}: and {more} more"),
+    }
+}
+
+fn error_now(error: String) -> ErrorStatus {
+    ErrorStatus {
+        error,
+        at_unix_seconds: unix_seconds(SystemTime::now()),
+    }
+}

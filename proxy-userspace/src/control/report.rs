@@ -1,0 +1,192 @@
+//! The state of things, as `GET /status` answers it.
+
+use super::{Core, build::Desired, overrides::find};
+use crate::{
+    admin::status::{
+        BackendState, BackendStatus, ConfiguredStatus, CounterStatus, DropStatus, HealthStatus,
+        InterfaceStatus, KernelStatus, ServiceStatus, Status,
+    },
+    kernel::{KernelCounters, ServiceCounters},
+    model::{Cluster, Endpoint, EndpointId, Health, Service},
+};
+use std::{
+    process,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+impl Core {
+    /// Reads the counters and puts everything together.
+    pub fn status(&self) -> Status {
+        let (counters, trouble) = match self.plane.counters() {
+            Ok(counters) => (counters, None),
+            Err(error) => (None, Some(format!("counters can't be read: {error}"))),
+        };
+        let last_error = [&self.refused_config, &self.kernel_trouble];
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: process::id(),
+            started_unix_seconds: unix_seconds(self.started),
+            generation: self.snapshot.generation,
+            kernel: self.kernel_status(counters.as_ref()),
+            last_error: last_error
+                .into_iter()
+                .flatten()
+                .max_by_key(|error| error.at_unix_seconds)
+                .cloned(),
+            warnings: self.warnings.iter().cloned().chain(trouble).collect(),
+            services: (self.snapshot.services.iter())
+                .map(|service| self.service_status(service, counters.as_ref()))
+                .collect(),
+        }
+    }
+
+    /// What a daemon that has just started does, in a line.
+    pub fn summary(&self) -> String {
+        let status = self.status();
+        let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
+        let sizes = format!(
+            "{}, {}",
+            counted(status.services.len(), "service"),
+            counted(backends, "backend")
+        );
+        match status.kernel.absent {
+            Some(reason) => format!("{sizes}; not forwarding: no kernel plane ({reason})"),
+            None => {
+                let attached = status.kernel.interfaces.iter();
+                let attached: Vec<String> = attached.map(|it| format!("{} ({})", it.name, it.xdp)).collect();
+                format!("forwarding on {}; {sizes}", attached.join(", "))
+            }
+        }
+    }
+
+    fn kernel_status(&self, counters: Option<&KernelCounters>) -> KernelStatus {
+        let interfaces = counters.iter().flat_map(|counters| &counters.interfaces);
+        let drops = counters.iter().flat_map(|counters| &counters.drops);
+        KernelStatus {
+            generation: self.plane.generation(),
+            absent: self.plane.absence().map(Into::into),
+            pin_path: self.snapshot.settings.pin_path.display().to_string(),
+            interfaces: interfaces
+                .map(|interface| InterfaceStatus {
+                    name: interface.name.clone(),
+                    xdp: interface.xdp.into(),
+                    warning: interface.warning.clone(),
+                })
+                .collect(),
+            flows: counters.map_or(0, |counters| counters.flows as u64),
+            drops: drops
+                .map(|(reason, packets)| DropStatus {
+                    reason: reason.label().into(),
+                    packets: *packets,
+                })
+                .collect(),
+        }
+    }
+
+    fn service_status(&self, service: &Service, counters: Option<&KernelCounters>) -> ServiceStatus {
+        let counted = counters.iter().flat_map(|counters| &counters.services);
+        let counted = { counted }
+            .find(|counted| (counted.address, counted.protocol) == (service.address, service.protocol));
+        let backends = self
+            .snapshot
+            .clusters
+            .get(&service.cluster)
+            .map_or_else(Vec::new, |cluster| {
+                let total = cluster
+                    .endpoints
+                    .iter()
+                    .map(|each| u64::from(each.effective_weight()))
+                    .sum();
+                let status = |endpoint| self.backend_status(cluster, endpoint, total, counted);
+                cluster.endpoints.iter().map(status).collect()
+            });
+        ServiceStatus {
+            name: service.name.to_string(),
+            address: service.address.to_string(),
+            protocol: service.protocol.name().into(),
+            mode: service.mode.to_string(),
+            cluster: service.cluster.to_string(),
+            counters: counted.map(|counted| counted.counters.into()),
+            backends,
+        }
+    }
+
+    fn backend_status(
+        &self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        total_weight: u64,
+        service: Option<&ServiceCounters>,
+    ) -> BackendStatus {
+        let id = EndpointId {
+            cluster: cluster.name.clone(),
+            address: endpoint.address,
+        };
+        let counted = service.map(|service| {
+            let same = service
+                .backends
+                .iter()
+                .find(|counted| counted.address == endpoint.address);
+            same.map_or_else(CounterStatus::default, |counted| counted.counters.into())
+        });
+        BackendStatus {
+            address: endpoint.address.to_string(),
+            weight: endpoint.weight,
+            effective_weight: endpoint.effective_weight(),
+            share_percent: share_percent(endpoint.effective_weight(), total_weight),
+            state: state(endpoint),
+            drain: endpoint.drain,
+            overridden: configured(&self.desired, &id),
+            health: cluster.health_check.as_ref().map(|_| self.health_status(&id)),
+            counters: counted,
+        }
+    }
+
+    fn health_status(&self, id: &EndpointId) -> HealthStatus {
+        let verdict = self.verdicts.get(id);
+        HealthStatus {
+            last_error: verdict.and_then(|verdict| verdict.last_error.clone()),
+            changed_unix_seconds: verdict.and_then(|verdict| verdict.changed).map(unix_seconds),
+        }
+    }
+}
+
+/// What the config says, if an override says otherwise.
+fn configured(desired: &Desired, id: &EndpointId) -> Option<ConfiguredStatus> {
+    if !desired.overrides.contains(id) {
+        return None;
+    }
+    let endpoint = find(&desired.config.clusters, id)?;
+    Some(ConfiguredStatus {
+        weight: endpoint.weight,
+        drain: endpoint.drain,
+    })
+}
+
+/// Maglev rounds every share to the nearest slot, so the weights tell it to one slot.
+fn share_percent(weight: u32, total: u64) -> f64 {
+    if total == 0 {
+        0.0
+    } else {
+        f64::from(weight) * 100.0 / total as f64
+    }
+}
+
+fn state(endpoint: &Endpoint) -> BackendState {
+    match endpoint.health {
+        Health::Unhealthy => BackendState::Unhealthy,
+        _ if endpoint.drain => BackendState::Draining,
+        Health::Healthy => BackendState::Healthy,
+        Health::Unknown => BackendState::Unknown,
+    }
+}
+
+/// Seconds since 1970; 0 for a clock before that.
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// 1 change, 2 changes.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,90 @@
+//! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
+
+use super::{Core, Event, Trigger, Wish};
+use crate::health::{Checks, Report};
+use std::{io, time::Duration};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time,
+};
+use tracing::info;
+
+/// Idle timeouts are whole seconds and minutes by default: flows end at most this much late.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Most events of a kind taken into one turn, so that a flood can't keep a turn from starting.
+const EVENTS_PER_TURN: usize = 1_024;
+
+/// The signals that control obeys. Made early: until then SIGHUP kills.
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes over SIGHUP, SIGTERM and SIGINT. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take_over() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Takes turns until SIGTERM or SIGINT.
+pub async fn run(mut core: Core, mut events: mpsc::Receiver<Event>, mut signals: Signals) {
+    let (report_sender, mut reports) = mpsc::channel(EVENTS_PER_TURN);
+    let mut checks = Checks::new(report_sender);
+    checks.follow(core.clusters());
+    let mut sweeps = time::interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        let mut batch = Vec::new();
+        let mut found = Vec::new();
+        tokio::select! {
+            _ = signals.terminate.recv() => return log_stop("SIGTERM", &core),
+            _ = signals.interrupt.recv() => return log_stop("SIGINT", &core),
+            _ = signals.hangup.recv() => batch.push(Event::Wish(Wish::reload(Trigger::Hangup))),
+            _ = sweeps.tick() => core.sweep(),
+            Some(event) = events.recv() => batch.push(event),
+            Some(report) = reports.recv() => found.push(report),
+        }
+        gather(&mut events, &mut batch);
+        gather(&mut reports, &mut found);
+        batch.extend(current(&checks, found));
+        if !batch.is_empty() && core.turn(batch) {
+            checks.follow(core.clusters());
+        }
+    }
+}
+
+/// Whatever waits already becomes part of the same turn.
+fn gather<T>(queue: &mut mpsc::Receiver<T>, batch: &mut Vec<T>) {
+    while batch.len() < EVENTS_PER_TURN
+        && let Ok(event) = queue.try_recv()
+    {
+        batch.push(event);
+    }
+}
+
+fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
+    (found.into_iter())
+        .filter(|report| checks.is_current(report))
+        .map(Event::Health)
+}
+
+fn log_stop(signal: &str, core: &Core) {
+    if core.plane.absence().is_some() {
+        info!("{signal}: stopped");
+    } else {
+        info!(
+            "{signal}: stopped; the kernel goes on forwarding, without health checks; `weir unload` ends that"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! What changes from one Snapshot to the next, in an order in which nothing is ever referred to
+//! before it exists or after it is gone.
+
+use super::{Cluster, EndpointId, Health, ListenAddr, Service, Snapshot};
+use proxy_common::net::Protocol;
+use std::{collections::BTreeMap, fmt};
+
+/// One change; its text is a line for the log and for the API's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// No listener has this VIP, port and protocol any more.
+    ServiceRemoved(Box<Service>),
+    /// A new cluster, with its endpoints.
+    ClusterAdded(Box<Cluster>),
+    /// Probed otherwise than before, or no longer.
+    HealthCheckChanged(super::ClusterName),
+    /// A new endpoint of a cluster that was there.
+    EndpointAdded(EndpointId, u32),
+    /// Another weight: from, to.
+    WeightChanged(EndpointId, u32, u32),
+    /// Begins or ends draining.
+    DrainChanged(EndpointId, bool),
+    /// A verdict: from, to.
+    HealthChanged(EndpointId, Health, Health),
+    /// Its cluster stays.
+    EndpointRemoved(EndpointId),
+    /// A new VIP, port and protocol.
+    ServiceAdded(Box<Service>),
+    /// The same VIP, port and protocol with other properties: before, after.
+    ServiceChanged(Box<Service>, Box<Service>),
+    /// Gone, with its endpoints.
+    ClusterRemoved(Box<Cluster>),
+}
+
+impl Change {
+    /// Whether it ends flows: they are swept at once instead of with the next timer.
+    pub fn ends_flows(&self) -> bool {
+        match self {
+            Self::HealthChanged(_, _, to) => *to == Health::Unhealthy,
+            Self::ServiceChanged(from, to) => from.cluster != to.cluster,
+            Self::ServiceRemoved(_) | Self::EndpointRemoved(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The changes that lead from one snapshot to the other; none when they differ in generation only.
+pub fn diff(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
+    let old = by_address(from);
+    let new = by_address(to);
+    let mut changes: Vec<Change> = (from.services.iter())
+        .filter(|service| !new.contains_key(&identity(service)))
+        .map(|service| Change::ServiceRemoved(Box::new(service.clone())))
+        .collect();
+    for (name, cluster) in &to.clusters {
+        match from.clusters.get(name) {
+            None => changes.push(Change::ClusterAdded(Box::new(cluster.clone()))),
+            Some(before) => diff_cluster(before, cluster, &mut changes),
+        }
+    }
+    for service in &to.services {
+        match old.get(&identity(service)) {
+            None => changes.push(Change::ServiceAdded(Box::new(service.clone()))),
+            Some(before) if *before != service => changes.push(Change::ServiceChanged(
+                Box::new((*before).clone()),
+                Box::new(service.clone()),
+            )),
+            Some(_) => {}
+        }
+    }
+    let gone = (from.clusters.iter()).filter(|(name, _)| !to.clusters.contains_key(*name));
+    changes.extend(gone.map(|(_, cluster)| Change::ClusterRemoved(Box::new(cluster.clone()))));
+    changes
+}
+
+fn diff_cluster(from: &Cluster, to: &Cluster, changes: &mut Vec<Change>) {
+    let id = |address| EndpointId {
+        cluster: to.name.clone(),
+        address,
+    };
+    let old: BTreeMap<_, _> = (from.endpoints.iter())
+        .map(|endpoint| (endpoint.address, endpoint))
+        .collect();
+    let new: BTreeMap<_, _> = (to.endpoints.iter())
+        .map(|endpoint| (endpoint.address, endpoint))
+        .collect();
+    if from.health_check != to.health_check {
+        changes.push(Change::HealthCheckChanged(to.name.clone()));
+    }
+    for after in &to.endpoints {
+        let Some(before) = old.get(&after.address) else {
+            changes.push(Change::EndpointAdded(id(after.address), after.weight));
+            continue;
+        };
+        if before.weight != after.weight {
+            changes.push(Change::WeightChanged(
+                id(after.address),
+                before.weight,
+                after.weight,
+            ));
+        }
+        if before.drain != after.drain {
+            changes.push(Change::DrainChanged(id(after.address), after.drain));
+        }
+        if before.health != after.health {
+            changes.push(Change::HealthChanged(
+                id(after.address),
+                before.health,
+                after.health,
+            ));
+        }
+    }
+    let gone = (from.endpoints.iter()).filter(|endpoint| !new.contains_key(&endpoint.address));
+    changes.extend(gone.map(|endpoint| Change::EndpointRemoved(id(endpoint.address))));
+}
+
+/// What makes a service the same one: clients know it by this, not by the listener's name.
+fn identity(service: &Service) -> (ListenAddr, Protocol) {
+    (service.address, service.protocol)
+}
+
+fn by_address(snapshot: &Snapshot) -> BTreeMap<(ListenAddr, Protocol), &Service> {
+    (snapshot.services.iter())
+        .map(|service| (identity(service), service))
+        .collect()
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServiceRemoved(service) => {
+                write!(
+                    f,
+                    "service {}: removed ({} {})",
+                    service.name,
+                    service.protocol.name(),
+                    service.address
+                )
+            }
+            Self::ServiceAdded(service) => write!(
+                f,
+                "service {}: added, {} {} to cluster {}",
+                service.name,
+                service.protocol.name(),
+                service.address,
+                service.cluster
+            ),
+            Self::ServiceChanged(from, to) => fmt_service_changed(f, from, to),
+            Self::ClusterAdded(cluster) => {
+                write!(
+                    f,
+                    "cluster {}: added (endpoints: {})",
+                    cluster.name,
+                    cluster.endpoints.len()
+                )
+            }
+            Self::ClusterRemoved(cluster) => write!(f, "cluster {}: removed", cluster.name),
+            Self::HealthCheckChanged(cluster) => write!(f, "cluster {cluster}: health_check changed"),
+            Self::EndpointAdded(id, weight) => write!(f, "{id}: added, weight {weight}"),
+            Self::EndpointRemoved(id) => write!(f, "{id}: removed"),
+            Self::WeightChanged(id, from, to) => write!(f, "{id}: weight {from} -> {to}"),
+            Self::DrainChanged(id, true) => write!(f, "{id}: draining"),
+            Self::DrainChanged(id, false) => write!(f, "{id}: no longer draining"),
+            Self::HealthChanged(id, from, to) => write!(f, "{id}: {from} -> {to}"),
+        }
+    }
+}
+
+fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service) -> fmt::Result {
+    write!(f, "service {}:", from.name)?;
+    let mut separator = " ";
+    let mut part = |text: fmt::Arguments<'_>| {
+        let result = write!(f, "{separator}{text}");
+        separator = ", ";
+        result
+    };
+    if from.name != to.name {
+        part(format_args!("renamed {}", to.name))?;
+    }
+    if from.cluster != to.cluster {
+        part(format_args!("cluster {} -> {}", from.cluster, to.cluster))?;
+    }
+    if from.mode != to.mode {
+        part(format_args!("mode {} -> {}", from.mode, to.mode))?;
+    }
+    if from.table_size != to.table_size {
+        part(format_args!(
+            "table_size {} -> {}",
+            from.table_size, to.table_size
+        ))?;
+    }
+    if from.idle_timeouts != to.idle_timeouts {
+        part(format_args!("idle_timeouts changed"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

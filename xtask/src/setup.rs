@@ -1,0 +1,272 @@
+//! `cargo xtask setup`: finds or installs what building, the demo, the tests and the benches need.
+
+use crate::{
+    shell,
+    toolchain::{self, Compiler},
+};
+use anyhow::{Context, Result, bail};
+use std::{fs, path::Path, process::Command};
+
+/// Programs and the Debian packages that hold them.
+const PROGRAMS: [(&str, &str); 11] = [
+    ("bpftool", "bpftool"),
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("nft", "nftables"),
+    ("nginx", "nginx-light"),
+    ("iperf3", "iperf3"),
+    ("curl", "curl"),
+    ("ping", "iputils-ping"),
+    ("socat", "socat"),
+    ("wrk", "wrk"),
+    // Builds bpf-linker, which links C++.
+    ("g++", "g++"),
+];
+
+/// Debian's Rust that is new enough for aya, and its sources, from which `core` is built for BPF.
+const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
+/// A clippy of the same release, for `cargo xtask check`.
+const CLIPPY: &str = "rust-web-clippy";
+
+/// The linker's release, and the LLVMs it can be built with.
+const LINKER_VERSION: &str = "0.13.0";
+const LINKER_LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
+
+/// Finds or installs everything; prints a line an item.
+///
+/// # Errors
+/// When something is missing and can't be installed here: the message says what to do.
+pub fn run() -> Result<()> {
+    let mut apt = Apt::default();
+    programs(&mut apt)?;
+    let compiler = compiler(&mut apt)?;
+    clippy(&mut apt, &compiler)?;
+    linker(&mut apt, &compiler)?;
+    bpf_filesystem()
+}
+
+/// One line about one item.
+fn say(item: &str, state: &str, detail: &str) {
+    println!("{item:<12} {state:<10} {detail}");
+}
+
+fn programs(apt: &mut Apt) -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| shell::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    apt.install(&missing)?;
+    for (program, package) in PROGRAMS {
+        let Some(path) = shell::find(program) else {
+            bail!("package {package} is installed, but there is no {program}");
+        };
+        let state = if missing.contains(&package) {
+            "installed"
+        } else {
+            "found"
+        };
+        say(program, state, &path.display().to_string());
+    }
+    Ok(())
+}
+
+/// The compiler for the kernel programs: whichever is there and fits the linker that is there,
+/// else Debian's, else (Ubuntu has no rustc-web) a nightly by rustup.
+fn compiler(apt: &mut Apt) -> Result<Compiler> {
+    let found = toolchain::find().ok().map(|(compiler, _)| compiler);
+    if let Some(compiler) = found.or_else(|| toolchain::compilers().into_iter().find(supported)) {
+        say("rustc (BPF)", "found", &described(&compiler));
+        return Ok(compiler);
+    }
+    let from_debian = apt.has(COMPILER[0])?;
+    if from_debian {
+        apt.install(&COMPILER)?;
+    } else if let Some(rustup) = shell::find("rustup") {
+        shell::run(Command::new(rustup).args([
+            "toolchain",
+            "install",
+            "nightly",
+            "--profile=minimal",
+            "--component=rust-src,clippy",
+        ]))?;
+    }
+    match toolchain::compilers().into_iter().find(supported) {
+        Some(compiler) => {
+            say("rustc (BPF)", "installed", &described(&compiler));
+            Ok(compiler)
+        }
+        None => bail!(
+            "no compiler for the kernel programs: install rustup (https://rustup.rs), then run \
+             `rustup toolchain install nightly --component rust-src` and `cargo xtask setup` again"
+        ),
+    }
+}
+
+/// Whether a bpf-linker can be had for the compiler's LLVM.
+fn supported(compiler: &Compiler) -> bool {
+    LINKER_LLVMS.contains(&compiler.llvm)
+}
+
+fn described(compiler: &Compiler) -> String {
+    format!(
+        "{}, LLVM {}, {}",
+        compiler.name,
+        compiler.llvm,
+        compiler.rustc.display()
+    )
+}
+
+/// Clippy must be of the compiler's own release.
+fn clippy(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
+    let driver = compiler.rustc.with_file_name("clippy-driver");
+    let mut state = "found";
+    if !driver.is_file() {
+        state = "installed";
+        if compiler.rustc.starts_with("/usr/bin") {
+            apt.install(&[CLIPPY])?;
+        } else if let Some(rustup) = shell::find("rustup") {
+            shell::run(Command::new(rustup).args(["component", "add", "clippy", "--toolchain=nightly"]))?;
+        }
+    }
+    say("clippy (BPF)", state, &driver.display().to_string());
+    Ok(())
+}
+
+/// bpf-linker, with an LLVM not older than the compiler's.
+fn linker(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
+    if let Some(linker) = toolchain::linker()
+        && toolchain::fits(compiler, &linker)
+    {
+        let llvm = linker
+            .llvm
+            .map_or("its own LLVM".into(), |major| format!("LLVM {major}"));
+        say(
+            "bpf-linker",
+            "found",
+            &format!("{llvm}, {}", linker.path.display()),
+        );
+        return Ok(());
+    }
+    let llvm = compiler.llvm;
+    apt.install(&[&format!("llvm-{llvm}-dev")])?;
+    println!("bpf-linker {LINKER_VERSION} is built, which takes a minute or two");
+    shell::run(
+        shell::cargo()
+            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"))
+            .args([
+                "install",
+                "bpf-linker",
+                "--version",
+                LINKER_VERSION,
+                "--locked",
+                "--force",
+            ])
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")]),
+    )?;
+    match toolchain::linker() {
+        Some(linker) => say("bpf-linker", "installed", &linker.path.display().to_string()),
+        None => bail!("bpf-linker was installed but doesn't start; `ldd` on it says what it lacks"),
+    }
+    Ok(())
+}
+
+/// Maps and links are pinned on a bpffs; most systems mount it at boot.
+fn bpf_filesystem() -> Result<()> {
+    const PATH: &str = "/sys/fs/bpf";
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(PATH)) {
+        say("bpffs", "found", PATH);
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() || !Path::new(PATH).is_dir() {
+        say(
+            "bpffs",
+            "missing",
+            &format!("run `sudo mount -t bpf bpf {PATH}` before Weir forwards packets"),
+        );
+        return Ok(());
+    }
+    shell::run(&mut shell::command("mount", &["-t", "bpf", "bpf", PATH]))?;
+    say("bpffs", "mounted", PATH);
+    Ok(())
+}
+
+/// The package manager, asked only when something is missing.
+#[derive(Default)]
+struct Apt {
+    /// Whether the package lists were fetched in this run.
+    updated: bool,
+}
+
+impl Apt {
+    /// Installs packages, fetching the package lists when they don't know one of them.
+    fn install(&mut self, packages: &[&str]) -> Result<()> {
+        if packages.is_empty() {
+            return Ok(());
+        }
+        self.check_system(packages)?;
+        for package in packages {
+            if !self.has(package)? {
+                bail!("package {package} is not to be had from this system's apt sources");
+            }
+        }
+        if self.install_now(packages).is_err() && !self.updated {
+            // Lists that are old name files the mirror no longer has.
+            self.update()?;
+            self.install_now(packages)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is such a package to install.
+    fn has(&mut self, package: &str) -> Result<bool> {
+        self.check_system(&[package])?;
+        if candidate(package) {
+            return Ok(true);
+        }
+        if self.updated {
+            return Ok(false);
+        }
+        self.update()?;
+        Ok(candidate(package))
+    }
+
+    fn update(&mut self) -> Result<()> {
+        self.updated = true;
+        shell::run(&mut shell::command("apt-get", &["update", "-qq"]))
+    }
+
+    fn install_now(&self, packages: &[&str]) -> Result<()> {
+        println!("apt-get install {}", packages.join(" "));
+        shell::run(
+            shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"])
+                .args(packages)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    }
+
+    /// Stops where installing is not for us to do, and says what to install.
+    fn check_system(&self, packages: &[&str]) -> Result<()> {
+        let packages = packages.join(" ");
+        if shell::find("apt-get").is_none() {
+            bail!(
+                "this is not Debian or Ubuntu: install by hand what these Debian packages hold: {packages}"
+            );
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("installing needs root: sudo apt-get install {packages}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether apt's lists hold a version that can be installed.
+fn candidate(package: &str) -> bool {
+    shell::output(&mut shell::command("apt-cache", &["policy", package])).is_ok_and(|policy| {
+        policy
+            .lines()
+            .any(|line| line.contains("Candidate:") && !line.contains("(none)"))
+    })
+}
