@@ -41,6 +41,18 @@ impl Delta {
         Self(self.0 + other.0)
     }
 
+    /// As one word, for functions of the kernel programs that aren't inlined. Below 2^48.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`Delta::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The checksum after the changes; both as they lie in memory.
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {

@@ -1,14 +1,18 @@
 //! What becomes of a packet: a verdict, or one reason for dropping it.
 
 /// What to do with a packet that is not dropped.
+///
+/// No variant carries a value: LLVM would combine it with the others' undefined bytes, and the
+/// verifier refuses to read those.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Hand it to the network stack.
-    Pass,
+    Pass = 0,
     /// Send it out of the interface it came in by.
-    Transmit,
-    /// Send it out of the interface with this index.
-    Redirect(u32),
+    Transmit = 1,
+    /// Send it out of the interface that `bpf_redirect` was told.
+    Redirect = 2,
 }
 
 macro_rules! drop_reasons {
@@ -72,14 +76,12 @@ impl DropReason {
 }
 
 /// A result in one word, for functions of the kernel programs that aren't inlined: BPF returns 64
-/// bits. High half: 0 pass, 1 transmit, 2 redirect, 3 drop; low half: the interface or the reason.
+/// bits. High half: 0 for a verdict, 1 for a drop; low half: its code.
 #[inline(always)]
 pub const fn pack(verdict: Result<Verdict, DropReason>) -> u64 {
     match verdict {
-        Ok(Verdict::Pass) => 0,
-        Ok(Verdict::Transmit) => 1 << 32,
-        Ok(Verdict::Redirect(ifindex)) => 2 << 32 | ifindex as u64,
-        Err(reason) => 3 << 32 | reason as u64,
+        Ok(verdict) => verdict as u64,
+        Err(reason) => 1 << 32 | reason as u64,
     }
 }
 
@@ -88,11 +90,11 @@ pub const fn pack(verdict: Result<Verdict, DropReason>) -> u64 {
 /// # Errors
 /// The packed reason.
 #[inline(always)]
-pub fn unpack(packed: u64) -> Result<Verdict, DropReason> {
-    match packed >> 32 {
+pub const fn unpack(packed: u64) -> Result<Verdict, DropReason> {
+    match packed {
         0 => Ok(Verdict::Pass),
         1 => Ok(Verdict::Transmit),
-        2 => Ok(Verdict::Redirect(packed as u32)),
+        2 => Ok(Verdict::Redirect),
         _ => Err(DropReason::from_code(packed as u32)),
     }
 }

@@ -11,8 +11,7 @@ use proxy_common::{
     headers::tcp,
     keys::FlowKey,
     limits,
-    net::Address,
-    values::{BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
+    values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
     verdict::DropReason,
 };
 
@@ -43,7 +42,7 @@ pub fn find_or_open(
         let _ = FLOWS.remove(&peer);
         let _ = FLOWS.remove(key);
     }
-    match open(key, service, from_host) {
+    match open(key, service, from_host, hash_of(key)) {
         // Looked up again rather than carried over, since another CPU may have opened it first.
         0 => FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull),
         NO_BACKEND_CODE => Err(DropReason::NoBackend),
@@ -78,8 +77,7 @@ const FULL_CODE: i32 = 3;
 /// A function of its own, not inlined, so that its keys and values have a stack frame of their
 /// own: together with the caller's they would pass the verifier's 512 bytes.
 #[inline(never)]
-fn open(key: &FlowKey, service: &ServiceValue, from_host: bool) -> i32 {
-    let hash = hash::flow_hash(key);
+fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64) -> i32 {
     let slot = hash::slot(hash, service.table_size);
     let Some(slot) = SLOTS.get_value(service.index, &slot) else {
         return NO_BACKEND_CODE;
@@ -118,10 +116,18 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool) -> i32 {
         protocol: u32::from(key.protocol),
         last_seen: now(),
     };
-    let reply = match insert_reply(key.protocol, backend, source, hash, &flow) {
-        Ok(reply) => reply,
-        Err(code) => return code,
+    let mut reply = FlowKey {
+        source: backend.address,
+        destination: source,
+        source_port: backend.port,
+        destination_port: 0,
+        protocol: key.protocol,
+        pad: [0; 3],
     };
+    let code = insert_reply(&mut reply, &flow, hash);
+    if code != 0 {
+        return code;
+    }
     flow.source = reply.destination;
     flow.destination = reply.source;
     flow.source_port = reply.destination_port;
@@ -141,31 +147,24 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool) -> i32 {
     }
 }
 
-/// Finds a free source port towards the backend and inserts the entry for replies under it.
-#[inline(always)]
-fn insert_reply(
-    protocol: u8,
-    backend: &BackendValue,
-    source: Address,
-    hash: u64,
-    flow: &FlowValue,
-) -> Result<FlowKey, i32> {
+/// [`hash::flow_hash`] with a stack frame of its own.
+#[inline(never)]
+fn hash_of(key: &FlowKey) -> u64 {
+    hash::flow_hash(key)
+}
+
+/// Finds a free source port towards the backend, completes the key for replies with it, and inserts
+/// their entry. 0, or a code.
+#[inline(never)]
+fn insert_reply(reply: &mut FlowKey, flow: &FlowValue, hash: u64) -> i32 {
     let Some(settings) = SETTINGS.get(0) else {
-        return Err(PORT_CODE);
+        return PORT_CODE;
     };
     let first = u32::from(settings.nat_port_first);
     let count = u32::from(settings.nat_port_last)
         .wrapping_sub(first)
         .wrapping_add(1)
         & 0x1_ffff;
-    let mut reply = FlowKey {
-        source: backend.address,
-        destination: source,
-        source_port: backend.port,
-        destination_port: 0,
-        protocol,
-        pad: [0; 3],
-    };
     // The low half of the hash: the high one picked the slot, so it says little within a backend.
     let mut offset = hash::slot(hash << 32, count);
     for probe in 0..limits::PORT_PROBES {
@@ -173,17 +172,17 @@ fn insert_reply(
             break;
         }
         reply.destination_port = (first + offset) as u16;
-        match FLOWS.insert(&reply, flow, u64::from(BPF_NOEXIST)) {
-            Ok(()) => return Ok(reply),
+        match FLOWS.insert(&*reply, flow, u64::from(BPF_NOEXIST)) {
+            Ok(()) => return 0,
             Err(EXISTS) => {}
-            Err(_) => return Err(FULL_CODE),
+            Err(_) => return FULL_CODE,
         }
         offset += 1;
         if offset >= count {
             offset = 0;
         }
     }
-    Err(PORT_CODE)
+    PORT_CODE
 }
 
 /// The service a packet is addressed to. One lookup.

@@ -7,9 +7,11 @@ use crate::{
     parse::{Headers, Ipv4Header, Ipv6Header},
     report,
     rewrite::{self, Ttl},
+    route::{Hop, Reach},
     xdp,
 };
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use core::mem::MaybeUninit;
 use proxy_common::{
     checksum::Delta,
     headers::{icmp, ipv4, ipv6, protocol},
@@ -26,10 +28,10 @@ const CHECKSUM: usize = 2;
 pub struct Quoted {
     /// Its 5-tuple reversed: the key of the flow entry whose output it would answer.
     pub reversed: FlowKey,
-    /// Offset of its IP header.
-    l3: usize,
+    /// Offset of its IP header; 16 bits wide as in [`Headers`].
+    l3: u16,
     /// Offset of its ports.
-    l4: usize,
+    l4: u16,
 }
 
 /// Decides about an ICMP packet that arrived; the verdict comes packed ([`verdict::pack`]).
@@ -43,34 +45,28 @@ pub fn from_network(ctx: *mut xdp_md, headers: &Headers) -> u64 {
 #[inline(always)]
 fn decide(ctx: &XdpContext, headers: &Headers) -> Result<Verdict, DropReason> {
     let packet = xdp::packet(ctx);
-    let Some([kind, code]) = packet.read::<[u8; 2]>(headers.l4) else {
+    let Some([kind, code]) = packet.read::<[u8; 2]>(headers.l4()) else {
         return Ok(Verdict::Pass);
     };
     if is_echo(headers, kind, code) {
-        return Ok(echo(&packet, headers).unwrap_or(Verdict::Pass));
+        return verdict::unpack(echo_frame(packet.start(), packet.end(), headers));
     }
-    let Some((flow, quoted)) = about_flow(&packet, headers, kind) else {
+    let mut room = MaybeUninit::uninit();
+    let Some((flow, quoted)) = about_flow(&packet, headers, kind, &mut room) else {
         return Ok(Verdict::Pass);
     };
-    let next_hop = xdp::next_hop(ctx, headers, flow)?;
-    if !translate_frame(ctx.ctx, headers, &quoted, flow, next_hop.is_some()) {
+    let mut hop = Hop::new();
+    let reach = xdp::reach(ctx, headers, flow, &mut hop)?;
+    let ttl = if let Reach::Host = reach {
+        Ttl::Keep
+    } else {
+        Ttl::Decrement
+    };
+    if !translate(&xdp::packet(ctx), headers, quoted, flow, ttl) {
         return Err(DropReason::Truncated);
     }
     report::count_forwarded(flow, xdp::packet(ctx).len());
-    xdp::send(ctx, headers, next_hop)
-}
-
-/// [`translate`] with a stack frame of its own, as [`from_network`].
-#[inline(never)]
-fn translate_frame(
-    ctx: *mut xdp_md,
-    headers: &Headers,
-    quoted: &Quoted,
-    flow: &FlowValue,
-    is_forwarded: bool,
-) -> bool {
-    let ttl = if is_forwarded { Ttl::Decrement } else { Ttl::Keep };
-    translate(&xdp::packet(&XdpContext::new(ctx)), headers, quoted, flow, ttl).is_some()
+    xdp::send(ctx, headers, reach, &hop)
 }
 
 #[inline(always)]
@@ -84,6 +80,14 @@ fn is_echo(headers: &Headers, kind: u8, code: u8) -> bool {
     kind == request && code == 0 && unsafe { VIPS.get(&headers.key.destination) }.is_some()
 }
 
+/// [`echo`] with a stack frame of its own.
+#[inline(never)]
+fn echo_frame(start: usize, end: usize, headers: &Headers) -> u64 {
+    verdict::pack(Ok(
+        echo(&Packet::new(start, end), headers).unwrap_or(Verdict::Pass)
+    ))
+}
+
 /// Turns an echo request into its reply in place (RFC 792, RFC 4443 section 4.2).
 #[inline(always)]
 fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
@@ -91,15 +95,15 @@ fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
     packet.write(0, [source, destination])?;
     // Swapped addresses leave every sum as it was; the TTL is new, as for any packet a host sends.
     let key = &headers.key;
-    rewrite::network(
+    rewrite::network_outlined(
         packet,
-        headers.l3,
+        headers.l3(),
         headers.is_ipv4,
         &key.destination,
         &key.source,
-        Ttl::Set(64),
+        Ttl::Fresh,
     )?;
-    let old: [u8; 2] = packet.read(headers.l4)?;
+    let old: [u8; 2] = packet.read(headers.l4())?;
     let new = [
         if headers.is_ipv4 {
             icmp::ECHO_REPLY
@@ -108,16 +112,21 @@ fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
         },
         0,
     ];
-    packet.write(headers.l4, new)?;
-    let checksum: u16 = packet.read(headers.l4 + CHECKSUM)?;
+    packet.write(headers.l4(), new)?;
+    let checksum: u16 = packet.read(headers.l4() + CHECKSUM)?;
     let delta = Delta::new().half(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
-    packet.write(headers.l4 + CHECKSUM, delta.apply(checksum))?;
+    packet.write(headers.l4() + CHECKSUM, delta.apply(checksum))?;
     Some(Verdict::Transmit)
 }
 
 /// The flow that an ICMP error is about, and the packet quoted in it. At most one lookup.
 #[inline(always)]
-pub fn about_flow(packet: &Packet, headers: &Headers, kind: u8) -> Option<(&'static FlowValue, Quoted)> {
+pub fn about_flow<'a>(
+    packet: &Packet,
+    headers: &Headers,
+    kind: u8,
+    quoted: &'a mut MaybeUninit<Quoted>,
+) -> Option<(&'static FlowValue, &'a Quoted)> {
     let is_error = if headers.is_ipv4 {
         matches!(
             kind,
@@ -129,7 +138,11 @@ pub fn about_flow(packet: &Packet, headers: &Headers, kind: u8) -> Option<(&'sta
     if !is_error {
         return None;
     }
-    let quoted = quoted(packet, headers)?;
+    if !quoted_frame(packet.start(), packet.end(), headers, quoted) {
+        return None;
+    }
+    // SAFETY: true means that all fields are set.
+    let quoted = unsafe { quoted.assume_init_ref() };
     // An error goes to whoever sent the packet it quotes.
     if quoted.reversed.destination != headers.key.destination {
         return None;
@@ -144,11 +157,20 @@ pub fn about_flow(packet: &Packet, headers: &Headers, kind: u8) -> Option<(&'sta
     Some((flow, quoted))
 }
 
+/// [`quoted`] with a stack frame of its own; false for none.
+#[inline(never)]
+fn quoted_frame(start: usize, end: usize, headers: &Headers, room: &mut MaybeUninit<Quoted>) -> bool {
+    // SAFETY: only written to here.
+    let room = unsafe { &mut *room.as_mut_ptr() };
+    quoted(&Packet::new(start, end), headers, room).is_some()
+}
+
 /// Reads the quoted packet: a plain IP header and the first 8 bytes of TCP or UDP.
 #[inline(always)]
-fn quoted(packet: &Packet, headers: &Headers) -> Option<Quoted> {
-    let l3 = headers.l4 + icmp::LENGTH;
-    let mut reversed = FlowKey::default();
+fn quoted(packet: &Packet, headers: &Headers, quoted: &mut Quoted) -> Option<()> {
+    let l3 = headers.l4() + icmp::LENGTH;
+    let reversed = &mut quoted.reversed;
+    reversed.pad = [0; 3];
     let l4 = if headers.is_ipv4 {
         let header: Ipv4Header = packet.read(l3)?;
         if !header.is_plain() {
@@ -172,19 +194,42 @@ fn quoted(packet: &Packet, headers: &Headers) -> Option<Quoted> {
         return None;
     }
     // RFC 792 quotes 8 bytes at least; ports and UDP's checksum lie in them.
-    if l4 + 8 > headers.end {
+    if l4 + 8 > headers.end() {
         return None;
     }
     let [source, destination, ..]: [u16; 4] = packet.read(l4)?;
     reversed.source_port = u16::from_be(destination);
     reversed.destination_port = u16::from_be(source);
-    Some(Quoted { reversed, l3, l4 })
+    quoted.l3 = l3 as u16;
+    quoted.l4 = l4 as u16;
+    Some(())
 }
 
 /// Translates an error about a flow's packet: outside to where the packet came from, inside to
-/// what its sender sent. `None` can't happen for a parsed packet: the verifier wants it.
+/// what its sender sent. False can't happen for a parsed packet: the verifier wants it.
 #[inline(always)]
-pub fn translate(
+pub fn translate(packet: &Packet, headers: &Headers, quoted: &Quoted, flow: &FlowValue, ttl: Ttl) -> bool {
+    match ttl {
+        Ttl::Decrement => translate_frame::<true>(packet.start(), packet.end(), headers, quoted, flow),
+        _ => translate_frame::<false>(packet.start(), packet.end(), headers, quoted, flow),
+    }
+}
+
+/// Not inlined, for a stack frame of its own; BPF functions take five arguments at most.
+#[inline(never)]
+fn translate_frame<const FORWARDED: bool>(
+    start: usize,
+    end: usize,
+    headers: &Headers,
+    quoted: &Quoted,
+    flow: &FlowValue,
+) -> bool {
+    let ttl = if FORWARDED { Ttl::Decrement } else { Ttl::Keep };
+    rewrite_error(&Packet::new(start, end), headers, quoted, flow, ttl).is_some()
+}
+
+#[inline(always)]
+fn rewrite_error(
     packet: &Packet,
     headers: &Headers,
     quoted: &Quoted,
@@ -199,9 +244,9 @@ pub fn translate(
     } else {
         &headers.key.source
     };
-    let outer = rewrite::network(
+    let outer = rewrite::network_outlined(
         packet,
-        headers.l3,
+        headers.l3(),
         headers.is_ipv4,
         source,
         &flow.destination,
@@ -209,7 +254,7 @@ pub fn translate(
     )?;
     let (addresses, covered) = rewrite::inner_network(
         packet,
-        quoted.l3,
+        usize::from(quoted.l3),
         headers.is_ipv4,
         &flow.destination,
         &flow.source,
@@ -217,17 +262,17 @@ pub fn translate(
     let ports = (flow.destination_port, flow.source_port);
     let changes = rewrite::ports(
         packet,
-        quoted.l4,
+        usize::from(quoted.l4),
         quoted.reversed.protocol,
         ports,
         addresses,
-        headers.end,
+        headers.end(),
     )?;
     let mut delta = changes.covered_by(covered);
     if !headers.is_ipv4 {
         // ICMPv6 has a pseudo-header (RFC 4443 section 2.3), ICMP has none.
         delta = delta.and(outer);
     }
-    let checksum: u16 = packet.read(headers.l4 + CHECKSUM)?;
-    packet.write(headers.l4 + CHECKSUM, delta.apply(checksum))
+    let checksum: u16 = packet.read(headers.l4() + CHECKSUM)?;
+    packet.write(headers.l4() + CHECKSUM, delta.apply(checksum))
 }

@@ -1,6 +1,7 @@
 //! Weir's kernel programs, one BPF object: an XDP balancer, and the TC programs for what XDP can't see.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod flow;
 mod icmp;

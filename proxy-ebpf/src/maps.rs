@@ -1,7 +1,7 @@
 //! The maps, all pinned by the loader; each says who writes, who reads and what it costs.
 
 use aya_ebpf::{
-    bindings::BPF_F_INNER_MAP,
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -31,8 +31,10 @@ pub static SERVICES: HashMap<ServiceKey, ServiceValue, { limits::SERVICES as usi
 pub static VIPS: HashMap<Address, VipValue, { limits::SERVICES as usize }> = HashMap::new();
 
 /// A service's Maglev table: the inner map. `BPF_F_INNER_MAP` lets tables differ in size; the
-/// price is that the JIT doesn't inline the lookup.
-type Table = Array<SlotValue, { limits::MAGLEV_SIZE as usize }, { BPF_F_INNER_MAP as usize }>;
+/// price is that the JIT doesn't inline the lookup. `BPF_F_MMAPABLE` lets the daemon fill it at
+/// memory speed.
+type Table =
+    Array<SlotValue, { limits::MAGLEV_SIZE as usize }, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 
 /// Service index to Maglev table. The daemon builds a table, then swaps it in: readers see the old
 /// or the new one. 8 bytes an entry, and 8 per slot (array elements are rounded up to 8).

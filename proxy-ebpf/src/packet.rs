@@ -1,5 +1,6 @@
 //! The one place where packet bytes are reached: a bounds check and a pointer.
 
+use core::{arch::asm, ptr};
 use proxy_common::checksum::Delta;
 
 /// The linear part of a frame.
@@ -10,10 +11,29 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// From a context's `data` and `data_end`. Stale after any helper that moves packet memory.
+    /// From the fields of a context that hold its bounds, `data` and `data_end` say. Stale after
+    /// any helper that moves packet memory.
+    #[inline(always)]
+    pub fn between(start: &u32, end: &u32) -> Self {
+        Self::new(pointer(start), pointer(end))
+    }
+
+    /// From bounds that were read before.
     #[inline(always)]
     pub fn new(start: usize, end: usize) -> Self {
         Self { start, end }
+    }
+
+    /// Its first byte.
+    #[inline(always)]
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The byte after its last.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.end
     }
 
     /// Bytes in the linear part.
@@ -25,11 +45,15 @@ impl Packet {
     /// A pointer to `T` at `offset`, if all of it lies inside.
     #[inline(always)]
     pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        // The verifier knows a packet pointer's range only if the offset added is bounded.
+        // The verifier knows a packet pointer's range only if the offset added is bounded, and only
+        // if the register that is compared is the one that is added.
+        let offset = opaque(offset);
         if offset > 0x7fff {
             return None;
         }
-        let pointer = self.start + offset;
+        // The pointer that is checked must be the one that is used: its range is the verifier's
+        // proof, and LLVM would make it twice.
+        let pointer = opaque(self.start + offset);
         if pointer + size_of::<T>() > self.end {
             return None;
         }
@@ -69,4 +93,25 @@ impl Packet {
         unsafe { pointer.write_unaligned(value) };
         Some(())
     }
+}
+
+/// A packet pointer from a context's field.
+///
+/// The field is 32 bits wide for the compiler, and the verifier makes a pointer of it. Left to
+/// itself, LLVM compares such pointers as 32-bit words or hands them to functions as such, and
+/// the verifier loses track: hence a volatile read, and a barrier.
+#[inline(always)]
+fn pointer(field: &u32) -> usize {
+    // SAFETY: a reference is valid for reads.
+    opaque(unsafe { ptr::read_volatile(field) } as usize)
+}
+
+/// The same value, of which the compiler knows nothing.
+#[inline(always)]
+fn opaque(value: usize) -> usize {
+    let mut value = value;
+    // SAFETY: a register copied to itself. Not an empty string: two line records of the debug
+    // information would then share an instruction, which the kernel refuses.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
 }

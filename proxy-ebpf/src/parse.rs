@@ -20,8 +20,11 @@ pub enum Parsed {
 }
 
 /// A parsed packet. Offsets count from the start of the frame.
+///
+/// Offsets are 16 bits wide on purpose: the verifier forgets what it knew of a value stored in two
+/// bytes, so that all ways through the parser end in one state and the rest is verified once.
 pub struct Headers {
-    /// 5-tuple; ports are zero for ICMP.
+    /// 5-tuple; ports are unset for ICMP.
     pub key: FlowKey,
     /// IPv4 rather than IPv6.
     pub is_ipv4: bool,
@@ -29,33 +32,34 @@ pub struct Headers {
     pub ttl: u8,
     /// TCP flags.
     pub tcp_flags: u8,
-    /// Offset of the IP header.
-    pub l3: usize,
-    /// Offset of the transport or ICMP header.
-    pub l4: usize,
-    /// Offset of the end of the IP packet.
-    pub end: usize,
+    l3: u16,
+    l4: u16,
+    end: u16,
 }
 
 impl Headers {
-    /// Nothing parsed yet.
+    /// Offset of the IP header.
     #[inline(always)]
-    pub fn new() -> Self {
-        Self {
-            key: FlowKey::default(),
-            is_ipv4: false,
-            ttl: 0,
-            tcp_flags: 0,
-            l3: 0,
-            l4: 0,
-            end: 0,
-        }
+    pub fn l3(&self) -> usize {
+        usize::from(self.l3)
+    }
+
+    /// Offset of the transport or ICMP header.
+    #[inline(always)]
+    pub fn l4(&self) -> usize {
+        usize::from(self.l4)
+    }
+
+    /// Offset of the end of the IP packet.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        usize::from(self.end)
     }
 
     /// Bytes of the IP packet.
     #[inline(always)]
-    pub fn ip_length(&self) -> usize {
-        self.end - self.l3
+    pub fn ip_length(&self) -> u16 {
+        self.end.wrapping_sub(self.l3)
     }
 }
 
@@ -70,6 +74,8 @@ pub fn parse(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Res
         return Ok(Parsed::Pass);
     };
     headers.is_ipv4 = is_ipv4;
+    headers.key.pad = [0; 3];
+    headers.tcp_flags = 0;
     let network = if is_ipv4 {
         network_ipv4(packet, frame_length, headers)
     } else {
@@ -137,7 +143,7 @@ fn link(packet: &Packet, headers: &mut Headers) -> Option<bool> {
         offset += ethernet::VLAN_LENGTH;
         ethertype = u16::from_be(packet.read(offset - 2)?);
     }
-    headers.l3 = offset;
+    headers.l3 = offset as u16;
     match ethertype {
         ethernet::IPV4 => Some(true),
         ethernet::IPV6 => Some(false),
@@ -173,28 +179,39 @@ impl Ipv4Header {
 
 #[inline(always)]
 fn network_ipv4(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Result<(), Fault> {
-    let header: Ipv4Header = packet.read(headers.l3).ok_or(Fault::NotOurs)?;
+    let l3 = headers.l3();
+    let header: Ipv4Header = packet.read(l3).ok_or(Fault::NotOurs)?;
     headers.key.source = Address::from_ipv4(header.source);
     headers.key.destination = Address::from_ipv4(header.destination);
     headers.key.protocol = header.protocol;
     headers.ttl = header.ttl;
     let header_length = usize::from(header.version_ihl & 0x0f) * 4;
     let total_length = usize::from(u16::from_be(header.total_length));
-    if header_length > total_length || headers.l3 + header_length > frame_length {
+    if header_length > total_length || l3 + header_length > frame_length {
         return Err(Fault::Broken(DropReason::Truncated));
     }
     if header.version_ihl >> 4 != 4 || header_length < ipv4::LENGTH {
         return Err(Fault::Broken(DropReason::BadHeader));
     }
-    if headers.l3 + total_length > frame_length {
+    if l3 + total_length > frame_length {
         return Err(Fault::Broken(DropReason::Truncated));
     }
     if u16::from_be(header.fragment) & ipv4::FRAGMENT_MASK != 0 {
         return Err(Fault::Broken(DropReason::Fragment));
     }
-    headers.l4 = headers.l3 + header_length;
-    headers.end = headers.l3 + total_length;
+    headers.l4 = (l3 + header_length) as u16;
+    headers.end = end_offset(l3 + total_length)?;
     Ok(())
+}
+
+/// The offset of a packet's end, in 16 bits. Only a local socket's segment of nearly 64 KiB behind
+/// VLAN tags could be beyond them, and no interface takes that.
+#[inline(always)]
+fn end_offset(end: usize) -> Result<u16, Fault> {
+    if end > 0xffff {
+        return Err(Fault::Broken(DropReason::Truncated));
+    }
+    Ok(end as u16)
 }
 
 /// The IPv6 fixed header, as it lies (RFC 8200 section 3).
@@ -222,17 +239,24 @@ impl Ipv6Header {
 
 #[inline(always)]
 fn network_ipv6(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Result<(), Fault> {
-    let header: Ipv6Header = packet.read(headers.l3).ok_or(Fault::NotOurs)?;
+    let l3 = headers.l3();
+    let header: Ipv6Header = packet.read(l3).ok_or(Fault::NotOurs)?;
     headers.key.source = Address::from_ipv6(header.source);
     headers.key.destination = Address::from_ipv6(header.destination);
     headers.ttl = header.hop_limit;
+    // The maps hold IPv4 as IPv4-mapped addresses, which no host may send (RFC 4291 section
+    // 2.5.5.2 gives them to sockets only): such a packet must not find IPv4's services.
+    if headers.key.source.is_ipv4() || headers.key.destination.is_ipv4() {
+        return Err(Fault::NotOurs);
+    }
     if header.version_class >> 4 != 6 {
         return Err(Fault::Broken(DropReason::BadHeader));
     }
-    headers.end = headers.l3 + ipv6::LENGTH + usize::from(u16::from_be(header.payload_length));
-    if headers.end > frame_length {
+    let end = l3 + ipv6::LENGTH + usize::from(u16::from_be(header.payload_length));
+    if end > frame_length {
         return Err(Fault::Broken(DropReason::Truncated));
     }
+    headers.end = end_offset(end)?;
     extension_headers(packet, header.next_header, headers)
 }
 
@@ -240,7 +264,8 @@ fn network_ipv6(packet: &Packet, frame_length: usize, headers: &mut Headers) -> 
 #[inline(always)]
 fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Result<(), Fault> {
     let mut next = first;
-    let mut offset = headers.l3 + ipv6::LENGTH;
+    let mut offset = headers.l3() + ipv6::LENGTH;
+    let end = headers.end();
     for walked in 0..=limits::EXTENSION_HEADERS {
         match next {
             ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => {}
@@ -253,25 +278,24 @@ fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Resul
         // Next header, and length in units of 8 bytes beyond the first (RFC 8200 section 4.2).
         let [following, units]: [u8; 2] = packet.read(offset).ok_or(Fault::Broken(DropReason::Truncated))?;
         offset += (usize::from(units) + 1) * 8;
-        if offset > headers.end {
+        if offset > end {
             return Err(Fault::Broken(DropReason::Truncated));
         }
         next = following;
     }
     headers.key.protocol = next;
-    headers.l4 = offset;
+    headers.l4 = offset as u16;
     Ok(())
 }
 
 /// The transport header: ports and TCP flags, or ICMP's presence.
 #[inline(always)]
 fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
-    let available = headers.end - headers.l4;
+    let l4 = headers.l4();
+    let available = headers.end().wrapping_sub(l4);
     match (headers.key.protocol, headers.is_ipv4) {
         (protocol::TCP, _) => {
-            let header: [u8; tcp::LENGTH] = packet
-                .read(headers.l4)
-                .ok_or(Fault::Broken(DropReason::Truncated))?;
+            let header: [u8; tcp::LENGTH] = packet.read(l4).ok_or(Fault::Broken(DropReason::Truncated))?;
             if available < tcp::LENGTH {
                 return Err(Fault::Broken(DropReason::Truncated));
             }
@@ -285,9 +309,8 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
             Ok(Parsed::Transport)
         }
         (protocol::UDP, _) => {
-            let header: [u16; udp::LENGTH / 2] = packet
-                .read(headers.l4)
-                .ok_or(Fault::Broken(DropReason::Truncated))?;
+            let header: [u16; udp::LENGTH / 2] =
+                packet.read(l4).ok_or(Fault::Broken(DropReason::Truncated))?;
             if available < udp::LENGTH {
                 return Err(Fault::Broken(DropReason::Truncated));
             }
@@ -300,7 +323,7 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
             Ok(Parsed::Transport)
         }
         (protocol::ICMP, true) | (protocol::ICMPV6, false) => {
-            if available < icmp::LENGTH || packet.at::<[u8; icmp::LENGTH]>(headers.l4).is_none() {
+            if available < icmp::LENGTH || packet.at::<[u8; icmp::LENGTH]>(l4).is_none() {
                 return Err(Fault::NotOurs);
             }
             Ok(Parsed::Icmp)

@@ -1,10 +1,7 @@
 //! Counters, and the one way from a verdict to an action.
 
 use crate::maps::{BACKEND_COUNTERS, DROP_COUNTERS, SERVICE_COUNTERS};
-use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
-    helpers::generated::bpf_redirect,
-};
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
 use proxy_common::{
     counters::Counters,
     values::{FlowValue, flow_flags},
@@ -17,8 +14,7 @@ pub fn xdp_action(verdict: Result<Verdict, DropReason>) -> u32 {
     match verdict {
         Ok(Verdict::Pass) => xdp_action::XDP_PASS,
         Ok(Verdict::Transmit) => xdp_action::XDP_TX,
-        // SAFETY: a helper without memory arguments.
-        Ok(Verdict::Redirect(ifindex)) => unsafe { bpf_redirect(ifindex, 0) as u32 },
+        Ok(Verdict::Redirect) => xdp_action::XDP_REDIRECT,
         Err(reason) => {
             count_drop(reason);
             xdp_action::XDP_DROP

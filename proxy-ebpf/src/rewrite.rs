@@ -26,8 +26,8 @@ pub enum Ttl {
     Keep,
     /// Forwarded: one less.
     Decrement,
-    /// A new packet: set to this.
-    Set(u8),
+    /// A new packet: set to the usual 64 (RFC 1700's recommendation).
+    Fresh,
 }
 
 /// Replaces an IP header's addresses and TTL. The IPv4 checksum follows; returned is the change
@@ -54,8 +54,75 @@ pub fn network(
     } else {
         let hop_limit: u8 = packet.read(l3 + IPV6_HOP_LIMIT)?;
         packet.write(l3 + IPV6_HOP_LIMIT, changed(hop_limit, ttl))?;
-        let delta = packet.replace(l3 + IPV6_ADDRESSES, source.words(), Delta::new())?;
-        packet.replace(l3 + IPV6_ADDRESSES + 16, destination.words(), delta)
+        let source = address_ipv6(packet.start(), packet.end(), l3 + IPV6_ADDRESSES, source);
+        let destination = address_ipv6(
+            packet.start(),
+            packet.end(),
+            l3 + IPV6_ADDRESSES + 16,
+            destination,
+        );
+        if source == FAILED || destination == FAILED {
+            return None;
+        }
+        Some(Delta::from_bits(source).and(Delta::from_bits(destination)))
+    }
+}
+
+/// Replaces one IPv6 address; the change's bits, or [`FAILED`]. Not inlined: LLVM would read both
+/// addresses before it writes one, and spill the lot.
+#[inline(never)]
+fn address_ipv6(start: usize, end: usize, offset: usize, new: &Address) -> u64 {
+    match Packet::new(start, end).replace(offset, new.words(), Delta::new()) {
+        Some(delta) => delta.bits(),
+        None => FAILED,
+    }
+}
+
+/// [`network`] with a stack frame of its own, for the rare callers that have no room. At most five
+/// arguments: the offset, the family and the TTL travel in one.
+#[inline(never)]
+pub fn network_frame(start: usize, end: usize, what: u64, source: &Address, destination: &Address) -> u64 {
+    let ttl = match what >> 16 & 0xff {
+        0 => Ttl::Keep,
+        1 => Ttl::Decrement,
+        _ => Ttl::Fresh,
+    };
+    let l3 = (what & 0xffff) as usize;
+    match network(
+        &Packet::new(start, end),
+        l3,
+        what >> 24 != 0,
+        source,
+        destination,
+        ttl,
+    ) {
+        Some(delta) => delta.bits(),
+        None => FAILED,
+    }
+}
+
+/// Stands for `None` where a delta's bits are returned: those stay below 2^48.
+const FAILED: u64 = u64::MAX;
+
+/// Calls [`network_frame`].
+#[inline(always)]
+pub fn network_outlined(
+    packet: &Packet,
+    l3: usize,
+    is_ipv4: bool,
+    source: &Address,
+    destination: &Address,
+    ttl: Ttl,
+) -> Option<Delta> {
+    let ttl = match ttl {
+        Ttl::Keep => 0,
+        Ttl::Decrement => 1,
+        Ttl::Fresh => 2,
+    };
+    let what = l3 as u64 | ttl << 16 | (is_ipv4 as u64) << 24;
+    match network_frame(packet.start(), packet.end(), what, source, destination) {
+        FAILED => None,
+        bits => Some(Delta::from_bits(bits)),
     }
 }
 
@@ -64,7 +131,7 @@ fn changed(ttl: u8, how: Ttl) -> u8 {
     match how {
         Ttl::Keep => ttl,
         Ttl::Decrement => ttl.wrapping_sub(1),
-        Ttl::Set(ttl) => ttl,
+        Ttl::Fresh => 64,
     }
 }
 
@@ -134,7 +201,7 @@ impl Changes {
 pub fn transport(packet: &Packet, headers: &Headers, flow: &FlowValue, ttl: Ttl) -> Option<()> {
     let addresses = network(
         packet,
-        headers.l3,
+        headers.l3(),
         headers.is_ipv4,
         &flow.source,
         &flow.destination,
@@ -143,7 +210,7 @@ pub fn transport(packet: &Packet, headers: &Headers, flow: &FlowValue, ttl: Ttl)
     let ports_wanted = (flow.source_port, flow.destination_port);
     ports(
         packet,
-        headers.l4,
+        headers.l4(),
         headers.key.protocol,
         ports_wanted,
         addresses,
@@ -167,7 +234,7 @@ pub fn inner_network(
     } else {
         0
     };
-    let addresses = network(packet, l3, is_ipv4, source, destination, Ttl::Keep)?;
+    let addresses = network_outlined(packet, l3, is_ipv4, source, destination, Ttl::Keep)?;
     let after: u16 = if is_ipv4 {
         packet.read(l3 + IPV4_CHECKSUM)?
     } else {

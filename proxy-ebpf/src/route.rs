@@ -1,6 +1,6 @@
 //! Next hops from the kernel's own routing table.
 
-use crate::parse::Headers;
+use crate::{packet::Packet, parse::Headers};
 use aya_ebpf::{
     EbpfContext,
     bindings::{
@@ -15,59 +15,78 @@ use proxy_common::{net::Address, verdict::DropReason};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Where a packet leaves, and by which MAC addresses if they are known.
-pub struct NextHop {
-    /// The interface to leave by.
-    pub ifindex: u32,
-    /// Destination and source MAC, the first 12 bytes of the frame; none while the neighbour is
-    /// unresolved.
-    pub macs: Option<[u8; 12]>,
+/// Where a translated packet goes.
+#[derive(Clone, Copy)]
+pub enum Reach {
+    /// Up the stack of this host.
+    Host,
+    /// To a neighbour whose MAC address is in the [`Hop`].
+    Neighbour,
+    /// To a neighbour that has to be resolved first.
+    Unresolved,
 }
 
-/// Looks up the way from `source` to `destination` for a packet that came in on `ifindex`. One
-/// `bpf_fib_lookup`.
-///
-/// # Errors
-/// No route, forwarding off, or the packet is too large for the route.
-#[inline(always)]
-pub fn lookup<C: EbpfContext>(
-    ctx: &C,
-    headers: &Headers,
-    source: &Address,
-    destination: &Address,
-    ifindex: u32,
-) -> Result<NextHop, DropReason> {
-    // SAFETY: all-zero is a valid bpf_fib_lookup: integers and unions of integers.
-    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
-    fib.ifindex = ifindex;
-    fib.__bindgen_anon_1.tot_len = headers.ip_length() as u16;
-    fib.l4_protocol = headers.key.protocol;
-    if headers.is_ipv4 {
-        fib.family = AF_INET;
-        fib.__bindgen_anon_3.ipv4_src = source.ipv4_word();
-        fib.__bindgen_anon_4.ipv4_dst = destination.ipv4_word();
-    } else {
-        fib.family = AF_INET6;
-        fib.__bindgen_anon_3.ipv6_src = source.words();
-        fib.__bindgen_anon_4.ipv6_dst = destination.words();
+/// A next hop: the kernel's answer, kept where it was put. As a value of its own, its MAC addresses
+/// would be carried in registers, half of them undefined on paths that don't need them, which
+/// the verifier refuses.
+pub struct Hop(FibLookup);
+
+impl Hop {
+    /// Room for an answer.
+    #[inline(always)]
+    pub fn new() -> Self {
+        // SAFETY: all-zero is a valid bpf_fib_lookup: integers and unions of integers.
+        Self(unsafe { core::mem::zeroed() })
     }
-    // SAFETY: the context is the program's own, the struct lives on the stack, the size is its.
-    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
-    match result as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS => {
-            let [d0, d1, d2, d3, d4, d5] = fib.dmac;
-            let [s0, s1, s2, s3, s4, s5] = fib.smac;
-            Ok(NextHop {
-                ifindex: fib.ifindex,
-                macs: Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]),
-            })
+
+    /// The interface to leave by.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.0.ifindex
+    }
+
+    /// Writes the frame's MAC addresses.
+    #[inline(always)]
+    pub fn write_macs(&self, packet: &Packet) -> Option<()> {
+        packet.write(0, self.0.dmac)?;
+        packet.write(6, self.0.smac)
+    }
+
+    /// Looks up the way from `source` to `destination` for a packet that came in on `ifindex`. One
+    /// `bpf_fib_lookup`.
+    ///
+    /// # Errors
+    /// No route, forwarding off, or the packet is too large for the route.
+    #[inline(always)]
+    pub fn find<C: EbpfContext>(
+        &mut self,
+        ctx: &C,
+        headers: &Headers,
+        source: &Address,
+        destination: &Address,
+        ifindex: u32,
+    ) -> Result<Reach, DropReason> {
+        let fib = &mut self.0;
+        fib.ifindex = ifindex;
+        fib.__bindgen_anon_1.tot_len = headers.ip_length();
+        fib.l4_protocol = headers.key.protocol;
+        if headers.is_ipv4 {
+            fib.family = AF_INET;
+            fib.__bindgen_anon_3.ipv4_src = source.ipv4_word();
+            fib.__bindgen_anon_4.ipv4_dst = destination.ipv4_word();
+        } else {
+            fib.family = AF_INET6;
+            fib.__bindgen_anon_3.ipv6_src = source.words();
+            fib.__bindgen_anon_4.ipv6_dst = destination.words();
         }
-        BPF_FIB_LKUP_RET_NO_NEIGH => Ok(NextHop {
-            ifindex: fib.ifindex,
-            macs: None,
-        }),
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => Err(DropReason::MtuExceeded),
-        BPF_FIB_LKUP_RET_FWD_DISABLED => Err(DropReason::ForwardingDisabled),
-        _ => Err(DropReason::NoRoute),
+        // SAFETY: the context is the program's own, the struct lives on the stack, the size is its.
+        let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), fib, size_of::<FibLookup>() as i32, 0) };
+        match result as u32 {
+            BPF_FIB_LKUP_RET_SUCCESS => Ok(Reach::Neighbour),
+            BPF_FIB_LKUP_RET_NO_NEIGH => Ok(Reach::Unresolved),
+            BPF_FIB_LKUP_RET_FRAG_NEEDED => Err(DropReason::MtuExceeded),
+            BPF_FIB_LKUP_RET_FWD_DISABLED => Err(DropReason::ForwardingDisabled),
+            _ => Err(DropReason::NoRoute),
+        }
     }
 }

@@ -6,13 +6,14 @@ use crate::{
     parse::{self, Headers, Parsed},
     report,
     rewrite::{self, Ttl},
-    route::{self, NextHop},
+    route::{Hop, Reach},
 };
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len},
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
+use core::mem::MaybeUninit;
 use proxy_common::{
     headers::ethernet,
     limits,
@@ -27,20 +28,34 @@ use proxy_common::{
 /// Why the packet is dropped.
 #[inline(always)]
 pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
-    let mut headers = Headers::new();
-    match parse::unpack(parse_frame(ctx.ctx, &mut headers))? {
-        Parsed::Pass => Ok(Verdict::Pass),
-        Parsed::Transport => transport(ctx, &headers),
-        Parsed::Icmp => verdict::unpack(icmp::from_network(ctx.ctx, &headers)),
+    let mut headers = MaybeUninit::uninit();
+    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
+    if let Parsed::Pass = parsed {
+        return Ok(Verdict::Pass);
     }
+    // SAFETY: parsed as something else than Pass, all fields are set; the verifier checks it too.
+    let headers = unsafe { headers.assume_init_ref() };
+    verdict::unpack(match parsed {
+        Parsed::Icmp => icmp::from_network(ctx.ctx, headers),
+        _ => transport_frame(ctx.ctx, headers),
+    })
 }
 
 /// [`parse::parse`] with a stack frame of its own: with it inlined the balancer's would pass 512
 /// bytes, the verifier's bound.
 #[inline(never)]
-fn parse_frame(ctx: *mut xdp_md, headers: &mut Headers) -> u64 {
+fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
     let ctx = XdpContext::new(ctx);
+    // SAFETY: parsing only writes fields, and reads those it wrote. Zeroing all of them first
+    // would cost a loop over bytes.
+    let headers = unsafe { &mut *headers.as_mut_ptr() };
     parse::pack(parse::parse(&packet(&ctx), frame_length(&ctx), headers))
+}
+
+/// [`transport`] with a stack frame of its own, beside ICMP's.
+#[inline(never)]
+fn transport_frame(ctx: *mut xdp_md, headers: &Headers) -> u64 {
+    verdict::pack(transport(&XdpContext::new(ctx), headers))
 }
 
 #[inline(always)]
@@ -65,12 +80,13 @@ fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Resul
     flow::note(headers, flow);
     // SAFETY: a map value's pointer is valid until the program returns.
     let flow = unsafe { &*flow };
-    let next_hop = next_hop(ctx, headers, flow)?;
-    if !rewrite_frame(ctx.ctx, headers, flow, next_hop.is_some()) {
+    let mut hop = Hop::new();
+    let reach = reach(ctx, headers, flow, &mut hop)?;
+    if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }
     report::count_forwarded(flow, packet(ctx).len());
-    send(ctx, headers, next_hop)
+    send(ctx, headers, reach, &hop)
 }
 
 /// [`rewrite::transport`] with a stack frame of its own, as [`parse_frame`].
@@ -80,46 +96,48 @@ fn rewrite_frame(ctx: *mut xdp_md, headers: &Headers, flow: &FlowValue, is_forwa
     rewrite::transport(&packet(&XdpContext::new(ctx)), headers, flow, ttl).is_some()
 }
 
-/// The next hop of what a flow's packet becomes; none when it is delivered on this host.
+/// Where a flow's packet goes once translated; for a neighbour, `hop` says by what way.
 #[inline(always)]
-pub fn next_hop(
+pub fn reach(
     ctx: &XdpContext,
     headers: &Headers,
     flow: &FlowValue,
-) -> Result<Option<NextHop>, DropReason> {
+    hop: &mut Hop,
+) -> Result<Reach, DropReason> {
     if flow.flags & flow_flags::TO_HOST != 0 {
-        return Ok(None);
+        return Ok(Reach::Host);
     }
     if headers.ttl <= 1 {
         return Err(DropReason::TtlExpired);
     }
     let ifindex = ctx.ingress_ifindex() as u32;
-    route::lookup(ctx, headers, &flow.source, &flow.destination, ifindex).map(Some)
+    hop.find(ctx, headers, &flow.source, &flow.destination, ifindex)
 }
 
 /// Sends a translated packet on: by the next hop's interface, or up the stack.
 #[inline(always)]
-pub fn send(ctx: &XdpContext, headers: &Headers, next_hop: Option<NextHop>) -> Result<Verdict, DropReason> {
-    let Some(next_hop) = next_hop else {
-        return Ok(Verdict::Pass);
-    };
-    let Some(macs) = next_hop.macs else {
-        return hand_over(ctx, headers, next_hop.ifindex);
-    };
-    if next_hop.ifindex == ctx.ingress_ifindex() as u32 {
-        packet(ctx).write(0, macs).ok_or(DropReason::Truncated)?;
+pub fn send(ctx: &XdpContext, headers: &Headers, reach: Reach, hop: &Hop) -> Result<Verdict, DropReason> {
+    match reach {
+        Reach::Host => return Ok(Verdict::Pass),
+        Reach::Unresolved => return hand_over(ctx, headers, hop.ifindex()),
+        Reach::Neighbour => {}
+    }
+    if hop.ifindex() == ctx.ingress_ifindex() as u32 {
+        hop.write_macs(&packet(ctx)).ok_or(DropReason::Truncated)?;
         return Ok(Verdict::Transmit);
     }
     strip_tags(ctx, headers)?;
-    packet(ctx).write(0, macs).ok_or(DropReason::Truncated)?;
-    Ok(Verdict::Redirect(next_hop.ifindex))
+    hop.write_macs(&packet(ctx)).ok_or(DropReason::Truncated)?;
+    // SAFETY: a helper without memory arguments; it takes note of where to.
+    unsafe { bpf_redirect(hop.ifindex(), 0) };
+    Ok(Verdict::Redirect)
 }
 
 /// Removes the VLAN tags: they belong to the segment the packet came from. The MAC addresses are
 /// left behind with them.
 #[inline(always)]
 fn strip_tags(ctx: &XdpContext, headers: &Headers) -> Result<(), DropReason> {
-    let tags = headers.l3 - ethernet::LENGTH;
+    let tags = headers.l3() - ethernet::LENGTH;
     if tags == 0 {
         return Ok(());
     }
@@ -142,7 +160,8 @@ fn hand_over(ctx: &XdpContext, headers: &Headers, ifindex: u32) -> Result<Verdic
     if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<Handover>() as i32)) } != 0 {
         return Err(DropReason::NeighbourUnresolved);
     }
-    let note = Packet::new(ctx.metadata(), ctx.metadata_end());
+    // SAFETY: the program's own context.
+    let note = unsafe { Packet::between(&(*ctx.ctx).data_meta, &(*ctx.ctx).data) };
     note.write(
         0,
         Handover {
@@ -157,7 +176,8 @@ fn hand_over(ctx: &XdpContext, headers: &Headers, ifindex: u32) -> Result<Verdic
 /// The frame as it is now.
 #[inline(always)]
 pub fn packet(ctx: &XdpContext) -> Packet {
-    Packet::new(ctx.data(), ctx.data_end())
+    // SAFETY: the program's own context.
+    unsafe { Packet::between(&(*ctx.ctx).data, &(*ctx.ctx).data_end) }
 }
 
 /// Bytes of the whole frame, beyond the linear part too.

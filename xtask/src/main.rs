@@ -4,6 +4,8 @@
 //! once on a new machine. `demo`, `fuzz` and `bench` use the daemon's library and the lab: for
 //! them the plain xtask sets up, builds, and hands over to an optimised one with the feature `lab`.
 
+#[cfg(feature = "lab")]
+mod bench;
 mod build;
 mod build_ebpf;
 mod check;
@@ -41,12 +43,19 @@ enum Verb {
     Test(test::TestArgs),
     /// Formatting, lints, licences, file and function sizes, module docs.
     Check,
+    /// Measures; `bench l4` the kernel plane.
+    #[cfg(feature = "lab")]
+    Bench(bench::BenchArgs),
     /// Shows the balancer at work, in network namespaces.
     #[cfg(feature = "lab")]
     Demo(demo::DemoArgs),
     /// Runs random packets through the programs and the model.
     #[cfg(feature = "lab")]
     Fuzz(fuzz::FuzzArgs),
+    /// Measures; `bench l4` the kernel plane.
+    #[cfg(not(feature = "lab"))]
+    #[command(disable_help_flag = true)]
+    Bench(hand_over::Rest),
     /// Shows the balancer at work, in network namespaces.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
@@ -76,9 +85,13 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Check => check::run(),
         #[cfg(feature = "lab")]
+        Verb::Bench(arguments) => bench::run(arguments),
+        #[cfg(feature = "lab")]
         Verb::Demo(arguments) => demo::run(arguments),
         #[cfg(feature = "lab")]
         Verb::Fuzz(arguments) => fuzz::run(arguments),
+        #[cfg(not(feature = "lab"))]
+        Verb::Bench(rest) => hand_over::run("bench", &rest),
         #[cfg(not(feature = "lab"))]
         Verb::Demo(rest) => hand_over::run("demo", &rest),
         #[cfg(not(feature = "lab"))]

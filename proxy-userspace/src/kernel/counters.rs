@@ -1,6 +1,8 @@
 //! Counters of the kernel plane as read: summed over CPUs, named by what they count.
 
+use super::{KernelError, encode, ids::Ids, maps::Maps};
 use crate::model::{BackendAddr, ListenAddr};
+use aya::maps::{MapError, PerCpuValues};
 use proxy_common::{counters::Counters, net::Protocol, verdict::DropReason};
 
 /// A reading of all counters.
@@ -49,4 +51,51 @@ pub struct AttachedInterface {
     pub xdp: &'static str,
     /// Why it is generic, when native was wanted.
     pub warning: Option<String>,
+}
+
+/// Reads every counter: a system call a service, backend and drop reason.
+pub(super) fn read(
+    maps: &Maps,
+    ids: &Ids,
+    flows: usize,
+    interfaces: &[AttachedInterface],
+) -> Result<KernelCounters, KernelError> {
+    let refused = |error: MapError| KernelError::refused("reading counters", error);
+    let mut services = Vec::with_capacity(ids.services.len());
+    for (key, live) in &ids.services {
+        let (address, protocol) = encode::listener(key);
+        let mut backends = Vec::with_capacity(live.backends.len());
+        for (address, (id, _)) in &live.backends {
+            let counters = sum(&maps.backend_counters.get(id, 0).map_err(refused)?);
+            backends.push(BackendCounters {
+                address: *address,
+                counters,
+            });
+        }
+        let counters = sum(&maps.service_counters.get(&live.index, 0).map_err(refused)?);
+        services.push(ServiceCounters {
+            address,
+            protocol,
+            counters,
+            backends,
+        });
+    }
+    services.sort_unstable_by_key(|service| (service.address, service.protocol));
+    let mut drops = Vec::with_capacity(DropReason::COUNT);
+    for &reason in DropReason::ALL {
+        let values = maps.drop_counters.get(&(reason as u32), 0).map_err(refused)?;
+        drops.push((reason, values.iter().copied().fold(0, u64::wrapping_add)));
+    }
+    Ok(KernelCounters {
+        services,
+        drops,
+        flows,
+        interfaces: interfaces.to_vec(),
+    })
+}
+
+fn sum(values: &PerCpuValues<Counters>) -> Counters {
+    let mut total = Counters::default();
+    values.iter().for_each(|value| total.add(value));
+    total
 }

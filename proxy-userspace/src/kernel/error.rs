@@ -1,5 +1,7 @@
 //! What can go wrong between the daemon and the kernel: one line, with the remedy.
 
+use std::{error::Error, io};
+
 /// An error of the kernel plane.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -20,7 +22,7 @@ pub enum KernelError {
         reason: String,
     },
     /// A map is full.
-    #[error("{map} holds at most {limit}; raise {key} and restart after `weir unload`")]
+    #[error("the map {map} holds at most {limit}; raise {key}, then `weir unload` and start again")]
     Full {
         /// The map.
         map: &'static str,
@@ -29,4 +31,39 @@ pub enum KernelError {
         /// The config key that sizes it.
         key: &'static str,
     },
+}
+
+impl KernelError {
+    /// Something missing, and what to do.
+    pub(super) fn missing(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Missing {
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// An operation that failed: with the whole chain of causes, and as [`Self::Missing`] where the
+    /// cause is a lack of privilege.
+    pub(super) fn refused(operation: impl Into<String>, error: impl Error + 'static) -> Self {
+        let operation = operation.into();
+        let mut reason = error.to_string();
+        let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(cause) = source {
+            if let Some(io) = cause.downcast_ref::<io::Error>()
+                // EPERM, not EACCES, which is the verifier's word for a program it refuses.
+                && io.raw_os_error() == Some(libc::EPERM)
+            {
+                return Self::missing(
+                    format!("{operation}: not permitted"),
+                    "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or use --no-kernel",
+                );
+            }
+            let words = cause.to_string();
+            if !reason.contains(&words) {
+                reason = format!("{reason}: {words}");
+            }
+            source = cause.source();
+        }
+        Self::Refused { operation, reason }
+    }
 }

@@ -1,24 +1,61 @@
 //! The kernel plane: loads the programs, adopts what is pinned, and keeps the maps equal to a Snapshot.
 
+mod apply;
+mod attach;
+mod batch;
 mod counters;
+mod encode;
 mod error;
+mod expire;
+mod ids;
+mod maps;
+mod object;
+mod pins;
+mod table;
 
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
 pub use error::KernelError;
+pub use object::OBJECT;
+pub use pins::Pins;
 
-use crate::model::{DaemonSettings, Snapshot};
-use std::path::Path;
+use crate::model::{DaemonSettings, IdleTimeouts, NatSettings, Snapshot};
+use ids::Ids;
+use maps::Maps;
+use std::{collections::HashMap, path::Path};
 
-/// The loaded and attached programs and their maps.
-pub struct KernelPlane {}
+/// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
+pub struct KernelPlane {
+    maps: Maps,
+    ids: Ids,
+    nat: NatSettings,
+    interfaces: Vec<AttachedInterface>,
+    timeouts: HashMap<u32, IdleTimeouts>,
+    flows: usize,
+}
 
 impl KernelPlane {
     /// Loads the programs, adopts maps and links under the pin path or makes them, attaches.
     ///
+    /// Forwarding is never interrupted: maps are adopted as they are, links are pointed to the new
+    /// programs atomically (`BPF_LINK_UPDATE`).
+    ///
     /// # Errors
     /// One line that says what is missing (privilege, bpffs, kernel feature, interface) and the remedy.
-    pub fn open(_settings: &DaemonSettings) -> Result<Self, KernelError> {
-        Ok(Self {})
+    pub fn open(settings: &DaemonSettings) -> Result<Self, KernelError> {
+        let pins = Pins::prepare(&settings.pin_path)?;
+        let mut object = object::load(&pins, settings)?;
+        let mut maps = Maps::open(&pins)?;
+        maps.write_settings(&settings.nat)?;
+        let ids = Ids::adopt(&maps)?;
+        let interfaces = attach::attach(&mut object, &pins, &settings.interfaces)?;
+        Ok(Self {
+            maps,
+            ids,
+            nat: settings.nat.clone(),
+            interfaces,
+            timeouts: HashMap::new(),
+            flows: 0,
+        })
     }
 
     /// Makes the maps equal to the snapshot, all or nothing per service; returns how many map
@@ -26,9 +63,20 @@ impl KernelPlane {
     /// services not yet reached run as before.
     ///
     /// # Errors
-    /// A map is full, or the kernel refused a write.
-    pub fn apply(&mut self, _snapshot: &Snapshot) -> Result<usize, KernelError> {
-        Ok(0)
+    /// A map is full (nothing was written then), or the kernel refused a write.
+    pub fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
+        let writes = apply::apply(&mut self.maps, &mut self.ids, &self.nat, snapshot)?;
+        self.timeouts = snapshot
+            .services
+            .iter()
+            .filter_map(|service| {
+                Some((
+                    self.ids.service(&encode::service_key(service))?.index,
+                    service.idle_timeouts,
+                ))
+            })
+            .collect();
+        Ok(writes)
     }
 
     /// Ends flows whose idle timeout has passed, and those of dead or removed backends.
@@ -37,7 +85,9 @@ impl KernelPlane {
     /// # Errors
     /// The kernel refused a read or a delete.
     pub fn expire_flows(&mut self) -> Result<(usize, usize), KernelError> {
-        Ok((0, 0))
+        let (ended, left) = expire::expire(&mut self.maps, &self.ids, &self.timeouts)?;
+        self.flows = left;
+        Ok((ended, left))
     }
 
     /// All counters, summed over CPUs.
@@ -45,7 +95,7 @@ impl KernelPlane {
     /// # Errors
     /// The kernel refused a read.
     pub fn counters(&self) -> Result<KernelCounters, KernelError> {
-        Ok(KernelCounters::default())
+        counters::read(&self.maps, &self.ids, self.flows, &self.interfaces)
     }
 
     /// Removes every pinned map and link under the path, which detaches the programs. Returns the
@@ -53,7 +103,7 @@ impl KernelPlane {
     ///
     /// # Errors
     /// No permission, or the directory holds something that is not ours.
-    pub fn unload(_pin_path: &Path) -> Result<Vec<String>, KernelError> {
-        Ok(Vec::new())
+    pub fn unload(pin_path: &Path) -> Result<Vec<String>, KernelError> {
+        pins::unload(pin_path)
     }
 }

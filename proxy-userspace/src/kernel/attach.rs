@@ -1,0 +1,218 @@
+//! Attaching the programs to interfaces, and adopting the links that are there.
+
+use super::{
+    AttachedInterface, KernelError, Pins,
+    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER},
+};
+use crate::model::{Interface, XdpMode};
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, TcAttachType, Xdp, XdpMode as Attach,
+        links::{FdLink, PinnedLink},
+        tc::SchedClassifierLink,
+        xdp::XdpLink,
+    },
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Attaches all programs to all interfaces and detaches them from those no longer listed.
+///
+/// A pinned link is pointed to the new program; only where there is none, or its interface is
+/// gone, a new one is made.
+pub(super) fn attach(
+    object: &mut Ebpf,
+    pins: &Pins,
+    interfaces: &[Interface],
+) -> Result<Vec<AttachedInterface>, KernelError> {
+    let mut wanted = Vec::new();
+    let mut attached = Vec::new();
+    for interface in interfaces {
+        let ifindex = index(&interface.name)?;
+        enable_forwarding(&interface.name)?;
+        for (program, hook) in [
+            (TC_INGRESS, TcAttachType::Ingress),
+            (TC_EGRESS, TcAttachType::Egress),
+        ] {
+            let path = pins.link(&interface.name, program);
+            attach_classifier(object, program, hook, &interface.name, &path)?;
+            wanted.push(path);
+        }
+        let path = pins.link(&interface.name, XDP_BALANCER);
+        let (xdp, warning) = if interface.xdp == XdpMode::Off {
+            ("off", None)
+        } else {
+            let outcome = attach_xdp(object::xdp(object, XDP_BALANCER)?, interface, ifindex, &path)?;
+            wanted.push(path);
+            outcome
+        };
+        attached.push(AttachedInterface {
+            name: interface.name.clone(),
+            ifindex,
+            xdp,
+            warning,
+        });
+    }
+    pins.keep_links(&wanted)?;
+    Ok(attached)
+}
+
+fn index(name: &str) -> Result<u32, KernelError> {
+    let path = Path::new("/sys/class/net").join(name).join("ifindex");
+    rustix::net::netdevice::name_to_index(
+        rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::DGRAM,
+            None,
+        )
+        .map_err(|error| KernelError::refused("opening a socket", std::io::Error::from(error)))?,
+        name,
+    )
+    .map_err(|error| {
+        KernelError::missing(
+            format!("interface {name}: {error} ({})", path.display()),
+            "name an interface that `ip link` shows under `interfaces`",
+        )
+    })
+}
+
+/// `bpf_fib_lookup` forwards nothing for an interface whose forwarding is off.
+fn enable_forwarding(name: &str) -> Result<(), KernelError> {
+    for family in ["ipv4", "ipv6"] {
+        let path = PathBuf::from(format!("/proc/sys/net/{family}/conf/{name}/forwarding"));
+        // Absent where the family is disabled.
+        let Ok(current) = fs::read_to_string(&path) else {
+            continue;
+        };
+        if current.trim() != "0" {
+            continue;
+        }
+        fs::write(&path, "1").map_err(|error| {
+            KernelError::missing(
+                format!("forwarding is off on {name} and can't be turned on: {error}"),
+                format!("run `sysctl -w net.{family}.conf.{name}.forwarding=1` on the host"),
+            )
+        })?;
+        tracing::info!(interface = name, family, "turned on forwarding");
+    }
+    Ok(())
+}
+
+/// Points a pinned link to `program`. False if there is none, or it no longer has an interface.
+fn adopt<E>(path: &Path, update: impl FnOnce(FdLink) -> Result<(), E>) -> bool {
+    let Ok(pinned) = PinnedLink::from_pin(path) else {
+        return false;
+    };
+    if update(FdLink::from(pinned)).is_ok() {
+        return true;
+    }
+    // The interface was deleted since (ENOLINK): the link is an empty shell.
+    let _ = fs::remove_file(path);
+    false
+}
+
+fn attach_classifier(
+    object: &mut Ebpf,
+    program: &str,
+    hook: TcAttachType,
+    interface: &str,
+    path: &Path,
+) -> Result<(), KernelError> {
+    let refused = |error: &dyn std::error::Error| {
+        KernelError::missing(
+            format!("attaching {program} to {interface}: {error}"),
+            "use a kernel with TCX (6.6 or later), or take the interface out",
+        )
+    };
+    let classifier = object::classifier(object, program)?;
+    let adopted = adopt(path, |link| -> Result<(), ProgramError> {
+        let link = SchedClassifierLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
+        classifier.attach_to_link(link).map(drop)
+    });
+    if adopted {
+        return Ok(());
+    }
+    let id = classifier
+        .attach(interface, hook)
+        .map_err(|error| refused(&error))?;
+    let link = classifier.take_link(id).map_err(|error| refused(&error))?;
+    let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
+    link.pin(path).map_err(|error| refused(&error))?;
+    Ok(())
+}
+
+/// Attaches XDP: natively, else generically. Returns the mode in use, and why it isn't native.
+fn attach_xdp(
+    program: &mut Xdp,
+    interface: &Interface,
+    ifindex: u32,
+    path: &Path,
+) -> Result<(&'static str, Option<String>), KernelError> {
+    let name = &interface.name;
+    let adopted = adopt(path, |link| -> Result<(), ProgramError> {
+        let link = XdpLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
+        program.attach_to_link(link).map(drop)
+    });
+    if adopted {
+        return Ok((mode_in_use(name), None));
+    }
+    let refused = |error: ProgramError| {
+        KernelError::missing(
+            format!("attaching XDP to {name}: {}", cause(&error)),
+            "see `ip link` for another program on it (remove that one), or set xdp: generic",
+        )
+    };
+    let (id, mode, warning) = match interface.xdp {
+        XdpMode::Native => (
+            program.attach_to_if_index(ifindex, Attach::Driver),
+            "native",
+            None,
+        ),
+        XdpMode::Generic => (program.attach_to_if_index(ifindex, Attach::Skb), "generic", None),
+        XdpMode::Auto | XdpMode::Off => match program.attach_to_if_index(ifindex, Attach::Driver) {
+            Ok(id) => (Ok(id), "native", None),
+            Err(error) => {
+                let why = format!("no native XDP on {name}: {}; generic is slower", cause(&error));
+                tracing::warn!(interface = name, "{why}");
+                (
+                    program.attach_to_if_index(ifindex, Attach::Skb),
+                    "generic",
+                    Some(why),
+                )
+            }
+        },
+    };
+    let link = program.take_link(id.map_err(refused)?).map_err(refused)?;
+    let link: FdLink = link.try_into().map_err(|error| {
+        KernelError::refused(
+            format!("attaching XDP to {name} by a BPF link (needs Linux 5.9)"),
+            error,
+        )
+    })?;
+    link.pin(path)
+        .map_err(|error| KernelError::refused(format!("pinning {}", path.display()), error))?;
+    Ok((mode, warning))
+}
+
+/// The innermost cause: the kernel's word.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The mode of an adopted link, from the kernel's own listing.
+fn mode_in_use(interface: &str) -> &'static str {
+    let output = std::process::Command::new("ip")
+        .args(["-o", "link", "show", "dev", interface])
+        .output();
+    match output {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("xdpgeneric") => "generic",
+        _ => "native",
+    }
+}

@@ -1,0 +1,85 @@
+//! From the model's types to the maps'.
+
+use crate::model::{BackendAddr, Endpoint, ForwardMode, Health, ListenAddr, NatSettings, Service};
+use proxy_common::{
+    keys::ServiceKey,
+    net::{Address, Protocol},
+    values::{backend_flags, mode},
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// The key of a service.
+pub(super) fn service_key(service: &Service) -> ServiceKey {
+    ServiceKey {
+        address: service.address.0.ip().into(),
+        port: service.address.0.port(),
+        protocol: service.protocol as u8,
+        pad: 0,
+    }
+}
+
+/// The listen address and protocol of a key that a daemon wrote.
+pub(super) fn listener(key: &ServiceKey) -> (ListenAddr, Protocol) {
+    let address = SocketAddr::new(key.address.into(), key.port);
+    (
+        ListenAddr(address),
+        Protocol::from_number(key.protocol).unwrap_or(Protocol::Tcp),
+    )
+}
+
+/// An endpoint's address from a map's fields.
+pub(super) fn backend_addr(address: Address, port: u16) -> BackendAddr {
+    BackendAddr(SocketAddr::new(address.into(), port))
+}
+
+/// A forwarding mode's number.
+pub(super) fn mode(mode: ForwardMode) -> u32 {
+    match mode {
+        ForwardMode::Nat => mode::NAT,
+    }
+}
+
+/// An endpoint's flags, but for LOCAL.
+pub(super) fn flags(endpoint: &Endpoint) -> u16 {
+    let dead = if endpoint.health == Health::Unhealthy {
+        backend_flags::DEAD
+    } else {
+        0
+    };
+    let draining = if endpoint.drain || endpoint.weight == 0 {
+        backend_flags::DRAINING
+    } else {
+        0
+    };
+    dead | draining
+}
+
+/// The source address for packets to a backend, and whether the backend is on this host.
+///
+/// Asked of the kernel: the source it would choose, which for a local address is that address.
+/// Without a route it is the unspecified address, and packets are dropped as `no_route`.
+pub(super) fn source(backend: BackendAddr, nat: &NatSettings) -> (Address, bool) {
+    let ip = backend.0.ip();
+    let routed = routed_source(backend.0);
+    let is_local = routed == Some(ip);
+    let configured: Option<IpAddr> = match ip {
+        IpAddr::V4(_) => nat.source_ipv4.map(IpAddr::V4),
+        IpAddr::V6(_) => nat.source_ipv6.map(IpAddr::V6),
+    };
+    let source = configured.or(routed).unwrap_or(match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    });
+    (source.into(), is_local)
+}
+
+/// Connecting a UDP socket sends nothing: it only resolves the route.
+fn routed_source(destination: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match destination {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(destination).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}

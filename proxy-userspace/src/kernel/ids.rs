@@ -1,0 +1,139 @@
+//! Which index every service and backend has in the maps; after a restart read back from them.
+
+use super::{KernelError, encode, maps::Maps};
+use crate::model::BackendAddr;
+use aya::maps::MapError;
+use proxy_common::{
+    keys::ServiceKey,
+    values::{BackendValue, ServiceValue},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A service as the maps hold it.
+#[derive(Clone, Debug)]
+pub(super) struct LiveService {
+    pub(super) index: u32,
+    pub(super) value: ServiceValue,
+    /// Backend indices and values by address.
+    pub(super) backends: BTreeMap<BackendAddr, (u32, BackendValue)>,
+    /// What its table was built from; none if this daemon hasn't built it.
+    pub(super) table: Option<Vec<(BackendAddr, u32)>>,
+}
+
+/// All indices in use.
+#[derive(Clone, Debug)]
+pub(super) struct Ids {
+    pub(super) services: HashMap<ServiceKey, LiveService>,
+    free_services: FreeList,
+    free_backends: FreeList,
+    incarnation: u32,
+}
+
+impl Ids {
+    /// Reads the maps. Costs a system call an entry, once.
+    pub(super) fn adopt(maps: &Maps) -> Result<Self, KernelError> {
+        let refused = |error: MapError| KernelError::refused("reading the pinned maps", error);
+        let mut services = HashMap::new();
+        let mut by_index = HashMap::new();
+        for entry in maps.services.iter() {
+            let (key, value) = entry.map_err(refused)?;
+            by_index.insert(value.index, key);
+            let live = LiveService {
+                index: value.index,
+                value,
+                backends: BTreeMap::new(),
+                table: None,
+            };
+            services.insert(key, live);
+        }
+        let mut used = BTreeSet::new();
+        let mut newest = 0;
+        for (index, value) in maps.backends.iter().enumerate() {
+            let value = value.map_err(refused)?;
+            newest = newest.max(value.incarnation);
+            let live = by_index.get(&value.service).and_then(|key| services.get_mut(key));
+            if let (true, Some(live)) = (value.incarnation != 0, live) {
+                let address = encode::backend_addr(value.address, value.port);
+                live.backends.insert(address, (index as u32, value));
+                used.insert(index as u32);
+            }
+        }
+        // Incarnations of backends that were removed before a restart aren't in the maps any more,
+        // but may be in flows: the clock is ahead of all of them, at one new backend a second.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs() as u32);
+        Ok(Self {
+            free_services: FreeList::new(maps.service_counters.len(), by_index.keys().copied().collect()),
+            free_backends: FreeList::new(maps.backends.len(), used),
+            services,
+            incarnation: newest.max(now),
+        })
+    }
+
+    /// The live service of a key.
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<&LiveService> {
+        self.services.get(key)
+    }
+
+    /// An unused service index.
+    pub(super) fn take_service(&mut self) -> Result<u32, KernelError> {
+        self.free_services.take("services", "kernel.max_services")
+    }
+
+    /// An unused backend index.
+    pub(super) fn take_backend(&mut self) -> Result<u32, KernelError> {
+        self.free_backends.take("backends", "kernel.max_backends")
+    }
+
+    /// Gives a service index back.
+    pub(super) fn free_service(&mut self, index: u32) {
+        self.free_services.used.remove(&index);
+    }
+
+    /// Gives a backend index back.
+    pub(super) fn free_backend(&mut self, index: u32) {
+        self.free_backends.used.remove(&index);
+    }
+
+    /// A number no backend had before; never zero.
+    pub(super) fn next_incarnation(&mut self) -> u32 {
+        self.incarnation = self.incarnation.checked_add(1).unwrap_or(1);
+        self.incarnation
+    }
+}
+
+/// Hands out the lowest unused index, so that maps are filled from the front.
+#[derive(Clone, Debug)]
+struct FreeList {
+    size: u32,
+    used: BTreeSet<u32>,
+}
+
+impl FreeList {
+    fn new(size: u32, used: BTreeSet<u32>) -> Self {
+        Self { size, used }
+    }
+
+    fn take(&mut self, map: &'static str, key: &'static str) -> Result<u32, KernelError> {
+        let mut candidate = 0;
+        for &used in &self.used {
+            if used != candidate {
+                break;
+            }
+            candidate += 1;
+        }
+        if candidate >= self.size {
+            return Err(KernelError::Full {
+                map,
+                limit: self.size,
+                key,
+            });
+        }
+        self.used.insert(candidate);
+        Ok(candidate)
+    }
+}

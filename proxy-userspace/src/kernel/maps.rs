@@ -1,0 +1,162 @@
+//! The pinned maps, opened with their types.
+
+use super::{KernelError, Pins};
+use crate::model::{DaemonSettings, NatSettings};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use proxy_common::{
+    counters::Counters,
+    keys::{FlowKey, ServiceKey},
+    limits,
+    net::Address,
+    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, SlotValue, VipValue},
+};
+
+/// Every pinned map. `layout` comes last in [`write_layout`]: its value says the others are whole.
+pub(super) const NAMES: &[&str] = &[
+    "settings",
+    "services",
+    "vips",
+    "slots",
+    "backends",
+    "flows",
+    "service_counters",
+    "backend_counters",
+    "drop_counters",
+    "layout",
+];
+
+/// The maps, typed.
+pub(super) struct Maps {
+    pub(super) settings: Array<MapData, Settings>,
+    pub(super) services: HashMap<MapData, ServiceKey, ServiceValue>,
+    pub(super) vips: HashMap<MapData, Address, VipValue>,
+    pub(super) slots: ArrayOfMaps<MapData, Array<MapData, SlotValue>>,
+    pub(super) backends: Array<MapData, BackendValue>,
+    pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
+    /// The same map once more, for its file descriptor: batch reads.
+    pub(super) flows_data: MapData,
+    pub(super) service_counters: PerCpuArray<MapData, Counters>,
+    pub(super) backend_counters: PerCpuArray<MapData, Counters>,
+    pub(super) drop_counters: PerCpuArray<MapData, u64>,
+}
+
+macro_rules! open {
+    ($pins:expr, $name:literal, $kind:ident) => {
+        Map::$kind(data($pins, $name)?)
+            .try_into()
+            .map_err(|error| KernelError::refused(concat!("opening the map ", $name), error))?
+    };
+}
+
+impl Maps {
+    /// Opens the pinned maps.
+    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
+        Ok(Self {
+            settings: open!(pins, "settings", Array),
+            services: open!(pins, "services", HashMap),
+            vips: open!(pins, "vips", HashMap),
+            slots: open!(pins, "slots", ArrayOfMaps),
+            backends: open!(pins, "backends", Array),
+            flows: open!(pins, "flows", HashMap),
+            flows_data: data(pins, "flows")?,
+            service_counters: open!(pins, "service_counters", PerCpuArray),
+            backend_counters: open!(pins, "backend_counters", PerCpuArray),
+            drop_counters: open!(pins, "drop_counters", PerCpuArray),
+        })
+    }
+
+    /// Writes the settings, keeping the clock offset that tests set.
+    pub(super) fn write_settings(&mut self, nat: &NatSettings) -> Result<(), KernelError> {
+        let refused = |error| KernelError::refused("writing the map settings", error);
+        let old = self.settings.get(&0, 0).map_err(refused)?;
+        let new = Settings {
+            nat_port_first: nat.ports.0,
+            nat_port_last: nat.ports.1,
+            flags: 0,
+            clock_offset_ns: old.clock_offset_ns,
+        };
+        self.settings.set(0, new, 0).map_err(refused)
+    }
+}
+
+/// Sizes that the config sets, as (map, entries).
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 7] {
+    [
+        ("services", settings.max_services),
+        ("vips", settings.max_services),
+        ("slots", settings.max_services),
+        ("service_counters", settings.max_services),
+        ("backends", settings.max_backends),
+        ("backend_counters", settings.max_backends),
+        ("flows", settings.max_flows.saturating_mul(2)),
+    ]
+}
+
+/// The size of a map that is pinned already: it stays until `weir unload`.
+pub(super) fn adopted_size(pins: &Pins, name: &str) -> Result<Option<u32>, KernelError> {
+    let path = pins.map(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    MapInfo::from_pin(&path)
+        .map(|info| Some(info.max_entries()))
+        .map_err(|error| KernelError::refused(format!("reading {}", path.display()), error))
+}
+
+/// Whether there are maps to adopt.
+///
+/// # Errors
+/// They have another layout, or making them was interrupted.
+pub(super) fn check_layout(pins: &Pins) -> Result<bool, KernelError> {
+    let path = pins.map("layout");
+    if !path.exists() {
+        // A daemon that died while making the maps left some: nothing is attached to them yet.
+        for name in NAMES {
+            let _ = std::fs::remove_file(pins.map(name));
+        }
+        return Ok(false);
+    }
+    let map: Array<MapData, Layout> = open!(pins, "layout", Array);
+    let found = map
+        .get(&0, 0)
+        .map_err(|error| KernelError::refused("reading the map layout", error))?;
+    let wanted = Layout {
+        magic: limits::LAYOUT_MAGIC,
+        version: limits::LAYOUT_VERSION,
+    };
+    if found == wanted {
+        return Ok(true);
+    }
+    if found == Layout::default() {
+        for name in NAMES {
+            let _ = std::fs::remove_file(pins.map(name));
+        }
+        return Ok(false);
+    }
+    Err(KernelError::missing(
+        format!(
+            "the maps pinned beside {} have layout {}, this weir has {}",
+            path.display(),
+            found.version,
+            wanted.version
+        ),
+        "run `weir unload` (which ends the flows) and start again, or run the weir that made them",
+    ))
+}
+
+/// Marks the maps as whole and ours.
+pub(super) fn write_layout(pins: &Pins) -> Result<(), KernelError> {
+    let mut map: Array<MapData, Layout> = open!(pins, "layout", Array);
+    let layout = Layout {
+        magic: limits::LAYOUT_MAGIC,
+        version: limits::LAYOUT_VERSION,
+    };
+    map.set(0, layout, 0)
+        .map_err(|error| KernelError::refused("writing the map layout", error))
+}
+
+fn data(pins: &Pins, name: &str) -> Result<MapData, KernelError> {
+    let path = pins.map(name);
+    MapData::from_pin(&path)
+        .map_err(|error| KernelError::refused(format!("opening {}", path.display()), error))
+}

@@ -1,0 +1,89 @@
+//! The BPF object inside this binary, and how it is loaded.
+
+use super::{KernelError, Pins, maps};
+use crate::model::DaemonSettings;
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{SchedClassifier, Xdp},
+};
+
+/// The kernel programs; empty if the binary was built without them.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir.o"));
+
+/// Names of the programs, as `bpftool prog` shows them.
+pub(super) const XDP_BALANCER: &str = "xdp_balancer";
+pub(super) const TC_INGRESS: &str = "tc_ingress";
+pub(super) const TC_EGRESS: &str = "tc_egress";
+
+/// Loads the object: its maps are the pinned ones where there are any, and are pinned where not.
+/// Programs pass the verifier here and are pinned, but not attached.
+pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, KernelError> {
+    if OBJECT.is_empty() {
+        return Err(KernelError::missing(
+            "this weir was built without its kernel programs",
+            "build it with `cargo xtask build`, or use --no-kernel",
+        ));
+    }
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(KernelError::missing(
+            "the kernel has no BTF (/sys/kernel/btf/vmlinux)",
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF, or --no-kernel",
+        ));
+    }
+    let adopting = maps::check_layout(pins)?;
+    let mut loader = EbpfLoader::new();
+    let paths: Vec<_> = maps::NAMES.iter().map(|name| (*name, pins.map(name))).collect();
+    for (name, path) in &paths {
+        loader.map_pin_path(name, path.as_path());
+    }
+    for (name, entries) in maps::sizes(settings) {
+        loader.map_max_entries(name, maps::adopted_size(pins, name)?.unwrap_or(entries));
+    }
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|error| KernelError::refused("loading the kernel programs", error))?;
+    if !adopting {
+        maps::write_layout(pins)?;
+    }
+    for (name, program) in object.programs_mut() {
+        let loaded = match program {
+            aya::programs::Program::Xdp(xdp) => xdp.load(),
+            aya::programs::Program::SchedClassifier(classifier) => classifier.load(),
+            _ => continue,
+        };
+        loaded.map_err(|error| KernelError::refused(format!("the verifier on program {name}"), error))?;
+        let path = pins.program(name);
+        // The pin of the daemon before us: our links don't go through it.
+        let _ = std::fs::remove_file(&path);
+        program
+            .pin(&path)
+            .map_err(|error| KernelError::refused(format!("pinning {}", path.display()), error))?;
+    }
+    Ok(object)
+}
+
+/// The XDP program of a loaded object.
+pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
+    object
+        .program_mut(name)
+        .and_then(|program| <&mut Xdp>::try_from(program).ok())
+        .ok_or_else(|| not_in_object(name))
+}
+
+/// A TC program of a loaded object.
+pub(super) fn classifier<'a>(
+    object: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, KernelError> {
+    object
+        .program_mut(name)
+        .and_then(|program| <&mut SchedClassifier>::try_from(program).ok())
+        .ok_or_else(|| not_in_object(name))
+}
+
+fn not_in_object(name: &str) -> KernelError {
+    KernelError::missing(
+        format!("program {name} is not in this weir's object"),
+        "build it anew with `cargo xtask build`",
+    )
+}

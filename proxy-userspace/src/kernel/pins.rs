@@ -1,0 +1,149 @@
+//! Where maps, links and programs are pinned: `PIN/MAP`, `PIN/links/IFACE-PROGRAM`, `PIN/programs/PROGRAM`.
+
+use super::{KernelError, maps};
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Where bpffs belongs.
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// The pin directory, present and on a bpffs.
+#[derive(Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directories, mounting bpffs on `/sys/fs/bpf` if it isn't and the path is there.
+    pub(super) fn prepare(root: &Path) -> Result<Self, KernelError> {
+        if root.starts_with(BPF_FS) && !is_bpffs(Path::new(BPF_FS)) {
+            mount("bpf", BPF_FS, "bpf", MountFlags::empty(), None).map_err(|error| {
+                KernelError::missing(
+                    format!("no bpffs on {BPF_FS}, and mounting it failed: {error}"),
+                    format!("run `mount -t bpf bpf {BPF_FS}` as root, or use --no-kernel"),
+                )
+            })?;
+        }
+        let pins = Self {
+            root: root.to_path_buf(),
+        };
+        for directory in [
+            pins.root.clone(),
+            pins.root.join("links"),
+            pins.root.join("programs"),
+        ] {
+            fs::create_dir_all(&directory).map_err(|error| not_permitted(&directory, &error))?;
+        }
+        if !is_bpffs(root) {
+            return Err(KernelError::missing(
+                format!("{} is not on a bpffs", root.display()),
+                format!("set kernel.pin_path to a directory under {BPF_FS}"),
+            ));
+        }
+        Ok(pins)
+    }
+
+    /// Path of a map.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Path of a program.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.root.join("programs").join(name)
+    }
+
+    /// Path of the link of a program on an interface. bpffs allows no dots in names, and interfaces
+    /// may have them.
+    pub(super) fn link(&self, interface: &str, program: &str) -> PathBuf {
+        self.root
+            .join("links")
+            .join(format!("{}-{program}", interface.replace('.', "_")))
+    }
+
+    /// Unpins the links that are not among `wanted`, which detaches their programs.
+    pub(super) fn keep_links(&self, wanted: &[PathBuf]) -> Result<(), KernelError> {
+        let directory = self.root.join("links");
+        for path in entries(&directory)? {
+            if !wanted.contains(&path) {
+                fs::remove_file(&path).map_err(|error| not_permitted(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes links first, so that packets pass before maps vanish, then programs and maps.
+pub(super) fn unload(root: &Path) -> Result<Vec<String>, KernelError> {
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    if !is_bpffs(root) {
+        return Err(KernelError::missing(
+            format!("{} is not on a bpffs: nothing of weir's is there", root.display()),
+            "name the directory of kernel.pin_path",
+        ));
+    }
+    let ours = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| matches!(name, "links" | "programs") || maps::NAMES.contains(&name))
+    };
+    let top = entries(root)?;
+    if let Some(foreign) = top.iter().find(|path| !ours(path)) {
+        return Err(KernelError::missing(
+            format!("{} is not weir's: nothing was removed", foreign.display()),
+            "name the directory of kernel.pin_path, or remove what is foreign",
+        ));
+    }
+    let mut removed = Vec::new();
+    let mut files = entries(&root.join("links"))?;
+    files.extend(entries(&root.join("programs"))?);
+    files.extend(
+        maps::NAMES
+            .iter()
+            .map(|name| root.join(name))
+            .filter(|path| path.exists()),
+    );
+    for path in files {
+        fs::remove_file(&path).map_err(|error| not_permitted(&path, &error))?;
+        removed.push(path.display().to_string());
+    }
+    for directory in [root.join("links"), root.join("programs"), root.to_path_buf()] {
+        match fs::remove_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(not_permitted(&directory, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(removed)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(not_permitted(directory, &error)),
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| stat.f_type as u64 == BPF_FS_MAGIC)
+}
+
+fn not_permitted(path: &Path, error: &io::Error) -> KernelError {
+    KernelError::missing(
+        format!("{}: {error}", path.display()),
+        format!("run as root with a bpffs mounted on {BPF_FS}, or use --no-kernel"),
+    )
+}

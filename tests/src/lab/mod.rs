@@ -1,0 +1,39 @@
+//! Network namespaces as a library: hosts, links, a standard topology, real servers and clients, the daemon.
+//!
+//! Namespaces have no names: they live as long as their [`Host`] or a process in them, so that the
+//! kernel removes them and every link even when the test process is killed. Child processes die with
+//! the thread that started them. What the kernel doesn't remove (temporary folders, pinned maps)
+//! carries the process id in its name, and each new [`Lab`] sweeps those of dead processes.
+
+mod admin;
+mod clients;
+mod command;
+mod daemon;
+mod daemon_config;
+mod echo;
+mod host;
+mod interrupt;
+mod namespace;
+mod nginx;
+mod pins;
+mod running;
+mod topology;
+mod transfer;
+mod wait;
+mod wire;
+
+pub use admin::{Admin, Answer};
+pub use clients::{Attempt, LongConnections, NewConnections, Outcome, Protocol, ask_many, shares};
+pub use command::{Finished, Process, tool};
+pub use daemon::{Daemon, weir_binary};
+pub use daemon_config::DaemonConfig;
+pub use echo::EchoServer;
+pub use host::{Host, Lab};
+pub use interrupt::{catch_interrupts, interrupted};
+pub use namespace::Namespace;
+pub use nginx::Nginx;
+pub use running::{Running, failures};
+pub use topology::{BACKENDS, Family, INTERFACES, Topology};
+pub use transfer::{distinct_bytes, exchange};
+pub use wait::until;
+pub use wire::{VlanTags, Wire};

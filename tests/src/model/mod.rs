@@ -1,0 +1,246 @@
+//! A second forwarder, written from docs/dataplane.md, docs/hashing.md and the RFCs: what the kernel
+//! programs must agree with. It shares the maps' keys and values with them, and no packet code.
+
+pub mod build;
+pub mod flows;
+pub mod generate;
+mod icmp;
+pub mod maglev;
+pub mod network;
+pub mod parse;
+pub mod random;
+pub mod sum;
+pub mod translate;
+
+use network::Network;
+use parse::{ICMP, ICMPV6, Located, Packet, TCP, UDP};
+use proxy_common::{
+    keys::{FlowKey, ServiceKey},
+    net::Address,
+    values::{BackendValue, FlowValue, ServiceValue, Settings, backend_flags},
+    verdict::DropReason,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+use translate::End;
+
+/// What the forwarder knows, and decides packets by.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// As in the map `services`.
+    pub services: HashMap<ServiceKey, ServiceValue>,
+    /// Addresses with at least one service.
+    pub vips: HashSet<IpAddr>,
+    /// Maglev tables by service index.
+    pub slots: HashMap<u32, Vec<u32>>,
+    /// By backend index; free ones are absent or have the incarnation zero.
+    pub backends: HashMap<u32, BackendValue>,
+    /// Both entries of every flow.
+    pub flows: HashMap<FlowKey, FlowValue>,
+    /// Entries that fit into `flows`.
+    pub flow_entries_max: usize,
+    /// NAT's ports.
+    pub settings: Settings,
+    /// Next hops.
+    pub network: Network,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Decision {
+    /// To the stack.
+    Pass,
+    /// To the stack, with metadata that tells `tc_ingress` to send it out of this interface.
+    HandOver(u32),
+    /// Out of the arriving interface.
+    Transmit,
+    /// Out of this interface.
+    Redirect(u32),
+    /// Nowhere.
+    Drop(DropReason),
+}
+
+/// A decision, the frame it is about, and the flow entries that were looked at or changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// What becomes of the packet.
+    pub decision: Decision,
+    /// The frame after the program; of no meaning for a drop.
+    pub frame: Vec<u8>,
+    /// Keys of `flows` whose entries the packet may have changed.
+    pub touched: Vec<FlowKey>,
+}
+
+/// A packet under way through the model.
+struct Job<'a> {
+    ifindex: u32,
+    frame: &'a [u8],
+    /// Whether there is room in front of the packet for metadata.
+    room: bool,
+    touched: Vec<FlowKey>,
+}
+
+/// A translated frame and where it is to go.
+struct Translated {
+    frame: Vec<u8>,
+    network: usize,
+    end: usize,
+    destination: IpAddr,
+    /// Delivered on this host: no route lookup, no TTL.
+    to_host: bool,
+}
+
+impl Model {
+    /// A model that knows nothing but its surroundings.
+    pub fn new(network: Network, settings: Settings, flow_entries_max: usize) -> Self {
+        Self {
+            services: HashMap::new(),
+            vips: HashSet::new(),
+            slots: HashMap::new(),
+            backends: HashMap::new(),
+            flows: HashMap::new(),
+            flow_entries_max,
+            settings,
+            network,
+        }
+    }
+
+    /// Decides one frame that arrived on an interface. `room`: whether the driver leaves room for
+    /// metadata in front of it.
+    pub fn packet(&mut self, ifindex: u32, frame: &[u8], room: bool) -> Outcome {
+        let mut job = Job {
+            ifindex,
+            frame,
+            room,
+            touched: Vec::new(),
+        };
+        let decided = self.decide(&mut job);
+        let (decision, frame) = match decided {
+            Ok(Some((decision, frame))) => (decision, frame),
+            Ok(None) => (Decision::Pass, frame.to_vec()),
+            Err(reason) => (Decision::Drop(reason), frame.to_vec()),
+        };
+        Outcome {
+            decision,
+            frame,
+            touched: job.touched,
+        }
+    }
+
+    /// None: the frame passes untouched.
+    fn decide(&mut self, job: &mut Job) -> Result<Option<(Decision, Vec<u8>)>, DropReason> {
+        let Some(located) = parse::locate(job.frame) else {
+            return Ok(None);
+        };
+        let for_vip = self.vips.contains(&located.destination);
+        match self.decide_located(job, &located, for_vip) {
+            Err(Failure::Malformed(reason)) if for_vip => Err(reason),
+            Err(Failure::Malformed(_)) => Ok(None),
+            Err(Failure::Dropped(reason)) => Err(reason),
+            Ok(decided) => Ok(decided),
+        }
+    }
+
+    fn decide_located(
+        &mut self,
+        job: &mut Job,
+        located: &Located,
+        for_vip: bool,
+    ) -> Result<Option<(Decision, Vec<u8>)>, Failure> {
+        let packet = parse::headers(job.frame, located).map_err(Failure::Malformed)?;
+        let translated = match packet.protocol {
+            TCP | UDP => {
+                let ports = parse::ports(job.frame, &packet).map_err(Failure::Malformed)?;
+                self.transport(job, &packet, ports)?
+            }
+            ICMP if packet.destination.is_ipv4() => self.icmp(job, &packet, for_vip)?,
+            ICMPV6 if packet.destination.is_ipv6() => self.icmp(job, &packet, for_vip)?,
+            _ => Next::Untouched,
+        };
+        match translated {
+            Next::Untouched => Ok(None),
+            Next::Answer(frame) => Ok(Some((Decision::Transmit, frame))),
+            Next::Send(translated) => self.send(job, translated).map(Some).map_err(Failure::Dropped),
+        }
+    }
+
+    /// TTL, route lookup and next hop (rules 3 and 5).
+    fn send(&self, job: &Job, translated: Translated) -> Result<(Decision, Vec<u8>), DropReason> {
+        let Translated {
+            mut frame,
+            network,
+            end,
+            destination,
+            to_host,
+        } = translated;
+        if to_host {
+            return Ok((Decision::Pass, frame));
+        }
+        let ttl = translate::ttl(&frame, network);
+        if ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
+        let hop = self.network.next_hop(job.ifindex, destination, end - network)?;
+        translate::set_ttl(&mut frame, network, ttl - 1);
+        let Some((source, destination)) = hop.macs else {
+            if !job.room {
+                return Err(DropReason::NeighbourUnresolved);
+            }
+            frame.drain(12..network - 2);
+            return Ok((Decision::HandOver(hop.ifindex), frame));
+        };
+        frame[0..6].copy_from_slice(&destination);
+        frame[6..12].copy_from_slice(&source);
+        if hop.ifindex == job.ifindex {
+            return Ok((Decision::Transmit, frame));
+        }
+        frame.drain(12..network - 2);
+        Ok((Decision::Redirect(hop.ifindex), frame))
+    }
+
+    /// Whether a flow's backend is the one it was opened to, and alive.
+    pub fn has_live_backend(&self, value: &FlowValue) -> bool {
+        self.backends.get(&value.backend).is_some_and(|backend| {
+            backend.incarnation == value.incarnation && backend.flags & backend_flags::DEAD == 0
+        })
+    }
+
+    /// Whether a port is one that NAT gives out.
+    fn is_nat_port(&self, port: u16) -> bool {
+        (self.settings.nat_port_first..=self.settings.nat_port_last).contains(&port)
+    }
+}
+
+/// What comes after a packet was looked at.
+enum Next {
+    Untouched,
+    Answer(Vec<u8>),
+    Send(Translated),
+}
+
+/// Why a packet is not forwarded.
+enum Failure {
+    /// Its headers are wrong: a drop if it is for a VIP, else it passes.
+    Malformed(DropReason),
+    /// It is dropped whatever its destination.
+    Dropped(DropReason),
+}
+
+/// The key of a 5-tuple.
+pub fn flow_key(source: End, destination: End, protocol: u8) -> FlowKey {
+    FlowKey {
+        source: Address::from(source.0),
+        destination: Address::from(destination.0),
+        source_port: source.1,
+        destination_port: destination.1,
+        protocol,
+        pad: [0; 3],
+    }
+}
+
+/// The tuple of a packet, source first.
+fn ends_of(packet: &Packet, ports: (u16, u16)) -> (End, End) {
+    ((packet.source, ports.0), (packet.destination, ports.1))
+}

@@ -1,0 +1,193 @@
+//! Reads a frame by the rules of docs/dataplane.md, section "Parsing".
+
+use proxy_common::verdict::DropReason;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const ETHERNET: usize = 14;
+const TAG: usize = 4;
+const TAGS_WALKED: usize = 2;
+const EXTENSIONS_WALKED: usize = 6;
+
+/// TCP's protocol number.
+pub const TCP: u8 = 6;
+/// UDP's protocol number.
+pub const UDP: u8 = 17;
+/// ICMP's protocol number.
+pub const ICMP: u8 = 1;
+/// ICMPv6's protocol number.
+pub const ICMPV6: u8 = 58;
+
+/// An IP packet found in a frame, before anything in its header is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// Where the IP header starts.
+    pub network: usize,
+    /// Where the packet says it goes.
+    pub destination: IpAddr,
+}
+
+/// A packet whose IP header is in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// Where the IP header starts.
+    pub network: usize,
+    /// Where what it carries starts.
+    pub transport: usize,
+    /// Where the IP length ends; a frame may go on (padding).
+    pub end: usize,
+    /// The protocol it carries.
+    pub protocol: u8,
+    /// Sender.
+    pub source: IpAddr,
+    /// Receiver.
+    pub destination: IpAddr,
+}
+
+/// Two bytes in network order.
+pub fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The address of this many bytes, 4 or 16, in network order.
+pub fn address(bytes: &[u8]) -> IpAddr {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(octets) => IpAddr::V4(Ipv4Addr::from(octets)),
+        Err(_) => {
+            let mut octets = [0; 16];
+            octets.copy_from_slice(bytes);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+    }
+}
+
+/// Finds the IP packet of a frame and its destination. None: such a frame passes.
+pub fn locate(frame: &[u8]) -> Option<Located> {
+    if frame.len() < ETHERNET || frame[0] & 1 != 0 {
+        return None;
+    }
+    let mut network = ETHERNET;
+    let mut tags = 0;
+    while matches!(half(frame, network - 2), 0x8100 | 0x88a8) {
+        tags += 1;
+        network += TAG;
+        if tags > TAGS_WALKED || frame.len() < network {
+            return None;
+        }
+    }
+    let destination = match half(frame, network - 2) {
+        0x0800 => address(frame.get(network + 16..network + 20)?),
+        0x86dd => {
+            let addresses = frame.get(network + 8..network + 40)?;
+            // An IPv4-mapped address never stands in an IPv6 header on a wire (RFC 4291 section
+            // 2.5.5.2, RFC 6890 table 20), and the maps hold IPv4 addresses in that very form.
+            if is_mapped(&addresses[..16]) || is_mapped(&addresses[16..]) {
+                return None;
+            }
+            address(&addresses[16..])
+        }
+        _ => return None,
+    };
+    Some(Located { network, destination })
+}
+
+fn is_mapped(octets: &[u8]) -> bool {
+    octets[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+}
+
+/// Reads the IP header (rules 3 and 4).
+///
+/// # Errors
+/// Why the packet is dropped if it is for a VIP.
+pub fn headers(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+    match located.destination {
+        IpAddr::V4(_) => ipv4(frame, located),
+        IpAddr::V6(_) => ipv6(frame, located),
+    }
+}
+
+fn ipv4(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+    let header = &frame[located.network..];
+    let header_length = usize::from(header[0] & 0x0f) * 4;
+    let total_length = usize::from(half(header, 2));
+    if header_length > header.len() || header_length > total_length {
+        return Err(DropReason::Truncated);
+    }
+    if header[0] >> 4 != 4 || header_length < 20 {
+        return Err(DropReason::BadHeader);
+    }
+    if total_length > header.len() {
+        return Err(DropReason::Truncated);
+    }
+    let more_fragments_or_offset = half(header, 6) & 0x3fff;
+    if more_fragments_or_offset != 0 {
+        return Err(DropReason::Fragment);
+    }
+    Ok(Packet {
+        network: located.network,
+        transport: located.network + header_length,
+        end: located.network + total_length,
+        protocol: header[9],
+        source: address(&header[12..16]),
+        destination: located.destination,
+    })
+}
+
+fn ipv6(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+    let header = &frame[located.network..];
+    if header[0] >> 4 != 6 {
+        return Err(DropReason::BadHeader);
+    }
+    let end = 40 + usize::from(half(header, 4));
+    if end > header.len() {
+        return Err(DropReason::Truncated);
+    }
+    let (mut protocol, mut at, mut walked) = (header[6], 40, 0);
+    while matches!(protocol, 0 | 43 | 60) {
+        if walked == EXTENSIONS_WALKED {
+            return Err(DropReason::ExtensionHeaders);
+        }
+        if at + 2 > end {
+            return Err(DropReason::Truncated);
+        }
+        let length = (usize::from(header[at + 1]) + 1) * 8;
+        if at + length > end {
+            return Err(DropReason::Truncated);
+        }
+        protocol = header[at];
+        at += length;
+        walked += 1;
+    }
+    if protocol == 44 {
+        return Err(DropReason::Fragment);
+    }
+    Ok(Packet {
+        network: located.network,
+        transport: located.network + at,
+        end: located.network + end,
+        protocol,
+        source: address(&header[8..24]),
+        destination: located.destination,
+    })
+}
+
+/// Checks the TCP or UDP header (rule 5) and reads its ports, source first.
+///
+/// # Errors
+/// Why the packet is dropped if it is for a VIP.
+pub fn ports(frame: &[u8], packet: &Packet) -> Result<(u16, u16), DropReason> {
+    let segment = &frame[packet.transport..packet.end];
+    let least = if packet.protocol == TCP { 20 } else { 8 };
+    if segment.len() < least {
+        return Err(DropReason::Truncated);
+    }
+    let in_order = if packet.protocol == TCP {
+        let header_length = usize::from(segment[12] >> 4) * 4;
+        (20..=segment.len()).contains(&header_length)
+    } else {
+        (8..=segment.len()).contains(&usize::from(half(segment, 4)))
+    };
+    if !in_order {
+        return Err(DropReason::BadHeader);
+    }
+    Ok((half(segment, 0), half(segment, 2)))
+}

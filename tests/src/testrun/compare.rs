@@ -1,0 +1,88 @@
+//! Compares what the model says with what the program did.
+
+use super::program::{self, Ran};
+use crate::model::{Decision, Outcome, generate::Input};
+use anyhow::{Result, ensure};
+use proxy_common::{
+    keys::FlowKey,
+    limits,
+    values::{FlowValue, Handover},
+};
+
+/// Compares a frame's outcome with what the program did.
+///
+/// # Errors
+/// What differs.
+pub fn compare(expected: &Outcome, ran: &Ran<'_>, metadata: usize) -> Result<()> {
+    let action = match expected.decision {
+        Decision::Pass | Decision::HandOver(_) => program::PASS,
+        Decision::Transmit => program::TX,
+        Decision::Redirect(_) => program::REDIRECT,
+        Decision::Drop(_) => program::DROP,
+    };
+    ensure!(ran.action == action, "the action differs");
+    match expected.decision {
+        Decision::Drop(_) => return Ok(()),
+        Decision::HandOver(ifindex) => ensure!(
+            ran.metadata == handover(ifindex),
+            "the metadata is {:02x?}, not {:02x?}",
+            ran.metadata,
+            handover(ifindex)
+        ),
+        _ => ensure!(
+            ran.metadata.len() == metadata,
+            "unexpected metadata {:02x?}",
+            ran.metadata
+        ),
+    }
+    ensure!(ran.frame == expected.frame, "the frame differs");
+    Ok(())
+}
+
+/// What stands in front of a frame that is handed over.
+fn handover(ifindex: u32) -> [u8; size_of::<Handover>()] {
+    let mut bytes = [0; size_of::<Handover>()];
+    bytes[..4].copy_from_slice(&limits::LAYOUT_MAGIC.to_ne_bytes());
+    bytes[4..].copy_from_slice(&ifindex.to_ne_bytes());
+    bytes
+}
+
+/// Compares two views of an entry, but for the time of its last packet.
+///
+/// # Errors
+/// What differs.
+pub fn compare_entry(key: &FlowKey, ours: Option<&FlowValue>, theirs: Option<&FlowValue>) -> Result<()> {
+    let timeless = |value: &FlowValue| FlowValue {
+        last_seen: 0,
+        ..*value
+    };
+    let (ours, theirs) = (ours.map(timeless), theirs.map(timeless));
+    ensure!(
+        ours == theirs,
+        "the entry of {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
+    );
+    Ok(())
+}
+
+/// Everything needed to look into a difference.
+pub fn report(input: &Input, expected: &Outcome, ran: &Ran<'_>, difference: &str) -> String {
+    let actions = ["aborted", "drop", "pass", "transmit", "redirect"];
+    let action = actions.get(ran.action as usize).unwrap_or(&"?");
+    format!(
+        "{difference}\narriving at interface {}, {} bytes, room for metadata: {}\nin      {}\n\
+         model   {:?}\n        {}\nprogram {action}, metadata {:02x?}\n        {}",
+        input.ifindex,
+        input.frame.len(),
+        input.room,
+        hex(&input.frame),
+        expected.decision,
+        hex(&expected.frame),
+        ran.metadata,
+        hex(ran.frame)
+    )
+}
+
+/// Bytes as hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

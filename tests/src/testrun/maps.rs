@@ -1,0 +1,251 @@
+//! The program's pinned maps, and a model that is loaded from them.
+
+use crate::model::{Model, maglev};
+use anyhow::{Context, Result, ensure};
+use aya::{
+    Pod,
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, of_maps::ArrayOfMaps},
+};
+use proxy_common::{
+    counters::Counters,
+    keys::{FlowKey, ServiceKey},
+    net::Address,
+    values::{
+        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, VipValue, backend_flags,
+    },
+    verdict::DropReason,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::Path,
+};
+use weir::model::{Cluster, Health, Service, Snapshot};
+
+/// The maps, open by their pins.
+pub struct Maps {
+    services: BpfHashMap<MapData, ServiceKey, ServiceValue>,
+    vips: BpfHashMap<MapData, Address, VipValue>,
+    slots: ArrayOfMaps<MapData, Array<MapData, SlotValue>>,
+    backends: Array<MapData, BackendValue>,
+    flows: BpfHashMap<MapData, FlowKey, FlowValue>,
+    flow_entries_max: usize,
+    settings: Array<MapData, Settings>,
+    service_counters: PerCpuArray<MapData, Counters>,
+    backend_counters: PerCpuArray<MapData, Counters>,
+    drops: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    pub(super) fn from_pins(pins: &Path) -> Result<Self> {
+        let open = |name: &str| {
+            MapData::from_pin(pins.join(name)).with_context(|| format!("open the pinned map {name}"))
+        };
+        Ok(Self {
+            services: hash(open("services")?)?,
+            vips: hash(open("vips")?)?,
+            slots: Map::ArrayOfMaps(open("slots")?).try_into()?,
+            backends: Map::Array(open("backends")?).try_into()?,
+            flow_entries_max: open("flows")?.info()?.max_entries() as usize,
+            flows: hash(open("flows")?)?,
+            settings: Map::Array(open("settings")?).try_into()?,
+            service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
+            backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
+            drops: Map::PerCpuArray(open("drop_counters")?).try_into()?,
+        })
+    }
+
+    /// The entry of a flow.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowValue>> {
+        match self.flows.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every entry of the flow table.
+    ///
+    /// # Errors
+    /// The kernel refused a lookup.
+    pub fn flows(&self) -> Result<HashMap<FlowKey, FlowValue>> {
+        self.flows.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// Removes an entry from the flow table.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_flow(&mut self, key: &FlowKey) -> Result<()> {
+        Ok(self.flows.remove(key)?)
+    }
+
+    /// Packets dropped for a reason.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn drops(&self, reason: DropReason) -> Result<u64> {
+        Ok(self.drops.get(&(reason as u32), 0)?.iter().sum())
+    }
+
+    /// Counters of a service.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn service_counters(&self, index: u32) -> Result<Counters> {
+        counters(&self.service_counters, index)
+    }
+
+    /// Counters of a backend.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn backend_counters(&self, index: u32) -> Result<Counters> {
+        counters(&self.backend_counters, index)
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(self.settings.get(&0, 0)?)
+    }
+
+    /// Replaces the settings.
+    ///
+    /// # Errors
+    /// The kernel refused the write.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        Ok(self.settings.set(0, settings, 0)?)
+    }
+
+    /// Writes a backend past the daemon.
+    ///
+    /// # Errors
+    /// The kernel refused the write.
+    pub fn set_backend(&mut self, index: u32, value: BackendValue) -> Result<()> {
+        Ok(self.backends.set(index, value, 0)?)
+    }
+
+    /// Entries that fit into the flow table.
+    pub(super) fn flow_entries_max(&self) -> usize {
+        self.flow_entries_max
+    }
+}
+
+fn hash<K: Pod, V: Pod>(data: MapData) -> Result<BpfHashMap<MapData, K, V>> {
+    Ok(Map::HashMap(data).try_into()?)
+}
+
+fn counters(map: &PerCpuArray<MapData, Counters>, index: u32) -> Result<Counters> {
+    let mut sum = Counters::default();
+    for part in map.get(&index, 0)?.iter() {
+        sum.add(part);
+    }
+    Ok(sum)
+}
+
+/// Loads a model with what the maps hold, after checking that it is what the snapshot says.
+pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Result<()> {
+    model.services = maps
+        .services
+        .iter()
+        .map(|entry| Ok(entry?))
+        .collect::<Result<_>>()?;
+    ensure!(
+        model.services.len() == snapshot.services.len(),
+        "{} services in the map, {} in the snapshot",
+        model.services.len(),
+        snapshot.services.len()
+    );
+    let mut expected = HashSet::new();
+    for service in &snapshot.services {
+        load_service(model, maps, service, &snapshot.clusters[&service.cluster])
+            .with_context(|| format!("service {}", service.name))?;
+        expected.insert(service.address.0.ip());
+    }
+    model.vips = maps
+        .vips
+        .keys()
+        .map(|key| Ok(IpAddr::from(key?)))
+        .collect::<Result<_>>()?;
+    ensure!(model.vips == expected, "VIPs {:?}, not {expected:?}", model.vips);
+    Ok(())
+}
+
+fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Cluster) -> Result<()> {
+    let key = ServiceKey {
+        address: service.address.0.ip().into(),
+        port: service.address.0.port(),
+        protocol: service.protocol as u8,
+        pad: 0,
+    };
+    let value = *model.services.get(&key).context("not in the map")?;
+    ensure!(value.table_size == service.table_size, "table size {value:?}");
+    let table = maps.slots.get(&value.index, 0)?;
+    let slots: Vec<u32> = table
+        .iter()
+        .map(|slot| Ok(slot?.backend))
+        .collect::<Result<_>>()?;
+    let indices = load_backends(model, maps, value.index, cluster)?;
+    let endpoints: Vec<_> = cluster
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let address = endpoint.address.0;
+            ((address.ip(), address.port()), endpoint.effective_weight())
+        })
+        .collect();
+    let expected: Vec<u32> = maglev::table(&endpoints, service.table_size)
+        .into_iter()
+        .map(|slot| slot.map_or(NO_BACKEND, |at| indices[at]))
+        .collect();
+    ensure!(slots == expected, "the table is not the one of docs/hashing.md");
+    model.slots.insert(value.index, slots);
+    Ok(())
+}
+
+/// Loads the backends of a service; returns their indices in the cluster's order.
+fn load_backends(model: &mut Model, maps: &Maps, service: u32, cluster: &Cluster) -> Result<Vec<u32>> {
+    let mut live: HashMap<(Address, u16), u32> = HashMap::new();
+    // Indices are given out from below: a long run of free ones ends the list.
+    let mut free = 0;
+    for index in 0..maps.backends.len() {
+        let value = maps.backends.get(&index, 0)?;
+        free = if value.incarnation == 0 { free + 1 } else { 0 };
+        if free > 64 {
+            break;
+        }
+        if value.incarnation != 0 && value.service == service {
+            model.backends.insert(index, value);
+            live.insert((value.address, value.port), index);
+        }
+    }
+    let mut indices = Vec::new();
+    for endpoint in &cluster.endpoints {
+        let address = endpoint.address.0;
+        let index = *live
+            .get(&(address.ip().into(), address.port()))
+            .with_context(|| format!("{address} is not in the map"))?;
+        let value = model.backends[&index];
+        let flag = |bit: u16| value.flags & bit != 0;
+        ensure!(
+            flag(backend_flags::DEAD) == (endpoint.health == Health::Unhealthy)
+                && flag(backend_flags::DRAINING) == endpoint.drain
+                && flag(backend_flags::LOCAL) == is_local(address.ip()),
+            "{address}: flags {:#x}",
+            value.flags
+        );
+        indices.push(index);
+    }
+    Ok(indices)
+}
+
+fn is_local(address: IpAddr) -> bool {
+    let (ipv4, ipv6) = super::topology::LOCAL;
+    address.to_string() == ipv4 || address.to_string() == ipv6
+}

@@ -1,0 +1,174 @@
+//! Runs packets through the real program by BPF_PROG_TEST_RUN, in a network namespace of its own.
+
+pub mod compare;
+pub mod fuzz;
+mod maps;
+pub mod program;
+mod scenario;
+pub mod snapshot;
+pub mod topology;
+
+use crate::model::{Model, network::Network};
+use anyhow::{Context, Result, bail};
+use maps::Maps;
+use program::{Program, Ran};
+use proxy_common::{keys::FlowKey, values::FlowValue};
+use snapshot::Plan;
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
+use topology::Topology;
+use weir::{kernel::KernelPlane, model::Snapshot};
+
+/// Where bpffs is mounted.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// How the pin directories of this package start; the process id and a number follow.
+const PIN_PREFIX: &str = "weir-test-";
+
+/// Runs `body` in a thread with a new network namespace, which ends with it.
+///
+/// # Errors
+/// Those of `body`, and of making the namespace.
+pub fn isolated<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: NEWNET alone; file descriptors stay shared with the other threads.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+                .context("make a network namespace (needs root)")?;
+            body()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The real program, its maps, and its surroundings.
+pub struct Bench {
+    plane: Option<KernelPlane>,
+    pins: PathBuf,
+    program: Program,
+    maps: Maps,
+    /// Interfaces, routes and neighbours.
+    pub topology: Topology,
+    snapshot: Snapshot,
+}
+
+impl Bench {
+    /// Makes the surroundings in this thread's network namespace, loads the programs and applies
+    /// the plan. Call it inside [`isolated`].
+    ///
+    /// # Errors
+    /// What is missing, in the words of the daemon.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        remove_leftovers()?;
+        let topology = Topology::create()?;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pins = Path::new(BPFFS).join(format!("{PIN_PREFIX}{}-{number}", std::process::id()));
+        let snapshot = plan.snapshot(&pins)?;
+        let mut plane = KernelPlane::open(&snapshot.settings)?;
+        plane.apply(&snapshot)?;
+        let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
+        let maps = Maps::from_pins(&pins)?;
+        Ok(Self {
+            plane: Some(plane),
+            pins,
+            program,
+            maps,
+            topology,
+            snapshot,
+        })
+    }
+
+    /// Makes the maps equal to another plan, through the daemon's own code.
+    ///
+    /// # Errors
+    /// The kernel plane refused it.
+    pub fn apply(&mut self, plan: &Plan) -> Result<()> {
+        let mut snapshot = plan.snapshot(&self.pins)?;
+        snapshot.generation = self.snapshot.generation + 1;
+        self.plane()?.apply(&snapshot)?;
+        self.snapshot = snapshot;
+        Ok(())
+    }
+
+    /// The kernel plane under test.
+    ///
+    /// # Errors
+    /// It was closed.
+    pub fn plane(&mut self) -> Result<&mut KernelPlane> {
+        self.plane.as_mut().context("the kernel plane is closed")
+    }
+
+    /// Runs one frame that arrives at an interface, behind `metadata` bytes of another program's.
+    ///
+    /// # Errors
+    /// The kernel refused to run it.
+    pub fn run(&mut self, ifindex: u32, frame: &[u8], metadata: usize) -> Result<Ran<'_>> {
+        self.program.run(ifindex, frame, metadata)
+    }
+
+    /// The program's maps.
+    pub fn maps(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+
+    /// A model that knows what the daemon was told and chose, and no flows.
+    ///
+    /// # Errors
+    /// The maps can't be read, or they don't say what the snapshot does.
+    pub fn model(&self) -> Result<Model> {
+        self.model_with(self.topology.network.clone(), HashMap::new())
+    }
+
+    /// Brings a model up to date with the last snapshot; it keeps its flows.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn update(&self, model: &mut Model) -> Result<()> {
+        let flows = std::mem::take(&mut model.flows);
+        *model = self.model_with(std::mem::take(&mut model.network), flows)?;
+        Ok(())
+    }
+
+    fn model_with(&self, network: Network, flows: HashMap<FlowKey, FlowValue>) -> Result<Model> {
+        let mut model = Model::new(network, self.maps.settings()?, self.maps.flow_entries_max());
+        model.flows = flows;
+        maps::load(&mut model, &self.maps, &self.snapshot)?;
+        Ok(model)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.plane = None;
+        if let Err(error) = KernelPlane::unload(&self.pins) {
+            eprintln!("{}: {error}", self.pins.display());
+        }
+    }
+}
+
+/// Removes pins of test processes that were killed.
+fn remove_leftovers() -> Result<()> {
+    let Ok(entries) = fs::read_dir(BPFFS) else {
+        bail!("{BPFFS} is not there; mount it: mount -t bpf bpf {BPFFS}");
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(PIN_PREFIX)
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|text| text.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            KernelPlane::unload(&entry.path())?;
+        }
+    }
+    Ok(())
+}

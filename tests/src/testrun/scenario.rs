@@ -1,0 +1,124 @@
+//! What the fuzzer runs against: services with backends of every kind, and clients everywhere.
+
+use super::{
+    Bench,
+    snapshot::{Plan, PlannedService},
+    topology::NAT_SOURCE,
+};
+use crate::model::generate::Pools;
+use anyhow::Result;
+use proxy_common::net::Protocol;
+use std::net::IpAddr;
+
+/// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
+/// small MTU, unresolved, on this host, and nowhere.
+const BACKENDS_IPV4: [&str; 13] = [
+    "192.0.2.20:8080",
+    "192.0.2.21:8080",
+    "198.51.100.20:8080",
+    "198.51.100.21:8080",
+    "203.0.113.5:8080",
+    "203.0.113.70:8080",
+    "192.0.2.66:8080",
+    "198.51.100.66:8080",
+    "198.51.100.1:8081",
+    "203.0.113.130:8080",
+    "203.0.113.195:8080",
+    "203.0.113.230:8080",
+    "198.18.200.9:8080",
+];
+
+/// The same for IPv6.
+const BACKENDS_IPV6: [&str; 13] = [
+    "[2001:db8:1::20]:8080",
+    "[2001:db8:1::21]:8080",
+    "[2001:db8:2::20]:8080",
+    "[2001:db8:2::21]:8080",
+    "[2001:db8:3::5]:8080",
+    "[2001:db8:4::70]:8080",
+    "[2001:db8:1::66]:8080",
+    "[2001:db8:2::66]:8080",
+    "[2001:db8:2::1]:8081",
+    "[2001:db8:5::1]:8080",
+    "[2001:db8:6::1]:8080",
+    "[2001:db8:7::1]:8080",
+    "[2001:db8:99::9]:8080",
+];
+
+/// Services over these backends, in both families: all kinds, two good ones, a single one (whose NAT
+/// ports run out), one at a port that NAT gives out, and one with nobody.
+pub(super) fn plan() -> Result<Plan> {
+    let mut services = Vec::new();
+    for (prefix, all) in [("198.18.0.", &BACKENDS_IPV4), ("[2001:db8:a::", &BACKENDS_IPV6)] {
+        let vip = |number: u8, port: u16| {
+            let close = if prefix.starts_with('[') { "]" } else { "" };
+            format!("{prefix}{number}{close}:{port}")
+        };
+        let mut add = |address: String, protocol, backends: &[&str]| -> Result<()> {
+            services.push(PlannedService::new(&address, protocol, backends)?);
+            Ok(())
+        };
+        add(vip(1, 80), Protocol::Tcp, all)?;
+        add(vip(1, 53), Protocol::Udp, all)?;
+        add(vip(2, 443), Protocol::Tcp, &all[1..4])?;
+        add(vip(2, 1050), Protocol::Udp, &all[0..5])?;
+        add(vip(3, 25), Protocol::Tcp, &all[2..3])?;
+        add(vip(4, 123), Protocol::Udp, &all[0..1])?;
+    }
+    for at in [5, 11] {
+        services[at].backends[0].weight = 0;
+    }
+    Ok(Plan {
+        services,
+        ports: (1024, 1087),
+        max_flows: 600,
+    })
+}
+
+/// Addresses, interfaces and services that frames are made of.
+pub(super) fn pools(plan: &Plan, bench: &Bench) -> Result<Pools> {
+    let topology = &bench.topology;
+    let parse =
+        |texts: &[&str]| -> Result<Vec<IpAddr>> { texts.iter().map(|text| Ok(text.parse()?)).collect() };
+    Ok(Pools {
+        interfaces: vec![
+            topology.arriving,
+            topology.leaving,
+            topology.leaving,
+            topology.closed,
+        ],
+        clients: parse(&[
+            "192.0.2.10",
+            "192.0.2.11",
+            "192.0.2.12",
+            "198.51.100.30",
+            "198.19.3.4",
+            "198.19.77.8",
+            "192.0.2.67",
+            "198.18.200.1",
+            "2001:db8:1::10",
+            "2001:db8:1::11",
+            "2001:db8:1::12",
+            "2001:db8:2::30",
+            "2001:db8:f::3:4",
+            "2001:db8:f::77:8",
+            "2001:db8:1::67",
+            "2001:db8:99::1",
+        ])?,
+        services: plan
+            .services
+            .iter()
+            .map(|service| {
+                let end = (service.address.ip(), service.address.port());
+                (end, service.protocol as u8)
+            })
+            .collect(),
+        translators: parse(&[NAT_SOURCE.0, NAT_SOURCE.1])?,
+        strangers: parse(&[
+            "192.0.2.254",
+            "198.51.100.254",
+            "2001:db8:1::fe",
+            "2001:db8:2::fe",
+        ])?,
+    })
+}

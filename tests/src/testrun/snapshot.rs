@@ -1,0 +1,144 @@
+//! What the program under test is told: services and their backends, in a form that tests change easily.
+
+use super::topology::{ARRIVING, CLOSED, LEAVING, NAT_SOURCE};
+use anyhow::Result;
+use proxy_common::net::Protocol;
+use std::{net::SocketAddr, path::Path, sync::Arc};
+use weir::model::{
+    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
+    Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
+};
+
+/// Slots of every table: a prime small enough to be read back after each change.
+pub const TABLE_SIZE: u32 = 251;
+
+/// A backend of a [`PlannedService`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedBackend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of new flows.
+    pub weight: u32,
+    /// Keeps its flows, gets no new ones.
+    pub drain: bool,
+    /// Has lost its flows.
+    pub dead: bool,
+}
+
+/// A service with a cluster of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedService {
+    /// VIP and port.
+    pub address: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// In config order.
+    pub backends: Vec<PlannedBackend>,
+}
+
+/// Services and NAT's bounds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// In config order.
+    pub services: Vec<PlannedService>,
+    /// First and last NAT source port.
+    pub ports: (u16, u16),
+    /// Flows that fit.
+    pub max_flows: u32,
+}
+
+impl PlannedService {
+    /// A service whose backends all have weight 1.
+    ///
+    /// # Errors
+    /// Something is not an address with a port.
+    pub fn new(address: &str, protocol: Protocol, backends: &[&str]) -> Result<Self> {
+        let backends = backends.iter().map(|address| PlannedBackend::new(address));
+        Ok(Self {
+            address: address.parse()?,
+            protocol,
+            backends: backends.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl PlannedBackend {
+    /// A backend with weight 1.
+    ///
+    /// # Errors
+    /// Not an address with a port.
+    pub fn new(address: &str) -> Result<Self> {
+        Ok(Self {
+            address: address.parse()?,
+            weight: 1,
+            drain: false,
+            dead: false,
+        })
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            address: BackendAddr(self.address),
+            weight: self.weight,
+            drain: self.drain,
+            health: if self.dead {
+                Health::Unhealthy
+            } else {
+                Health::Unknown
+            },
+        }
+    }
+}
+
+impl Plan {
+    /// The snapshot of generation 1, pinned at `pins`.
+    ///
+    /// # Errors
+    /// None today: the addresses are parsed already.
+    pub fn snapshot(&self, pins: &Path) -> Result<Snapshot> {
+        let name = |at: usize| ClusterName(format!("cluster-{at}").into());
+        let service = |(at, planned): (usize, &PlannedService)| Service {
+            name: Arc::from(format!("service-{at}")),
+            address: ListenAddr(planned.address),
+            protocol: planned.protocol,
+            cluster: name(at),
+            mode: ForwardMode::Nat,
+            table_size: TABLE_SIZE,
+            idle_timeouts: IdleTimeouts::default(),
+        };
+        let cluster = |(at, planned): (usize, &PlannedService)| {
+            let cluster = Cluster {
+                name: name(at),
+                endpoints: planned.backends.iter().map(PlannedBackend::endpoint).collect(),
+                health_check: None,
+            };
+            (name(at), cluster)
+        };
+        Ok(Snapshot {
+            generation: 1,
+            services: self.services.iter().enumerate().map(service).collect(),
+            clusters: self.services.iter().enumerate().map(cluster).collect(),
+            settings: self.settings(pins)?,
+        })
+    }
+
+    fn settings(&self, pins: &Path) -> Result<DaemonSettings> {
+        let interface = |name: &str| Interface {
+            name: name.to_owned(),
+            xdp: XdpMode::Native,
+        };
+        Ok(DaemonSettings {
+            interfaces: vec![interface(ARRIVING), interface(LEAVING), interface(CLOSED)],
+            pin_path: pins.to_owned(),
+            admin_socket: Path::new("/run/weir-test-unused.sock").to_owned(),
+            nat: NatSettings {
+                source_ipv4: Some(NAT_SOURCE.0.parse()?),
+                source_ipv6: Some(NAT_SOURCE.1.parse()?),
+                ports: self.ports,
+            },
+            max_services: 64,
+            max_backends: 1024,
+            max_flows: self.max_flows,
+        })
+    }
+}

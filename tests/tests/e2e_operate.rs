@@ -1,0 +1,202 @@
+//! What an operator does and sees: bpftool, the command line, and configs good and bad.
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use weir_tests::lab::{Family, Running, failures, shares, until};
+
+/// More than anything awaited here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn bpftool_shows_fields_and_names() -> Result<()> {
+    let running = Running::start()?;
+    let _long = running.long(Family::V4, 3)?;
+    let fields = [
+        (
+            "services",
+            vec!["address", "port", "protocol", "index", "table_size", "mode"],
+        ),
+        (
+            "backends",
+            vec![
+                "address",
+                "source",
+                "port",
+                "flags",
+                "service",
+                "incarnation",
+                "weight",
+            ],
+        ),
+        (
+            "flows",
+            vec![
+                "source",
+                "destination",
+                "source_port",
+                "destination_port",
+                "backend",
+                "last_seen",
+            ],
+        ),
+    ];
+    for (map, names) in fields {
+        let line = format!("bpftool map dump pinned {}", running.daemon.pin(map).display());
+        let shown = running.daemon.host().execute(&line)?;
+        for name in names {
+            ensure!(
+                shown.contains(&format!("\"{name}\":")),
+                "{map} shows no {name}:\n{shown:.2000}"
+            );
+        }
+    }
+    for name in ["xdp_balancer", "tc_ingress", "tc_egress"] {
+        let path = running.daemon.pin("programs").join(name);
+        let shown = running.bpftool(&format!("prog show pinned {}", path.display()))?;
+        let shown_name = shown["name"].as_str().unwrap_or_default();
+        ensure!(
+            !shown_name.is_empty() && name.starts_with(shown_name),
+            "{name} is shown as {shown}"
+        );
+        ensure!(shown["btf_id"].as_u64().is_some(), "{name} has no BTF: {shown}");
+    }
+    let mut programs = BTreeSet::new();
+    for (path, _) in running.ids("link", &running.daemon.pin("links"))? {
+        let link = running.bpftool(&format!("link show pinned {}", path.display()))?;
+        let program = running.bpftool(&format!("prog show id {}", link["prog_id"]))?;
+        programs.insert(program["name"].as_str().unwrap_or_default().to_owned());
+    }
+    assert_eq!(
+        programs,
+        ["tc_egress", "tc_ingress", "xdp_balancer"]
+            .map(str::to_owned)
+            .into()
+    );
+    Ok(())
+}
+
+#[test]
+fn no_broken_config_kills_a_running_daemon() -> Result<()> {
+    let mut running = Running::start()?;
+    let long = running.long(Family::V4, 5)?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/configs");
+    let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let is_config = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
+    };
+    let configs: Vec<_> = paths
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(is_config)
+        .collect();
+    ensure!(
+        configs.len() >= 50,
+        "{} broken configs in {}",
+        configs.len(),
+        folder.display()
+    );
+    let has_error = |wanted: bool| {
+        let status = running.daemon.status().ok()?;
+        (status["last_error"].is_null() != wanted).then_some(())
+    };
+    for path in &configs {
+        let broken = fs::read(path)?;
+        running.daemon.write_text(&String::from_utf8_lossy(&broken))?;
+        running.daemon.signal(Signal::HUP)?;
+        until(&format!("{} to be rejected", path.display()), LIMIT, || {
+            has_error(true)
+        })?;
+        running.daemon.write(&running.config)?;
+        running.daemon.signal(Signal::HUP)?;
+        until(&format!("recovery from {}", path.display()), LIMIT, || {
+            has_error(false)
+        })?;
+    }
+    running.daemon.check()?;
+    assert_eq!(failures(&running.ask(50)).len(), 0);
+    long.wait_for_rounds(5, LIMIT)?;
+    assert_eq!(long.lost().len(), 0);
+    Ok(())
+}
+
+#[test]
+fn the_command_line_changes_endpoints() -> Result<()> {
+    let running = Running::start()?;
+    let socket = running.daemon.admin().socket().to_string_lossy().into_owned();
+    let address = Running::backend(2).to_string();
+    let weir = |arguments: &[&str]| {
+        running
+            .daemon
+            .weir(&[arguments, &["--socket", &socket]].concat())?
+            .success()
+    };
+    weir(&["endpoint", "set", "tcp4", &address, "--weight", "7"])?;
+    let status: Value = serde_json::from_str(&weir(&["status", "--json"])?)?;
+    let backends = status["services"][0]["backends"].as_array().context("backends")?;
+    assert_eq!(backends[2]["weight"], 7, "{status}");
+    weir(&["endpoint", "set", "tcp4", &address, "--drain"])?;
+    assert_eq!(shares(&running.ask(100)).get("backend-3"), None);
+    weir(&["endpoint", "set", "tcp4", &address, "--undrain"])?;
+    assert!(shares(&running.ask(100)).contains_key("backend-3"));
+    let table = weir(&["status"])?;
+    ensure!(table.contains("tcp4") && table.contains(&address), "{table}");
+    Ok(())
+}
+
+#[test]
+fn a_rejected_config_changes_nothing() -> Result<()> {
+    let mut running = Running::start()?;
+    let long = running.long(Family::V4, 10)?;
+    let generation = running.daemon.status()?["generation"].clone();
+    let mut bad = running.config.clone();
+    bad.value["listeners"][0]["forward"]["cluster"] = json!("nowhere");
+    bad.cluster("tcp6")["endpoints"][0]["weight"] = json!(-1);
+    running.daemon.write(&bad)?;
+    let answer = running.daemon.admin().request("POST", "/reload", None)?;
+    ensure!((400..500).contains(&answer.code), "{answer:?}");
+    let text = answer.body.to_string();
+    ensure!(
+        text.contains("nowhere") && text.contains("weight"),
+        "not both mistakes: {text}"
+    );
+    let status = running.daemon.status()?;
+    assert_eq!(status["generation"], generation);
+    ensure!(status["last_error"].to_string().contains("nowhere"), "{status}");
+    assert_eq!(failures(&running.ask(50)).len(), 0);
+    // A good one is taken again, and clears the error.
+    let mut good = running.config.clone();
+    good.cluster("tcp4")["endpoints"][0]["weight"] = json!(0);
+    running.daemon.reload(&good)?;
+    assert_eq!(running.daemon.status()?["last_error"], Value::Null);
+    assert_eq!(shares(&running.ask(100)).get("backend-1"), None);
+    long.wait_for_rounds(5, LIMIT)?;
+    assert_eq!(long.lost().len(), 0);
+    running.daemon.check()
+}
+
+#[test]
+fn a_changed_file_is_noticed_and_sighup_reloads() -> Result<()> {
+    let running = Running::start()?;
+    for (n, signal) in [(0, None), (1, Some(Signal::HUP))] {
+        let mut changed = running.config.clone();
+        changed.cluster("tcp4")["endpoints"][n]["weight"] = json!(0);
+        running.daemon.write(&changed)?;
+        signal.map(|signal| running.daemon.signal(signal)).transpose()?;
+        until("the change in the status", LIMIT, || {
+            let status = running.daemon.backend_status("tcp4", Running::backend(n)).ok()?;
+            (status["effective_weight"] == 0).then_some(())
+        })?;
+        running.daemon.wait_in_force()?;
+        assert_eq!(shares(&running.ask(100)).get(&format!("backend-{}", n + 1)), None);
+    }
+    Ok(())
+}

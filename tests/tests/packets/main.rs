@@ -1,0 +1,9 @@
+//! Packet tables: what it is, packet in, verdict, packet out; through the real program by TestRun, with
+//! the model beside it.
+
+mod fixture;
+mod flows;
+mod icmp;
+mod nat;
+mod parsing;
+mod reasons;

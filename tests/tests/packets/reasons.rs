@@ -1,0 +1,90 @@
+//! Every drop reason is reached, and counted once.
+
+use crate::fixture::{IPV4, IPV6, Kind, plan, with};
+use proxy_common::verdict::DropReason;
+use weir_tests::model::{
+    Decision,
+    build::Frame,
+    generate::Input,
+    parse::{TCP, UDP},
+};
+
+/// A frame that is dropped for this reason, and whether there is room in front of it. The flow table
+/// holds one flow, and NAT has one port.
+fn frame(reason: DropReason) -> (Frame, bool) {
+    let mut frame = IPV4.frame(Kind::Other, UDP, 40_000);
+    let mut room = true;
+    match reason {
+        DropReason::Truncated => frame.payload = vec![0; 100],
+        DropReason::BadHeader => frame = IPV4.frame(Kind::Other, TCP, 40_000),
+        DropReason::Fragment => frame.fragment.0 = true,
+        DropReason::ExtensionHeaders => {
+            frame = IPV6.frame(Kind::Other, UDP, 40_000);
+            frame.extensions = vec![(60, 0); 7];
+        }
+        DropReason::TtlExpired => frame.ttl = 1,
+        DropReason::NoBackend => frame = IPV4.frame(Kind::Nobody, UDP, 40_000),
+        DropReason::PortExhausted => frame.source.1 = 40_001,
+        DropReason::FlowTableFull => frame = IPV4.frame(Kind::Same, UDP, 40_000),
+        DropReason::NoRoute => frame = IPV4.frame(Kind::NoRoute, UDP, 40_000),
+        DropReason::ForwardingDisabled => {}
+        DropReason::MtuExceeded => frame.payload = vec![0; 1600],
+        DropReason::NeighbourUnresolved => {
+            frame = IPV4.frame(Kind::Unresolved, UDP, 40_000);
+            room = false;
+        }
+    }
+    (frame, room)
+}
+
+#[test]
+fn every_drop_reason_is_reached_and_counted() {
+    let mut plan = plan();
+    plan.ports = (2000, 2000);
+    plan.max_flows = 3;
+    with(plan, |fixture| {
+        fixture.open(&IPV4, Kind::Other, UDP, 40_000);
+        // The table must have room for those that need a flow of their own, and none for the last.
+        let (last, rest): (Vec<_>, Vec<_>) = DropReason::ALL
+            .iter()
+            .partition(|reason| **reason == DropReason::FlowTableFull);
+        for reason in rest.into_iter().chain(last).copied() {
+            let (frame, room) = frame(reason);
+            let mut bytes = frame.bytes();
+            match reason {
+                DropReason::Truncated => bytes.truncate(80),
+                DropReason::BadHeader => bytes[14 + 20 + 12] = 0,
+                _ => {}
+            }
+            let topology = &fixture.bench.topology;
+            let ifindex = if reason == DropReason::ForwardingDisabled {
+                topology.closed
+            } else {
+                topology.arriving
+            };
+            let input = Input {
+                ifindex,
+                frame: bytes,
+                room,
+            };
+            fixture.check(reason.label(), &input, Decision::Drop(reason), None);
+            assert_eq!(
+                fixture.bench.maps().drops(reason).unwrap(),
+                1,
+                "{}",
+                reason.label()
+            );
+        }
+        for reason in DropReason::ALL {
+            assert_eq!(
+                fixture.bench.maps().drops(*reason).unwrap(),
+                1,
+                "{}",
+                reason.label()
+            );
+        }
+        let read = fixture.bench.plane().unwrap().counters().unwrap().drops;
+        let expected: Vec<_> = DropReason::ALL.iter().map(|reason| (*reason, 1)).collect();
+        assert_eq!(read, expected);
+    });
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask bench`: what the balancer costs, beside floors and beside the kernel's own NAT.
+
+mod cost;
+mod forwarding;
+mod frames;
+mod l4;
+mod maglev;
+mod network;
+mod programs;
+mod report;
+mod subject;
+
+use anyhow::Result;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(clap::Subcommand)]
+enum Subject {
+    /// The kernel plane: nanoseconds per packet, packets per second, Maglev's build time.
+    L4(L4Args),
+}
+
+/// How long to measure the kernel plane.
+#[derive(clap::Args, Clone)]
+pub struct L4Args {
+    /// Measurements of each case; medians are shown.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Leaves out the packets per second over veth.
+    #[arg(long)]
+    no_forwarding: bool,
+    /// Leaves out the nanoseconds per packet.
+    #[arg(long)]
+    no_cost: bool,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When the lab can't be set up, or the balancer does something else than forward.
+pub fn run(arguments: BenchArgs) -> Result<()> {
+    match arguments.subject {
+        Subject::L4(arguments) => l4::run(&arguments),
+    }
+}

@@ -1,0 +1,345 @@
+//! Nanoseconds per packet: the balancer's XDP program by itself, through BPF_PROG_TEST_RUN.
+//!
+//! Each measured packet is made afresh by a stage program, which then tail-calls the program under
+//! test. Two floors take the same way: one that sends the packet back as it is, and one that
+//! rewrites what the balancer rewrites, with fixed values. Net of the first floor is what the
+//! balancer's program costs; net of the second is what its decisions cost: parsing, lookups, the
+//! flow table, the route, counting. The three take turns, so that a slow moment hits all of them.
+
+use super::{
+    L4Args,
+    frames::{self, Shape},
+    network::{self, Namespace},
+    programs::{Programs, Traffic, XDP_PASS, XDP_TX},
+    report::{self, Series},
+    subject::{self, Balancer},
+};
+use anyhow::{Context, Result, bail};
+use aya::programs::ProgramFd;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The balancer's interface, which packets come in and go out by, and the other end of it.
+const INTERFACE: &str = "in0";
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Enough that a million flows share NAT ports at the rate of a quarter.
+const BACKENDS: usize = 64;
+/// New flows in one measurement of opening.
+const OPENED: u32 = 20_000;
+/// Packets in one measurement of established flows, at least.
+const PACKETS: u32 = 200_000;
+const MAX_FLOWS: u32 = 1_300_000;
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Every packet belongs to a flow in the table.
+    Established,
+    /// Every packet opens a flow.
+    New,
+    /// No packet is for a VIP.
+    NoVip,
+}
+
+/// One row of the report.
+struct Case {
+    kind: Kind,
+    shape: Shape,
+    /// In the table before the measurement.
+    flows: u32,
+}
+
+/// In this order the table only has to be emptied of few flows: deleting a million takes seconds.
+const CASES: [Case; 11] = [
+    Case {
+        kind: Kind::NoVip,
+        shape: Shape::Udp4,
+        flows: 1,
+    },
+    Case {
+        kind: Kind::Established,
+        shape: Shape::Udp4,
+        flows: 1,
+    },
+    Case {
+        kind: Kind::Established,
+        shape: Shape::Udp4,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::Established,
+        shape: Shape::Tcp4,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::Established,
+        shape: Shape::Udp6,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::New,
+        shape: Shape::Udp4,
+        flows: 1,
+    },
+    Case {
+        kind: Kind::New,
+        shape: Shape::Udp4,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::New,
+        shape: Shape::Tcp4,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::New,
+        shape: Shape::Udp6,
+        flows: 65_536,
+    },
+    Case {
+        kind: Kind::Established,
+        shape: Shape::Udp4,
+        flows: 1_000_000,
+    },
+    Case {
+        kind: Kind::New,
+        shape: Shape::Udp4,
+        flows: 1_000_000,
+    },
+];
+
+/// Measures all cases and prints a table.
+///
+/// # Errors
+/// When the lab can't be set up, or the balancer does something else than forward.
+pub fn run(arguments: &L4Args) -> Result<Value> {
+    let namespace = lab()?;
+    let rows = namespace.inside(|| {
+        let cpu = *network::cpus()?.last().context("no CPU")?;
+        network::pin(None, cpu)?;
+        let mut bench = Bench::new()?;
+        CASES
+            .iter()
+            .map(|case| bench.measure(case, arguments.rounds))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    show(&rows);
+    Ok(json!({
+        "unit": "ns per packet",
+        "frame_bytes": frames::LENGTH,
+        "backends": BACKENDS,
+        "cases": rows.iter().map(Row::json).collect::<Vec<_>>(),
+    }))
+}
+
+/// One namespace with one interface; clients and backends are neighbours on it, so that the route
+/// lookup of every packet succeeds.
+fn lab() -> Result<Namespace> {
+    let namespace = Namespace::new("cost")?;
+    namespace.connect(INTERFACE, &namespace, "out0", MACS)?;
+    namespace
+        .shell("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")?;
+    let (v4, v6) = subject::NAT_SOURCES;
+    namespace.ip(&format!("addr add {v4}/24 dev {INTERFACE}"))?;
+    namespace.ip(&format!("addr add {v6}/64 dev {INTERFACE} nodad"))?;
+    for address in (0..BACKENDS).flat_map(subject::backend) {
+        namespace.ip(&format!(
+            "neigh add {address} lladdr 02:00:00:00:00:02 dev {INTERFACE} nud permanent"
+        ))?;
+    }
+    Ok(namespace)
+}
+
+/// Everything that is loaded.
+struct Bench {
+    programs: Programs,
+    balancer: Balancer,
+    /// Bare transmit, rewrite without lookups, the balancer.
+    subjects: [ProgramFd; 3],
+    ifindex: u32,
+    /// Flows in the balancer's table, and their shape: numbered from 0.
+    filled: (Shape, u32),
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let mut programs = Programs::load()?;
+        let balancer = Balancer::open("cost", &[INTERFACE], BACKENDS, MAX_FLOWS)?;
+        let subjects = [
+            programs.floor("bench_floor_tx")?,
+            programs.floor("bench_floor_rewrite")?,
+            balancer.program()?,
+        ];
+        let ifindex = network::ifindex(INTERFACE)?;
+        Ok(Self {
+            programs,
+            balancer,
+            subjects,
+            ifindex,
+            filled: (Shape::Udp4, 0),
+        })
+    }
+
+    /// Measures a case: in each round the floors and the balancer once.
+    fn measure(&mut self, case: &Case, rounds: usize) -> Result<Row> {
+        let mut series = [Series::default(), Series::default(), Series::default()];
+        for round in 0..rounds {
+            if round == 0 || case.kind == Kind::New && case.flows < 1_000_000 {
+                self.fill(case)?;
+            }
+            let (first, flows, count) = match case.kind {
+                Kind::New => (self.filled.1, u32::MAX, OPENED),
+                Kind::Established | Kind::NoVip => (0, case.flows, case.flows.max(PACKETS)),
+            };
+            let traffic = traffic(case, first, flows)?;
+            for (index, series) in series.iter_mut().enumerate() {
+                if index == 1 && case.shape == Shape::Udp6 {
+                    continue;
+                }
+                series.push(self.time(index, &traffic, count, case.kind)?);
+            }
+            if case.kind == Kind::New {
+                self.filled.1 += OPENED;
+            }
+        }
+        Ok(Row {
+            kind: case.kind,
+            shape: case.shape,
+            flows: case.flows,
+            series,
+        })
+    }
+
+    /// Nanoseconds per packet of one run; for the balancer, checks that it did what is claimed.
+    fn time(&mut self, index: usize, traffic: &Traffic, count: u32, kind: Kind) -> Result<f64> {
+        let is_balancer = index == 2;
+        let verdict = if is_balancer && kind == Kind::NoVip {
+            XDP_PASS
+        } else {
+            XDP_TX
+        };
+        self.programs.send(traffic, self.ifindex)?;
+        let before = self.balancer.totals()?;
+        let time = self
+            .programs
+            .time(&self.subjects[index], self.ifindex, count, verdict)?;
+        let after = self.balancer.totals()?;
+        let did = [0, 1, 2].map(|total| after[total] - before[total]);
+        let count = u64::from(count);
+        let expected = match kind {
+            _ if !is_balancer => [0; 3],
+            Kind::Established => [count, 0, 0],
+            Kind::New => [count, count, 0],
+            Kind::NoVip => [0; 3],
+        };
+        if did != expected {
+            bail!("packets forwarded, flows opened, packets dropped: {did:?} instead of {expected:?}");
+        }
+        Ok(time.as_nanos() as f64)
+    }
+
+    /// Makes the table hold the case's flows and no others.
+    fn fill(&mut self, case: &Case) -> Result<()> {
+        let flows = if case.kind == Kind::NoVip { 0 } else { case.flows };
+        if self.filled == (case.shape, flows) {
+            return Ok(());
+        }
+        self.balancer.clear_flows()?;
+        if flows > 0 {
+            self.programs.send(&traffic(case, 0, flows)?, self.ifindex)?;
+            self.programs
+                .time(&self.subjects[2], self.ifindex, flows, XDP_TX)?;
+        }
+        self.filled = (case.shape, flows);
+        Ok(())
+    }
+}
+
+fn traffic(case: &Case, first: u32, flows: u32) -> Result<Traffic> {
+    let (client, vip): (IpAddr, SocketAddr) = match case.shape {
+        Shape::Udp6 => (
+            Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0).into(),
+            subject::VIPS[1],
+        ),
+        Shape::Udp4 | Shape::Tcp4 => (Ipv4Addr::new(198, 18, 0, 0).into(), subject::VIPS[0]),
+    };
+    let to = if case.kind == Kind::NoVip {
+        SocketAddr::new(Ipv4Addr::new(192, 0, 2, 99).into(), 53)
+    } else {
+        vip
+    };
+    let frame = frames::frame(case.shape, [MACS[1], MACS[0]], client, to, case.kind == Kind::New)?;
+    Ok(Traffic {
+        frame,
+        shape: case.shape,
+        first,
+        flows,
+    })
+}
+
+/// A measured case.
+struct Row {
+    kind: Kind,
+    shape: Shape,
+    flows: u32,
+    series: [Series; 3],
+}
+
+impl Row {
+    fn label(&self) -> String {
+        let (shape, flows) = (self.shape.label(), self.flows);
+        match self.kind {
+            Kind::Established => format!("{shape}, established, {flows} flows"),
+            Kind::New => format!("{shape}, new, beside {flows} flows"),
+            Kind::NoVip => format!("{shape}, not for a VIP"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let [transmit, rewrite, balancer] = &self.series;
+        json!({
+            "case": self.label(),
+            "flows": self.flows,
+            "floor_transmit": transmit.json(),
+            "floor_rewrite": rewrite.json(),
+            "balancer": balancer.json(),
+            "net_of_transmit": balancer.minus(transmit).median(),
+            "net_of_rewrite": balancer.minus(rewrite).median(),
+        })
+    }
+}
+
+fn show(rows: &[Row]) {
+    println!("Nanoseconds per packet: BPF_PROG_TEST_RUN, one CPU, each packet made afresh; median (range)");
+    let cells = |row: &Row| {
+        let [transmit, rewrite, balancer] = &row.series;
+        let net = |floor: &Series| match balancer.minus(floor).median() {
+            value if value.is_nan() => "–".to_owned(),
+            value => format!("{value:.0}"),
+        };
+        let rewrite_shown = if rewrite.median().is_nan() {
+            "–".to_owned()
+        } else {
+            rewrite.shown(0)
+        };
+        vec![
+            row.label(),
+            transmit.shown(0),
+            rewrite_shown,
+            balancer.shown(0),
+            net(transmit),
+            net(rewrite),
+        ]
+    };
+    report::table(
+        &[
+            "packets",
+            "floor: TX",
+            "floor: rewrite",
+            "balancer",
+            "net of TX",
+            "net of rewrite",
+        ],
+        &rows.iter().map(cells).collect::<Vec<_>>(),
+    );
+}

@@ -1,0 +1,193 @@
+//! The balancer as the bench's subject: opened through the daemon's own kernel plane.
+
+use super::{network::PREFIX, programs};
+use anyhow::{Context, Result, bail};
+use aya::{
+    maps::{HashMap, Map, MapData},
+    programs::ProgramFd,
+};
+use proxy_common::{keys::FlowKey, limits, net::Protocol, values::FlowValue};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+use weir::{
+    kernel::{KernelCounters, KernelPlane},
+    model::{
+        BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
+        Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
+    },
+};
+
+/// Where clients send to, of either family.
+pub const VIPS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), 53),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53)), 53),
+];
+
+/// Where backends listen: another port than the VIP's, so that it is rewritten too.
+pub const BACKEND_PORT: u16 = 7_000;
+
+/// The source of packets to backends.
+pub const NAT_SOURCES: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(203, 0, 113, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
+);
+
+/// A backend's address of either family: the NAT source's neighbours.
+pub fn backend(index: usize) -> [IpAddr; 2] {
+    let number = 100 + index as u16;
+    [
+        IpAddr::V4(Ipv4Addr::new(203, 0, 113, number as u8)),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number)),
+    ]
+}
+
+/// The running balancer; unloaded when dropped.
+pub struct Balancer {
+    plane: Option<KernelPlane>,
+    pin_path: PathBuf,
+}
+
+impl Balancer {
+    /// Loads it, attaches it to interfaces of this namespace, and gives it one service per family
+    /// and protocol with `backends` backends.
+    ///
+    /// # Errors
+    /// What the kernel plane says.
+    pub fn open(role: &str, interfaces: &[&str], backends: usize, max_flows: u32) -> Result<Self> {
+        let pin_path = PathBuf::from(format!("/sys/fs/bpf/{PREFIX}{}-{role}", std::process::id()));
+        let settings = settings(&pin_path, interfaces, max_flows);
+        let mut this = Self {
+            plane: None,
+            pin_path,
+        };
+        let mut plane = KernelPlane::open(&settings)?;
+        plane.apply(&snapshot(settings, backends))?;
+        this.plane = Some(plane);
+        Ok(this)
+    }
+
+    /// The balancer's XDP program.
+    ///
+    /// # Errors
+    /// When it isn't pinned where the kernel plane says.
+    pub fn program(&self) -> Result<ProgramFd> {
+        programs::pinned(&self.pin_path.join("programs/xdp_balancer"))
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// The kernel refused a read.
+    pub fn counters(&self) -> Result<KernelCounters> {
+        Ok(self.plane.as_ref().context("no kernel plane")?.counters()?)
+    }
+
+    /// Packets forwarded to backends, flows opened, packets dropped.
+    ///
+    /// # Errors
+    /// The kernel refused a read.
+    pub fn totals(&self) -> Result<[u64; 3]> {
+        let counters = self.counters()?;
+        let sum = |field: fn(&proxy_common::counters::Counters) -> u64| {
+            counters
+                .services
+                .iter()
+                .map(|service| field(&service.counters))
+                .sum()
+        };
+        let drops = counters.drops.iter().map(|(_, count)| count).sum();
+        Ok([
+            sum(|counters| counters.packets),
+            sum(|counters| counters.flows),
+            drops,
+        ])
+    }
+
+    /// Forgets every flow.
+    ///
+    /// # Errors
+    /// The kernel refused a read or a delete.
+    pub fn clear_flows(&self) -> Result<()> {
+        let data = MapData::from_pin(self.pin_path.join("flows"))?;
+        let mut flows: HashMap<_, FlowKey, FlowValue> = Map::HashMap(data).try_into()?;
+        let keys = flows.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in &keys {
+            flows.remove(key)?;
+        }
+        if let Some(left) = flows.keys().next() {
+            bail!("a flow is left: {:?}", left?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.plane = None;
+        if let Err(error) = KernelPlane::unload(&self.pin_path) {
+            eprintln!("{}: {error}", self.pin_path.display());
+        }
+    }
+}
+
+fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> DaemonSettings {
+    let interface = |name: &&str| Interface {
+        name: (*name).into(),
+        xdp: XdpMode::Native,
+    };
+    DaemonSettings {
+        interfaces: interfaces.iter().map(interface).collect(),
+        pin_path: pin_path.into(),
+        admin_socket: PathBuf::from("/nonexistent"),
+        nat: NatSettings {
+            source_ipv4: Some(NAT_SOURCES.0),
+            source_ipv6: Some(NAT_SOURCES.1),
+            // All that a namespace of its own has, so that a million flows find one.
+            ports: (1_024, 65_535),
+        },
+        max_services: limits::SERVICES,
+        max_backends: limits::BACKENDS,
+        max_flows,
+    }
+}
+
+/// One service per family and protocol.
+fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
+    let mut clusters = BTreeMap::new();
+    let mut services = Vec::new();
+    for (family, vip) in VIPS.into_iter().enumerate() {
+        let name = ClusterName(format!("backends-{family}").into());
+        let endpoint = |index| Endpoint {
+            address: BackendAddr(SocketAddr::new(backend(index)[family], BACKEND_PORT)),
+            weight: 1,
+            drain: false,
+            health: Health::Unknown,
+        };
+        let cluster = Cluster {
+            name: name.clone(),
+            endpoints: (0..backends).map(endpoint).collect(),
+            health_check: None,
+        };
+        clusters.insert(name.clone(), cluster);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            services.push(Service {
+                name: format!("service-{family}-{protocol:?}").into(),
+                address: ListenAddr(vip),
+                protocol,
+                cluster: name.clone(),
+                mode: ForwardMode::Nat,
+                table_size: limits::MAGLEV_SIZE,
+                idle_timeouts: IdleTimeouts::default(),
+            });
+        }
+    }
+    Snapshot {
+        generation: 1,
+        services,
+        clusters,
+        settings,
+    }
+}
