@@ -1,6 +1,6 @@
 //! Mistakes in a config: every one of them, each with its file, line, key and remedy.
 
-use super::path::KeyPath;
+use super::path::{KeyPath, printable};
 use std::{collections::HashSet, fmt, path::PathBuf};
 
 /// One mistake, or one warning: the two read the same.
@@ -134,8 +134,8 @@ impl Report {
             file: self.files[file].clone(),
             line,
             key: path.to_string(),
-            problem: mistake.problem,
-            remedy: mistake.remedy,
+            problem: printable(&mistake.problem),
+            remedy: printable(&mistake.remedy),
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListener};
 use crate::{
     config::{
-        limits, prime,
+        limits,
+        path::clipped,
+        prime,
         suggest::{nearest, shown},
     },
     model::DaemonSettings,
@@ -75,9 +77,13 @@ fn unknown_cluster(place: &Place<'_>, name: &str, by_name: &ByName<'_, '_>, chec
     names.sort_unstable();
     let remedy = match (nearest(name, names.iter().copied()), names.as_slice()) {
         (Some(near), _) => format!("did you mean {}?", shown(near)),
-        (None, []) => format!("add `clusters: [{{ name: {name}, endpoints: [\"ADDRESS:PORT\"] }}]`"),
+        (None, []) => "add it: `clusters: [{ name: NAME, endpoints: [\"ADDRESS:PORT\"] }]`".to_owned(),
+        (None, [only]) => format!("add it under `clusters`, or write {}", clipped(only)),
         (None, few) if few.len() <= 8 => {
-            format!("add it under `clusters`, or write one of {}", few.join(", "))
+            format!(
+                "add it under `clusters`, or write one of {}",
+                clipped(&few.join(", "))
+            )
         }
         (None, _) => "add it under `clusters`".to_owned(),
     };
