@@ -268,6 +268,9 @@ impl Core {
         match self.plane.expire_flows() {
             Ok((ended, left)) => {
                 self.sweep_due = false;
+                if !self.plane.is_torn() {
+                    self.kernel_trouble = None;
+                }
                 debug!(ended, left, "flows swept");
             }
             Err(error) => self.note_kernel_trouble(&error),
