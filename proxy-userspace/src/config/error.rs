@@ -107,6 +107,11 @@ impl Report {
         self.warnings.push((file, warning));
     }
 
+    /// Takes a key for wrong without a word: its value was given under another name.
+    pub(super) fn blame(&mut self, file: usize, path: &KeyPath) {
+        self.blamed.insert((file, path.to_string()));
+    }
+
     /// Whether a mistake was found at exactly this key: checks that need its value then stay
     /// silent instead of speaking of a default nobody asked for.
     pub(super) fn blames(&self, file: usize, path: &KeyPath) -> bool {

@@ -23,14 +23,21 @@ type Told = (usize, Mistake);
 pub(super) fn explain(text: &str, first_line: u32, error: &ScanError) -> Found {
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.len().saturating_sub(1);
-    let line = error.marker().line().saturating_sub(1).min(last);
+    let line = error.marker().line().saturating_sub(1);
+    // At the end of the text the marker stands on the line after the last.
+    let column = if line > last {
+        usize::MAX
+    } else {
+        error.marker().col()
+    };
     let place = Place {
         lines,
-        line,
-        column: error.marker().col(),
+        line: line.min(last),
+        column,
         info: error.info(),
     };
-    let tests: [fn(&Place<'_>) -> Option<Told>; 9] = [
+    let tests: [fn(&Place<'_>) -> Option<Told>; 10] = [
+        placeholder,
         tab,
         bracketed_ipv6,
         quote,
@@ -74,16 +81,31 @@ impl<'a> Place<'a> {
     }
 }
 
+/// `address: {{ vip }}:53`: a template that nobody filled in.
+fn placeholder(place: &Place<'_>) -> Option<Told> {
+    let found = place.text().contains("{{") && place.text().contains("}}");
+    found.then(|| {
+        (
+            place.line,
+            Mistake::new(
+                "a {{ placeholder }} of a template is left in",
+                "fill the template in first",
+            ),
+        )
+    })
+}
+
 fn tab(place: &Place<'_>) -> Option<Told> {
     let indented_by_tab = |text: &str| {
         text.chars()
             .take_while(|c| c.is_whitespace() || *c == '-')
             .any(|c| c == '\t')
     };
+    let tab_named = place.info.ends_with("tab") || place.says(&["tab ", "tabs "]);
     let nearby = place.line..(place.line + 3).min(place.lines.len());
     let culprit = nearby.clone().find(|index| indented_by_tab(place.lines[*index]));
-    let culprit = culprit.or_else(|| place.says(&["tab"]).then_some(place.line))?;
-    (place.says(&["tab"]) || culprit == place.line).then(|| {
+    let culprit = culprit.or_else(|| tab_named.then_some(place.line))?;
+    (tab_named || culprit == place.line).then(|| {
         (
             culprit,
             Mistake::new("a tab in the indentation", "indent with spaces"),

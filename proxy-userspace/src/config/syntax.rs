@@ -2,29 +2,14 @@
 
 use super::{
     explain::explain,
-    yaml::{self, Found, Node, Value},
+    yaml::{self, Document, Node, Value},
 };
-
-/// What could be read of a file.
-pub(super) struct Parsed {
-    /// None where there is nothing but comments, or nothing that could be read.
-    pub(super) root: Option<Node>,
-    pub(super) found: Vec<Found>,
-    /// Whether all of it could be read: what is missing may otherwise just be unreadable.
-    pub(super) complete: bool,
-}
 
 /// Reads a file. Where it is not YAML, each block that starts at the left margin is read by
 /// itself, so that one bad quote does not hide the mistakes below it.
-pub(super) fn parse(text: &str) -> Parsed {
+pub(super) fn parse(text: &str) -> Document {
     let whole = match yaml::parse(text, 1) {
-        Ok((root, found)) => {
-            return Parsed {
-                root,
-                found,
-                complete: true,
-            };
-        }
+        Ok(document) => return document,
         Err(error) => error,
     };
     let mut root: Option<Node> = None;
@@ -32,11 +17,12 @@ pub(super) fn parse(text: &str) -> Parsed {
     let mut broken = 0;
     for block in blocks(text) {
         match yaml::parse(block.text, block.line) {
-            Ok((Some(node), block_found)) => {
-                found.extend(block_found);
-                join(&mut root, node);
+            Ok(document) => {
+                found.extend(document.found);
+                if let Some(node) = document.root {
+                    join(&mut root, node);
+                }
             }
-            Ok((None, _)) => {}
             // The anchor may stand in another block.
             Err(error) if error.info().contains("unknown anchor") && text.contains('&') => {}
             Err(error) => {
@@ -49,7 +35,7 @@ pub(super) fn parse(text: &str) -> Parsed {
         found = vec![explain(text, 1, &whole)];
         root = None;
     }
-    Parsed {
+    Document {
         root,
         found,
         complete: false,

@@ -1,18 +1,14 @@
 //! From what is wanted and what is known to a Snapshot.
 
-use super::overrides::{Overrides, find};
+use super::{desired::Desired, overrides::Overrides};
 use crate::{
     config::Loaded,
     model::{Cluster, DaemonSettings, EndpointId, Health, Service, Snapshot},
 };
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
-
-/// What people want: the config and what they set live on top of it.
-#[derive(Clone)]
-pub(super) struct Desired {
-    pub(super) config: Arc<Loaded>,
-    pub(super) overrides: Overrides,
-}
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 /// What is known of an endpoint's health.
 #[derive(Clone, Debug)]
@@ -122,11 +118,18 @@ fn freeze_table_sizes(running: &[Service], wanted: &mut [Service], warnings: &mu
 
 /// Forgets what was known of endpoints that are gone or no longer checked.
 pub(super) fn prune(verdicts: &mut Verdicts, config: &Loaded) {
-    verdicts.retain(|id, _| {
-        let checked = config
-            .clusters
-            .get(&id.cluster)
-            .is_some_and(|cluster| cluster.health_check.is_some());
-        checked && find(&config.clusters, id).is_some()
-    });
+    let checked = config
+        .clusters
+        .values()
+        .filter(|cluster| cluster.health_check.is_some());
+    let checked: HashSet<EndpointId> = checked
+        .flat_map(|cluster| {
+            let id = |address| EndpointId {
+                cluster: cluster.name.clone(),
+                address,
+            };
+            cluster.endpoints.iter().map(move |endpoint| id(endpoint.address))
+        })
+        .collect();
+    verdicts.retain(|id, _| checked.contains(id));
 }

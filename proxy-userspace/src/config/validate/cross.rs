@@ -3,7 +3,7 @@
 use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListener};
 use crate::{
     config::{
-        limits,
+        limits, prime,
         suggest::{nearest, shown},
     },
     model::DaemonSettings,
@@ -67,6 +67,7 @@ pub(super) fn check(
 }
 
 fn unknown_cluster(place: &Place<'_>, name: &str, by_name: &ByName<'_, '_>, checks: &mut Checks<'_>) {
+    // What could not be read, or not by its name, may well be the cluster that is meant.
     if !checks.complete {
         return;
     }
@@ -146,7 +147,7 @@ fn shares(
     let wanted = u32::try_from(taking)
         .unwrap_or(u32::MAX)
         .saturating_mul(limits::SLOTS_PER_ENDPOINT);
-    let better = crate::config::prime::nearest(wanted, limits::MAGLEV_SIZE_MAX);
+    let better = prime::at_least(wanted, limits::MAGLEV_SIZE_MAX);
     if taking > size as usize {
         let problem = format!("{size} slots are fewer than the {taking} endpoints of the cluster");
         checks.error(&size_place, problem, format!("write {better} or more"));
@@ -162,16 +163,12 @@ fn shares(
     if taking <= size as usize
         && let Some((endpoint_place, endpoint)) = slotless
     {
+        let pointer = checks.pointer(place, endpoint_place);
         let problem = format!(
-            "the share of {}, {} of {total}, is less than one slot of {size}",
+            "{} {pointer} has {} of the weight of {total}, less than one of the {size} slots, and may get no flows",
             endpoint.address, endpoint.weight
         );
-        let pointer = checks.pointer(place, endpoint_place);
-        checks.warning(
-            place,
-            format!("{problem} ({pointer})"),
-            "raise its weight or the `table_size`",
-        );
+        checks.warning(place, problem, "raise its weight or the `table_size`");
     }
 }
 
