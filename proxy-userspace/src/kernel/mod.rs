@@ -32,6 +32,8 @@ pub struct KernelPlane {
     interfaces: Vec<AttachedInterface>,
     timeouts: HashMap<u32, IdleTimeouts>,
     flows: usize,
+    /// Holds the lock on the maps.
+    _pins: Pins,
 }
 
 impl KernelPlane {
@@ -56,6 +58,7 @@ impl KernelPlane {
             interfaces,
             timeouts: HashMap::new(),
             flows: 0,
+            _pins: pins,
         })
     }
 
