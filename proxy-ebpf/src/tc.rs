@@ -83,7 +83,7 @@ fn parse_skb(skb: *mut __sk_buff, headers: &mut MaybeUninit<Headers>) -> u64 {
     };
     // SAFETY: as in the XDP program.
     let headers = unsafe { &mut *headers.as_mut_ptr() };
-    parse::pack(parse::parse(&packet, length, headers))
+    parse::pack(parse::parse(&packet, || length, headers))
 }
 
 /// The linear part as it is now.
