@@ -111,7 +111,14 @@ pub fn reach(
         return Err(DropReason::TtlExpired);
     }
     let ifindex = ctx.ingress_ifindex() as u32;
-    hop.find(ctx, headers, &flow.source, &flow.destination, ifindex)
+    hop.find(
+        ctx,
+        headers,
+        &flow.source,
+        &flow.destination,
+        ifindex,
+        headers.ip_length(),
+    )
 }
 
 /// Sends a translated packet on: by the next hop's interface, or up the stack.

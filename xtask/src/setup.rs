@@ -5,7 +5,11 @@ use crate::{
     toolchain::{self, Compiler},
 };
 use anyhow::{Context, Result, bail};
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Programs and the Debian packages that hold them.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -80,8 +84,9 @@ fn compiler(apt: &mut Apt) -> Result<Compiler> {
         say("rustc (BPF)", "found", &described(&compiler));
         return Ok(compiler);
     }
-    let from_debian = apt.has(COMPILER[0])?;
-    if from_debian {
+    // Debian keeps an older one beside it, and its newer one is in the security archive: lists that
+    // were never updated know the older one alone.
+    if apt.has(COMPILER[0], Some(toolchain::OLDEST))? {
         apt.install(&COMPILER)?;
     } else if let Some(rustup) = shell::find("rustup") {
         shell::run(Command::new(rustup).args([
@@ -208,7 +213,7 @@ impl Apt {
         }
         self.check_system(packages)?;
         for package in packages {
-            if !self.has(package)? {
+            if !self.has(package, None)? {
                 bail!("package {package} is not to be had from this system's apt sources");
             }
         }
@@ -220,17 +225,17 @@ impl Apt {
         Ok(())
     }
 
-    /// Whether there is such a package to install.
-    fn has(&mut self, package: &str) -> Result<bool> {
+    /// Whether there is such a package to install, of a version that is not older.
+    fn has(&mut self, package: &str, oldest: Option<&str>) -> Result<bool> {
         self.check_system(&[package])?;
-        if candidate(package) {
+        if has_candidate(package, oldest) {
             return Ok(true);
         }
         if self.updated {
             return Ok(false);
         }
         self.update()?;
-        Ok(candidate(package))
+        Ok(has_candidate(package, oldest))
     }
 
     fn update(&mut self) -> Result<()> {
@@ -243,6 +248,8 @@ impl Apt {
         shell::run(
             shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"])
                 .args(packages)
+                // What it unpacks is not news; what goes wrong is said on standard error.
+                .stdout(Stdio::null())
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         )
     }
@@ -262,11 +269,19 @@ impl Apt {
     }
 }
 
-/// Whether apt's lists hold a version that can be installed.
-fn candidate(package: &str) -> bool {
-    shell::output(&mut shell::command("apt-cache", &["policy", package])).is_ok_and(|policy| {
-        policy
-            .lines()
-            .any(|line| line.contains("Candidate:") && !line.contains("(none)"))
-    })
+/// Whether apt's lists hold a version that can be installed and is not older.
+fn has_candidate(package: &str, oldest: Option<&str>) -> bool {
+    let policy = shell::output(&mut shell::command("apt-cache", &["policy", package])).unwrap_or_default();
+    let candidate = policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "));
+    match (candidate, oldest) {
+        (None | Some("(none)"), _) => false,
+        (Some(_), None) => true,
+        (Some(version), Some(oldest)) => shell::output(&mut shell::command(
+            "dpkg",
+            &["--compare-versions", version, "ge", oldest],
+        ))
+        .is_ok(),
+    }
 }

@@ -1,11 +1,12 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
 use super::{KernelError, encode, maps::Maps};
-use crate::model::BackendAddr;
+use crate::model::{BackendAddr, ListenAddr};
 use aya::maps::MapError;
 use proxy_common::{
     keys::ServiceKey,
-    values::{BackendValue, ServiceValue},
+    net::Protocol,
+    values::{BackendValue, ServiceValue, backend_flags},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -77,6 +78,23 @@ impl Ids {
     /// The live service of a key.
     pub(super) fn service(&self, key: &ServiceKey) -> Option<&LiveService> {
         self.services.get(key)
+    }
+
+    /// Every backend marked dead, with its service.
+    pub(super) fn dead_backends(&self) -> Vec<(ListenAddr, Protocol, BackendAddr)> {
+        let services = self
+            .services
+            .iter()
+            .map(|(key, live)| (encode::listener(key), live));
+        services
+            .flat_map(|((address, protocol), live)| {
+                let dead = live
+                    .backends
+                    .iter()
+                    .filter(|(_, (_, value))| value.flags & backend_flags::DEAD != 0);
+                dead.map(move |(backend, _)| (address, protocol, *backend))
+            })
+            .collect()
     }
 
     /// An unused service index.

@@ -18,9 +18,10 @@ pub use error::KernelError;
 pub use object::OBJECT;
 pub use pins::Pins;
 
-use crate::model::{DaemonSettings, IdleTimeouts, NatSettings, Snapshot};
+use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
 use ids::Ids;
 use maps::Maps;
+use proxy_common::net::Protocol;
 use std::{collections::HashMap, path::Path};
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
@@ -77,6 +78,11 @@ impl KernelPlane {
             })
             .collect();
         Ok(writes)
+    }
+
+    /// Backends that the maps hold as dead: after a restart, what the last daemon knew.
+    pub fn dead_backends(&self) -> Vec<(ListenAddr, Protocol, BackendAddr)> {
+        self.ids.dead_backends()
     }
 
     /// Ends flows whose idle timeout has passed, and those of dead or removed backends.

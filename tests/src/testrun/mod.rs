@@ -75,6 +75,7 @@ impl Bench {
         let snapshot = plan.snapshot(&pins)?;
         let mut plane = KernelPlane::open(&snapshot.settings)?;
         plane.apply(&snapshot)?;
+        topology::close()?;
         let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
         let maps = Maps::from_pins(&pins)?;
         Ok(Self {

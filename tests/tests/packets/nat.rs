@@ -224,18 +224,18 @@ fn no_room_for_metadata() {
 #[test]
 fn udp_checksums() {
     with(plan(), |fixture| {
-        let mut none = IPV4.frame(Kind::Other, UDP, 40_000);
-        none.checksum = Checksum::Zero;
-        let (decision, out) = fixture.to_backend(&IPV4, Kind::Other, &none);
-        fixture.row("none stays none", &none.bytes(), decision, Some(&out.bytes()));
-        let mut answer = fixture.answer(&IPV4, Kind::Other, &none);
-        answer.checksum = Checksum::Zero;
-        let out = fixture.to_client(&none, &answer).bytes();
-        let (arriving, leaving) = (fixture.bench.topology.arriving, fixture.bench.topology.leaving);
-        let redirect = Decision::Redirect(arriving);
-        fixture.row_at("in replies too", leaving, &answer.bytes(), redirect, Some(&out));
-
         for family in FAMILIES {
+            let mut none = family.frame(Kind::Other, UDP, 40_000);
+            none.checksum = Checksum::Zero;
+            let (decision, out) = fixture.to_backend(family, Kind::Other, &none);
+            fixture.row("none stays none", &none.bytes(), decision, Some(&out.bytes()));
+            let mut answer = fixture.answer(family, Kind::Other, &none);
+            answer.checksum = Checksum::Zero;
+            let out = fixture.to_client(&none, &answer).bytes();
+            let (arriving, leaving) = (fixture.bench.topology.arriving, fixture.bench.topology.leaving);
+            let redirect = Decision::Redirect(arriving);
+            fixture.row_at("in replies too", leaving, &answer.bytes(), redirect, Some(&out));
+
             let field = if family.vip == IPV4.vip {
                 14 + 20 + 6
             } else {
