@@ -49,6 +49,7 @@ impl KernelPlane {
         let mut object = object::load(&pins, settings)?;
         let mut maps = Maps::open(&pins)?;
         maps.write_settings(&settings.nat)?;
+        attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let interfaces = attach::attach(&mut object, &pins, &settings.interfaces)?;
         Ok(Self {
