@@ -8,6 +8,7 @@ mod maglev;
 mod network;
 mod programs;
 mod report;
+mod site;
 mod subject;
 
 use anyhow::Result;

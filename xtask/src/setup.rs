@@ -5,7 +5,11 @@ use crate::{
     toolchain::{self, Compiler},
 };
 use anyhow::{Context, Result, bail};
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Programs and the Debian packages that hold them.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -244,6 +248,8 @@ impl Apt {
         shell::run(
             shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"])
                 .args(packages)
+                // What it unpacks is not news; what goes wrong is said on standard error.
+                .stdout(Stdio::null())
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         )
     }
