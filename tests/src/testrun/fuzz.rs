@@ -249,8 +249,8 @@ impl Fuzz {
         let place = random.below(backends.len());
         match random.below(8) {
             // Set, not toggled: most backends are well at any time.
-            0 | 1 => backends[place].dead = random.once_in(4),
-            2 | 3 => backends[place].drain = random.once_in(4),
+            0 | 1 => backends[place].dead = random.once_in(8),
+            2 | 3 => backends[place].drain = random.once_in(6),
             4 | 5 => backends[place].weight = *random.pick(&[0, 1, 1, 2, 5]),
             6 if backends.len() > 1 => {
                 let backend = backends.remove(place);

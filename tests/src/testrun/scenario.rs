@@ -68,7 +68,7 @@ pub(super) fn plan() -> Result<Plan> {
     }
     Ok(Plan {
         services,
-        ports: (1024, 1087),
+        ports: (1024, 1055),
         max_flows: 350,
     })
 }
