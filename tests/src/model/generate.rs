@@ -26,7 +26,12 @@ pub struct Input {
     pub frame: Vec<u8>,
     /// Whether there is room for metadata in front of it.
     pub room: bool,
+    /// Bytes of it that lie in one piece; the rest is in fragments of memory.
+    pub linear: usize,
 }
+
+/// Bytes that drivers leave in one piece at least, and all headers that are walked fit into.
+const LINEAR_LEAST: usize = 400;
 
 /// What the generator draws from.
 #[derive(Clone, Debug)]
@@ -98,10 +103,15 @@ impl Generator {
         }
         // The kernel runs no frame shorter than an Ethernet header.
         frame.resize(frame.len().max(14), 0);
+        let mut linear = frame.len();
+        if linear > LINEAR_LEAST && self.random.once_in(2) {
+            linear = LINEAR_LEAST + self.random.below(linear - LINEAR_LEAST);
+        }
         Input {
             ifindex,
             frame,
             room: !self.random.once_in(64),
+            linear,
         }
     }
 

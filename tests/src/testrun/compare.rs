@@ -65,10 +65,11 @@ pub fn report(input: &Input, expected: &Outcome, ran: &Ran<'_>, difference: &str
     let actions = ["aborted", "drop", "pass", "transmit", "redirect"];
     let action = actions.get(ran.action as usize).unwrap_or(&"?");
     format!(
-        "{difference}\narriving at interface {}, {} bytes, room for metadata: {}\nin      {}\n\
+        "{difference}\narriving at interface {}, {} bytes ({} linear), room for metadata: {}\nin      {}\n\
          model   {:?}\n        {}\nprogram {action}, metadata {}\n        {}",
         input.ifindex,
         input.frame.len(),
+        input.linear,
         input.room,
         hex(&input.frame),
         expected.decision,
