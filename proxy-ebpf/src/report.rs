@@ -49,20 +49,19 @@ fn count_drop(reason: DropReason) {
 #[inline(always)]
 pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
     let is_reply = flow.flags & flow_flags::REPLY != 0;
-    for counters in [
+    let both = [
         SERVICE_COUNTERS.get_ptr_mut(flow.service),
         BACKEND_COUNTERS.get_ptr_mut(flow.backend),
-    ] {
-        if let Some(counters) = counters {
-            // SAFETY: this CPU's own slot.
-            let counters: &mut Counters = unsafe { &mut *counters };
-            if is_reply {
-                counters.reply_packets += 1;
-                counters.reply_bytes += bytes as u64;
-            } else {
-                counters.packets += 1;
-                counters.bytes += bytes as u64;
-            }
+    ];
+    for counters in both.into_iter().flatten() {
+        // SAFETY: this CPU's own slot.
+        let counters: &mut Counters = unsafe { &mut *counters };
+        if is_reply {
+            counters.reply_packets += 1;
+            counters.reply_bytes += bytes as u64;
+        } else {
+            counters.packets += 1;
+            counters.bytes += bytes as u64;
         }
     }
 }
@@ -70,14 +69,13 @@ pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
 /// Counts a flow that was opened.
 #[inline(always)]
 pub fn count_flow(service: u32, backend: u32) {
-    for counters in [
+    let both = [
         SERVICE_COUNTERS.get_ptr_mut(service),
         BACKEND_COUNTERS.get_ptr_mut(backend),
-    ] {
-        if let Some(counters) = counters {
-            // SAFETY: this CPU's own slot.
-            unsafe { (*counters).flows += 1 };
-        }
+    ];
+    for counters in both.into_iter().flatten() {
+        // SAFETY: this CPU's own slot.
+        unsafe { (*counters).flows += 1 };
     }
 }
 
