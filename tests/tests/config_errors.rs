@@ -169,3 +169,45 @@ fn the_schema_rejects_what_is_broken_in_structure_and_nothing_else() {
     }
     assert!(seen >= 40, "only {seen} files could be held against the schema");
 }
+
+/// Paths of all keys that hold a value of their own, such as `clusters[].health_check.rise`.
+fn leaves(schema: &serde_json::Value, at: &serde_json::Value, path: &str, into: &mut Vec<String>) {
+    if let Some(name) = at["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/")) {
+        return leaves(schema, &schema["$defs"][name], path, into);
+    }
+    for alternative in at["anyOf"].as_array().into_iter().flatten() {
+        leaves(schema, alternative, path, into);
+    }
+    if let Some(properties) = at["properties"].as_object() {
+        for (key, property) in properties {
+            let dot = if path.is_empty() { "" } else { "." };
+            leaves(schema, property, &format!("{path}{dot}{key}"), into);
+        }
+    } else if at["items"].is_object() {
+        leaves(schema, &at["items"], &format!("{path}[]"), into);
+    } else if at["anyOf"].is_null() {
+        into.push(path.to_owned());
+    }
+}
+
+#[test]
+fn every_key_is_in_the_manual_and_in_the_full_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manual = fs::read_to_string(root.join("docs/config.md")).expect("manual is there");
+    let full = fs::read_to_string(root.join("config/full.yaml")).expect("example is there");
+    let schema = weir::config::schema();
+    let mut paths = Vec::new();
+    leaves(&schema, &schema, "", &mut paths);
+    assert!(paths.len() >= 25, "{paths:?}");
+    for path in paths {
+        assert!(
+            manual.contains(&format!("| `{path}` |")),
+            "docs/config.md lacks {path}"
+        );
+        let key = path.rsplit('.').next().unwrap_or(&path).trim_end_matches("[]");
+        assert!(
+            full.contains(&format!("{key}: ")) || full.contains(&format!("{key}:\n")) || path.ends_with("[]"),
+            "{path}"
+        );
+    }
+}

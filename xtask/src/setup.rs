@@ -7,6 +7,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -245,6 +246,7 @@ impl Apt {
 
     fn install_now(&self, packages: &[&str]) -> Result<()> {
         println!("apt-get install {}", packages.join(" "));
+        let _quiet = NoServices::new();
         shell::run(
             shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"])
                 .args(packages)
@@ -266,6 +268,34 @@ impl Apt {
             bail!("installing needs root: sudo apt-get install {packages}");
         }
         Ok(())
+    }
+}
+
+/// While it lives, packages don't start the services they bring: the tests start nginx themselves,
+/// in namespaces, and a machine should not get a web server from a build. (policy-rc.d is the
+/// interface that Debian's invoke-rc.d and deb-systemd-invoke ask; 101 forbids the action.)
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    const PATH: &str = "/usr/sbin/policy-rc.d";
+
+    /// Leaves a policy that is already there alone.
+    fn new() -> Self {
+        let is_ours = !Path::new(Self::PATH).exists()
+            && fs::write(Self::PATH, "#!/bin/sh\nexit 101\n").is_ok()
+            && fs::set_permissions(Self::PATH, fs::Permissions::from_mode(0o755)).is_ok();
+        Self { is_ours }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // Nothing to be done about an error here, and the next package installed would tell.
+            let _ = fs::remove_file(Self::PATH);
+        }
     }
 }
 
