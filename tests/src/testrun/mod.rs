@@ -1,5 +1,6 @@
 //! Runs packets through the real program by BPF_PROG_TEST_RUN, in a network namespace of its own.
 
+pub mod classifier;
 pub mod compare;
 pub mod fuzz;
 mod maps;
@@ -10,6 +11,7 @@ pub mod topology;
 
 use crate::model::{Model, generate::Input};
 use anyhow::{Context, Result, bail};
+use classifier::Classifier;
 use maps::Maps;
 use program::{METADATA_FULL, Program, Ran};
 use snapshot::Plan;
@@ -114,6 +116,14 @@ impl Bench {
         let metadata = metadata(input);
         self.program
             .run(input.ifindex, &input.frame, metadata, input.linear)
+    }
+
+    /// The program for packets that this host sends.
+    ///
+    /// # Errors
+    /// It isn't pinned.
+    pub fn egress(&self) -> Result<Classifier> {
+        Classifier::from_pin(&self.pins.join("programs/tc_egress"))
     }
 
     /// The program's maps.
