@@ -49,7 +49,7 @@ fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
     // SAFETY: parsing only writes fields, and reads those it wrote. Zeroing all of them first
     // would cost a loop over bytes.
     let headers = unsafe { &mut *headers.as_mut_ptr() };
-    parse::pack(parse::parse(&packet(&ctx), frame_length(&ctx), headers))
+    parse::pack(parse::parse(&packet(&ctx), || frame_length(&ctx), headers))
 }
 
 /// [`transport`] with a stack frame of its own, beside ICMP's.
@@ -111,7 +111,14 @@ pub fn reach(
         return Err(DropReason::TtlExpired);
     }
     let ifindex = ctx.ingress_ifindex() as u32;
-    hop.find(ctx, headers, &flow.source, &flow.destination, ifindex)
+    hop.find(
+        ctx,
+        headers,
+        &flow.source,
+        &flow.destination,
+        ifindex,
+        headers.ip_length(),
+    )
 }
 
 /// Sends a translated packet on: by the next hop's interface, or up the stack.

@@ -1,6 +1,6 @@
 //! Mistakes in a config: every one of them, each with its file, line, key and remedy.
 
-use super::path::KeyPath;
+use super::path::{KeyPath, printable};
 use std::{collections::HashSet, fmt, path::PathBuf};
 
 /// One mistake, or one warning: the two read the same.
@@ -112,6 +112,13 @@ impl Report {
         self.blamed.insert((file, path.to_string()));
     }
 
+    /// Whether suggestions are still worth their cost, which grows with the number of names to choose from: after a
+    /// thousand mistakes they are not what is wrong.
+    pub(super) fn has_patience(&self) -> bool {
+        const PATIENCE: usize = 1_000;
+        self.errors.len() < PATIENCE
+    }
+
     /// Whether a mistake was found at exactly this key: checks that need its value then stay
     /// silent instead of speaking of a default nobody asked for.
     pub(super) fn blames(&self, file: usize, path: &KeyPath) -> bool {
@@ -134,8 +141,8 @@ impl Report {
             file: self.files[file].clone(),
             line,
             key: path.to_string(),
-            problem: mistake.problem,
-            remedy: mistake.remedy,
+            problem: printable(&mistake.problem),
+            remedy: printable(&mistake.remedy),
         }
     }
 }

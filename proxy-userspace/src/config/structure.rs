@@ -110,7 +110,11 @@ impl<'a> Checker<'a> {
         there: &HashSet<String>,
         meant: &mut Vec<&'a str>,
     ) {
-        let (mistake, key) = suggest::unknown_key(self.schema, &self.levels, &entry.key, previous);
+        let (mistake, key) = if self.report.has_patience() {
+            suggest::unknown_key(self.schema, &self.levels, &entry.key, previous)
+        } else {
+            (Mistake::new("unknown key", "remove it"), Meant::None)
+        };
         self.report
             .error(self.file, Some(entry.line), &path.key(&entry.key), mistake);
         match key {

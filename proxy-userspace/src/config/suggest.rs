@@ -200,16 +200,18 @@ pub(super) fn unknown_key<'a>(
             Meant::None,
         );
     }
-    let keys = || here.shape.properties().map(|(name, _)| name);
-    if let Some(name) = nearest(key, keys()) {
-        return (unknown(format!("did you mean `{name}`?")), Meant::Renamed(name));
-    }
-    let keys: Vec<&str> = keys().collect();
-    let remedy = match keys.as_slice() {
-        [only] => format!("the only key here is {only}"),
-        _ => format!("the keys here are {}", keys.join(", ")),
+    near_or_none(here.shape, key)
+}
+
+/// For a key that is nothing but misspelled, or nothing at all.
+fn near_or_none<'a>(shape: Shape<'a>, key: &str) -> (Mistake, Meant<'a>) {
+    let keys: Vec<&str> = shape.properties().map(|(name, _)| name).collect();
+    let (remedy, meant) = match (nearest(key, keys.iter().copied()), keys.as_slice()) {
+        (Some(name), _) => (format!("did you mean `{name}`?"), Meant::Renamed(name)),
+        (None, [only]) => (format!("the only key here is {only}"), Meant::None),
+        (None, _) => (format!("the keys here are {}", keys.join(", ")), Meant::None),
     };
-    (unknown(remedy), Meant::None)
+    (Mistake::new("unknown key", remedy), meant)
 }
 
 /// Our name for a key in another spelling, or of another program.

@@ -57,6 +57,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> 
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         offset: first_line - 1,
+        last_line: last_line(text, first_line),
         anchors: HashMap::new(),
         copies: 0,
         found: Vec::new(),
@@ -94,9 +95,16 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> 
     }
 }
 
+fn last_line(text: &str, first_line: u32) -> u32 {
+    let lines = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
+    lines.saturating_add(first_line - 1)
+}
+
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     offset: u32,
+    /// The parser counts one more than there is where something ends with the text.
+    last_line: u32,
     anchors: HashMap<usize, Node>,
     copies: usize,
     found: Vec<Found>,
@@ -111,9 +119,8 @@ impl<'a> Builder<'a> {
     }
 
     fn line(&self, span: Span) -> u32 {
-        u32::try_from(span.start.line())
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.offset)
+        let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+        line.saturating_add(self.offset).min(self.last_line)
     }
 
     fn mistake(&mut self, line: u32, path: &KeyPath, problem: impl Into<String>, remedy: impl Into<String>) {

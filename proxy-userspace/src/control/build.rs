@@ -3,8 +3,11 @@
 use super::{desired::Desired, overrides::Overrides};
 use crate::{
     config::Loaded,
-    model::{Cluster, DaemonSettings, EndpointId, Health, Service, Snapshot},
+    model::{
+        BackendAddr, Cluster, ClusterName, DaemonSettings, EndpointId, Health, ListenAddr, Service, Snapshot,
+    },
 };
+use proxy_common::net::Protocol;
 use std::{
     collections::{HashMap, HashSet},
     time::SystemTime,
@@ -114,6 +117,33 @@ fn freeze_table_sizes(running: &[Service], wanted: &mut [Service], warnings: &mu
             _ => {}
         }
     }
+}
+
+/// Verdicts on the checked endpoints among these backends.
+pub(super) fn verdicts_of_dead(dead: &[(ListenAddr, Protocol, BackendAddr)], config: &Loaded) -> Verdicts {
+    let clusters: HashMap<_, _> = (config.services.iter())
+        .map(|service| ((service.address, service.protocol), &service.cluster))
+        .collect();
+    let mut verdicts: Verdicts = (dead.iter())
+        .filter_map(|(address, protocol, backend)| {
+            let cluster = ClusterName::clone(clusters.get(&(*address, *protocol))?);
+            let last_error = Some("dead before weir was started again".into());
+            let verdict = Verdict {
+                health: Health::Unhealthy,
+                last_error,
+                changed: None,
+            };
+            Some((
+                EndpointId {
+                    cluster,
+                    address: *backend,
+                },
+                verdict,
+            ))
+        })
+        .collect();
+    prune(&mut verdicts, config);
+    verdicts
 }
 
 /// Forgets what was known of endpoints that are gone or no longer checked.

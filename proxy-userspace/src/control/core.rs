@@ -2,7 +2,7 @@
 
 use super::{
     Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
-    build::{Verdict, Verdicts, build, prune},
+    build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
     desired::Desired,
     report::{counted, unix_seconds},
 };
@@ -42,13 +42,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// Builds the first Snapshot and applies it.
+    /// Builds the first Snapshot and applies it. Backends that an earlier daemon left marked dead
+    /// stay so until they pass their checks: a restart must not give flows to them again.
     ///
     /// # Errors
     /// The kernel plane could not take it.
     pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, KernelError> {
         let desired = Desired::new(config);
-        let verdicts = Verdicts::new();
+        let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
@@ -267,6 +268,9 @@ impl Core {
         match self.plane.expire_flows() {
             Ok((ended, left)) => {
                 self.sweep_due = false;
+                if !self.plane.is_torn() {
+                    self.kernel_trouble = None;
+                }
                 debug!(ended, left, "flows swept");
             }
             Err(error) => self.note_kernel_trouble(&error),

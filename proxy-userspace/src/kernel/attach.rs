@@ -101,6 +101,27 @@ fn enable_forwarding(name: &str) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// Warns where NAT's ports overlap those the host gives its own connections: one of the host's to a
+/// backend could then have the same addresses and ports as a flow.
+pub(super) fn warn_of_port_overlap((first, last): (u16, u16)) {
+    let path = "/proc/sys/net/ipv4/ip_local_port_range";
+    let Ok(text) = fs::read_to_string(path) else {
+        return;
+    };
+    let mut range = text
+        .split_whitespace()
+        .filter_map(|word| word.parse::<u16>().ok());
+    let (Some(low), Some(high)) = (range.next(), range.next()) else {
+        return;
+    };
+    if first <= high && low <= last {
+        tracing::warn!(
+            "NAT ports {first}-{last} overlap the host's own {low}-{high}: set nat.ports, or \
+             net.ipv4.ip_local_port_range, so that they don't"
+        );
+    }
+}
+
 /// Points a pinned link to `program`. False if there is none, or it no longer has an interface.
 fn adopt<E>(path: &Path, update: impl FnOnce(FdLink) -> Result<(), E>) -> bool {
     let Ok(pinned) = PinnedLink::from_pin(path) else {

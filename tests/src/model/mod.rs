@@ -13,11 +13,11 @@ pub mod sum;
 pub mod translate;
 
 use network::Network;
-use parse::{ICMP, ICMPV6, Located, Packet, TCP, UDP};
+use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, TCP, UDP};
 use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, ServiceValue, Settings, backend_flags},
+    values::{BackendValue, FlowValue, Handover, ServiceValue, Settings, backend_flags},
     verdict::DropReason,
 };
 use std::{
@@ -108,7 +108,7 @@ impl Model {
     }
 
     /// Decides one frame that arrived on an interface. `room`: whether the driver leaves room for
-    /// metadata in front of it.
+    /// metadata in front of it; else there is only what VLAN tags leave that are taken away.
     pub fn packet(&mut self, ifindex: u32, frame: &[u8], room: bool) -> Outcome {
         let mut job = Job {
             ifindex,
@@ -185,7 +185,8 @@ impl Model {
         let hop = self.network.next_hop(job.ifindex, destination, end - network)?;
         translate::set_ttl(&mut frame, network, ttl - 1);
         let Some((source, destination)) = hop.macs else {
-            if !job.room {
+            let tags = network - ETHERNET_LENGTH;
+            if !job.room && tags < size_of::<Handover>() {
                 return Err(DropReason::NeighbourUnresolved);
             }
             frame.drain(12..network - 2);

@@ -204,7 +204,7 @@ pub fn with(plan: Plan, test: impl FnOnce(&mut Fixture) + Send) {
         test(&mut Fixture { bench, model, plan });
         Ok(())
     })
-    .unwrap_or_else(|error| panic!("{error:?}"));
+    .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 impl Fixture {

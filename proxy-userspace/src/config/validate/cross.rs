@@ -3,7 +3,9 @@
 use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListener};
 use crate::{
     config::{
-        limits, prime,
+        limits,
+        path::clipped,
+        prime,
         suggest::{nearest, shown},
     },
     model::DaemonSettings,
@@ -66,22 +68,41 @@ pub(super) fn check(
     nat_source(documents, settings, listeners, checks);
 }
 
+/// Among more names than this one is not looked for by its spelling.
+const MOST_CANDIDATES: usize = 1_000;
+
 fn unknown_cluster(place: &Place<'_>, name: &str, by_name: &ByName<'_, '_>, checks: &mut Checks<'_>) {
     // What could not be read, or not by its name, may well be the cluster that is meant.
     if !checks.complete {
         return;
     }
-    let mut names: Vec<&str> = by_name.keys().copied().collect();
-    names.sort_unstable();
+    let patient = checks.report.has_patience() && by_name.len() <= MOST_CANDIDATES;
+    let names: Vec<&str> = if patient {
+        sorted_names(by_name)
+    } else {
+        Vec::new()
+    };
     let remedy = match (nearest(name, names.iter().copied()), names.as_slice()) {
         (Some(near), _) => format!("did you mean {}?", shown(near)),
-        (None, []) => format!("add `clusters: [{{ name: {name}, endpoints: [\"ADDRESS:PORT\"] }}]`"),
-        (None, few) if few.len() <= 8 => {
-            format!("add it under `clusters`, or write one of {}", few.join(", "))
+        (None, []) if by_name.is_empty() => {
+            "add it: `clusters: [{ name: NAME, endpoints: [\"ADDRESS:PORT\"] }]`".to_owned()
+        }
+        (None, [only]) => format!("add it under `clusters`, or write {}", clipped(only)),
+        (None, few) if !few.is_empty() && few.len() <= 8 => {
+            format!(
+                "add it under `clusters`, or write one of {}",
+                clipped(&few.join(", "))
+            )
         }
         (None, _) => "add it under `clusters`".to_owned(),
     };
     checks.error(place, format!("there is no cluster {}", shown(name)), remedy);
+}
+
+fn sorted_names<'a>(by_name: &ByName<'a, '_>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = by_name.keys().copied().collect();
+    names.sort_unstable();
+    names
 }
 
 fn family(address: SocketAddr) -> &'static str {
