@@ -22,7 +22,9 @@ fn examples() -> Vec<PathBuf> {
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("directory is there");
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("entry is readable").path()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("entry is readable").path())
+        .collect();
     files.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     files
@@ -34,7 +36,12 @@ fn output(path: &Path) -> String {
         Err(errors) => format!("{errors}\n"),
         Ok(loaded) => {
             let warnings = loaded.warnings.iter();
-            format!("ok\n{}", warnings.map(|warning| format!("warning: {warning}\n")).collect::<String>())
+            format!(
+                "ok\n{}",
+                warnings
+                    .map(|warning| format!("warning: {warning}\n"))
+                    .collect::<String>()
+            )
         }
     };
     outcome.replace(&format!("{}/", data().display()), "")
@@ -53,10 +60,20 @@ fn every_broken_config_gives_its_golden_errors() {
         }
         let wanted = fs::read_to_string(&golden).unwrap_or_default();
         if found != wanted {
-            differences.push(format!("{}\n--- wanted\n{wanted}--- found\n{found}", config.display()));
+            differences.push(format!(
+                "{}\n--- wanted\n{wanted}--- found\n{found}",
+                config.display()
+            ));
         }
-        let warns = config.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("warn"));
-        assert_eq!(found.starts_with("ok\n"), warns, "{}: only warn*.yaml may load:\n{found}", config.display());
+        let warns = config
+            .file_stem()
+            .is_some_and(|name| name.to_string_lossy().starts_with("warn"));
+        assert_eq!(
+            found.starts_with("ok\n"),
+            warns,
+            "{}: only warn*.yaml may load:\n{found}",
+            config.display()
+        );
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert!(configs.len() >= 60, "only {} broken configs", configs.len());
@@ -65,14 +82,22 @@ fn every_broken_config_gives_its_golden_errors() {
 #[test]
 fn every_error_names_file_line_key_and_remedy() {
     for config in yaml_files(&data()) {
-        let Err(errors) = weir::config::load(&config) else { continue };
+        let Err(errors) = weir::config::load(&config) else {
+            continue;
+        };
         for error in errors.iter() {
             assert!(error.file.starts_with(&config), "{error}");
             assert!(!error.problem.is_empty() && !error.remedy.is_empty(), "{error}");
             assert!(!error.to_string().contains('\n'), "{error}");
             if let Some(line) = error.line {
-                let lines = fs::read(&error.file).expect("file is readable").split(|byte| *byte == b'\n').count();
-                assert!((1..=lines).contains(&(line as usize)), "{error}: the file has {lines} lines");
+                let lines = fs::read(&error.file)
+                    .expect("file is readable")
+                    .split(|byte| *byte == b'\n')
+                    .count();
+                assert!(
+                    (1..=lines).contains(&(line as usize)),
+                    "{error}: the file has {lines} lines"
+                );
             }
         }
     }
