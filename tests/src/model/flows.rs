@@ -153,9 +153,9 @@ impl Model {
     /// Whether the daemon should end the flow of this entry at a time (the clock of `last_seen`):
     /// its backend is dead or gone, or neither direction had a packet for longer than allowed.
     pub fn is_ended(&self, value: &FlowValue, now: u64) -> bool {
+        let is_idle = |value: &FlowValue| now > value.last_seen + idle_timeout(value).as_nanos() as u64;
         let other = self.flows.get(&peer(value));
-        let latest = other.map_or(0, |other| other.last_seen).max(value.last_seen);
-        !self.has_live_backend(value) || now > latest + idle_timeout(value).as_nanos() as u64
+        !self.has_live_backend(value) || is_idle(value) && other.is_none_or(is_idle)
     }
 
     /// The backend of the hash's slot.
@@ -191,7 +191,7 @@ impl Model {
         Err(DropReason::PortExhausted)
     }
 
-    /// Notes a packet in the entry of its direction and in the peer.
+    /// Notes what a packet is the first to show, in the entry of its direction and in the peer.
     fn record(&mut self, key: &FlowKey, protocol: u8, flags: u8) {
         let mut bits = seen::PACKET;
         if protocol == TCP && flags & FIN != 0 {
@@ -203,6 +203,9 @@ impl Model {
         let Some(value) = self.flows.get_mut(key) else {
             return;
         };
+        if value.seen | bits == value.seen {
+            return;
+        }
         value.seen |= bits;
         let peer = peer(value);
         if let Some(value) = self.flows.get_mut(&peer) {

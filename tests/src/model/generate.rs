@@ -94,18 +94,20 @@ impl Generator {
             self.pools.interfaces[0]
         };
         let mut frame = self.any(model);
-        if self.random.once_in(4) {
+        if self.random.once_in(32) {
+            remember(&mut self.frames, &mut self.random, frame.clone());
+        }
+        let is_mutated = self.random.once_in(4);
+        if is_mutated {
             for _ in 0..=self.random.below(3) {
                 mutate(&mut frame, &mut self.random);
             }
         }
-        if self.random.once_in(32) {
-            remember(&mut self.frames, &mut self.random, frame.clone());
-        }
         // The kernel runs no frame shorter than an Ethernet header.
         frame.resize(frame.len().max(14), 0);
         let mut linear = frame.len();
-        if linear > LINEAR_LEAST && self.random.once_in(2) {
+        // A mutated length may put headers far behind: drivers don't cut those off, and neither may we.
+        if linear > LINEAR_LEAST && !is_mutated && self.random.once_in(2) {
             linear = LINEAR_LEAST + self.random.below(linear - LINEAR_LEAST);
         }
         Input {
@@ -158,6 +160,11 @@ impl Generator {
             port
         };
         let source = (self.client_address(vip.is_ipv4()), self.port());
+        if self.random.once_in(64) {
+            // IPv4's addresses where they don't belong: one or both in an IPv6 header.
+            let client = mapped(self.client_address(true));
+            return self.dressed((client, source.1), (mapped(vip), port), protocol);
+        }
         self.dressed(source, (vip, port), protocol)
     }
 
@@ -359,6 +366,14 @@ impl Generator {
         let kind: u16 = *self.random.pick(&[0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8]);
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
         frame
+    }
+}
+
+/// The IPv4-mapped form of an IPv4 address.
+fn mapped(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+        address => address,
     }
 }
 
