@@ -6,7 +6,12 @@ use aya::{
     maps::{HashMap, Map, MapData},
     programs::ProgramFd,
 };
-use proxy_common::{keys::FlowKey, limits, net::Protocol, values::FlowValue};
+use proxy_common::{
+    keys::FlowKey,
+    limits,
+    net::Protocol,
+    values::{FlowValue, flow_flags},
+};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -85,11 +90,11 @@ impl Balancer {
         Ok(self.plane.as_ref().context("no kernel plane")?.counters()?)
     }
 
-    /// Packets forwarded to backends, flows opened, packets dropped.
+    /// Packets forwarded to backends, replies forwarded to clients, flows opened, packets dropped.
     ///
     /// # Errors
     /// The kernel refused a read.
-    pub fn totals(&self) -> Result<[u64; 3]> {
+    pub fn totals(&self) -> Result<[u64; 4]> {
         let counters = self.counters()?;
         let sum = |field: fn(&proxy_common::counters::Counters) -> u64| {
             counters
@@ -101,9 +106,33 @@ impl Balancer {
         let drops = counters.drops.iter().map(|(_, count)| count).sum();
         Ok([
             sum(|counters| counters.packets),
+            sum(|counters| counters.reply_packets),
             sum(|counters| counters.flows),
             drops,
         ])
+    }
+
+    /// From whom and to whom a backend's reply of some flow goes: the backend and NAT's source.
+    ///
+    /// # Errors
+    /// The kernel refused a read, or there is no flow.
+    pub fn reply(&self) -> Result<[SocketAddr; 2]> {
+        for flow in self.flows()?.iter() {
+            let (key, value) = flow?;
+            if value.flags & flow_flags::REPLY != 0 {
+                let from = SocketAddr::new(key.source.into(), key.source_port);
+                return Ok([
+                    from,
+                    SocketAddr::new(key.destination.into(), key.destination_port),
+                ]);
+            }
+        }
+        bail!("no flow is open")
+    }
+
+    fn flows(&self) -> Result<HashMap<MapData, FlowKey, FlowValue>> {
+        let data = MapData::from_pin(self.pin_path.join("flows"))?;
+        Ok(Map::HashMap(data).try_into()?)
     }
 
     /// Forgets every flow.
@@ -111,8 +140,7 @@ impl Balancer {
     /// # Errors
     /// The kernel refused a read or a delete.
     pub fn clear_flows(&self) -> Result<()> {
-        let data = MapData::from_pin(self.pin_path.join("flows"))?;
-        let mut flows: HashMap<_, FlowKey, FlowValue> = Map::HashMap(data).try_into()?;
+        let mut flows = self.flows()?;
         let keys = flows.keys().collect::<Result<Vec<_>, _>>()?;
         for key in &keys {
             flows.remove(key)?;
