@@ -160,6 +160,7 @@ fn linker(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
             .llvm
             .map_or("its own LLVM".into(), |major| format!("LLVM {major}"));
         say(
+            apt.show,
             "bpf-linker",
             "found",
             &format!("{llvm}, {}", linker.path.display()),
