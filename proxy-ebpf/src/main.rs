@@ -34,6 +34,14 @@ pub fn xdp_balancer(ctx: XdpContext) -> u32 {
     report::xdp_action(xdp::balance(&ctx))
 }
 
+/// The same for generic XDP, where a program that takes frames in pieces is given a copy of the
+/// packet whose MAC header length is lost (skb_pp_cow_data doesn't copy `mac_len`, Linux 6.9 to at
+/// least 6.18), so that `tc_ingress` would not find the handover.
+#[xdp]
+pub fn xdp_generic(ctx: XdpContext) -> u32 {
+    report::xdp_action(xdp::balance(&ctx))
+}
+
 /// Sends what `xdp_balancer` translated but had no neighbour for.
 #[classifier]
 pub fn tc_ingress(ctx: TcContext) -> i32 {

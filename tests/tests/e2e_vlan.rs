@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::net::SocketAddr;
-use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Finished, Host, Lab, Nginx, VlanTags, Wire};
+use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Host, Lab, Nginx, VlanTags, Wire, expect_datagram};
 
 /// Client, balancer and backend on one bridge; the client's and the backend's frames are tagged
 /// on it, and the balancer, which has one untagged interface there, must keep the tags.
@@ -22,6 +22,7 @@ impl Tagged {
         segment.ip("link add br0 type bridge mcast_snooping 0\nlink set dev br0 up")?;
         let [client, backend, balancer] = [lab.host("client")?, lab.host("backend")?, lab.host("balancer")?];
         balancer.connect("eth0", &segment, "balancer")?;
+        segment.take_xdp_tx("balancer")?;
         let client_wire = Wire::connect(&client, "eth0", &segment, "client", tags)?;
         let backend_wire = Wire::connect(&backend, "eth0", &segment, "backend", tags)?;
         for port in ["balancer", "client", "backend"] {
@@ -84,14 +85,12 @@ impl Tagged {
             );
         }
         let _daemon = Daemon::start(&self.balancer, &config)?;
-        for (_, vip, kind) in pairs {
+        for (_, vip, _) in pairs {
             let file = self
                 .client
                 .execute(&format!("curl -sS -m 30 http://{vip}/files/megabyte"))?;
             assert_eq!(file.len(), 1 << 20);
-            let mut socat = self.client.command("socat")?;
-            socat.args(["-t", "5", "-T", "1", "-", &format!("{kind}:{vip}:7")]);
-            assert_eq!(Finished::run(&mut socat, "x")?.success()?, "backend\nx");
+            expect_datagram(&self.client, format!("{vip}:7").parse()?, "x", "backend\nx")?;
             self.client
                 .execute(&format!("ping -c 1 -W 5 {}", vip.trim_matches(['[', ']'])))?;
         }

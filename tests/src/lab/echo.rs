@@ -159,7 +159,7 @@ fn answer_all(shared: &Shared, socket: &UdpSocket) {
         let Ok((length, from)) = socket.recv_from(&mut buffer[name.len()..]) else {
             continue;
         };
-        let _ = socket.send_to(&buffer[..name.len() + length], from);
         shared.datagrams.fetch_add(1, Ordering::Relaxed);
+        let _ = socket.send_to(&buffer[..name.len() + length], from);
     }
 }

@@ -3,15 +3,16 @@
 use super::{
     command::{Finished, Process, tool},
     namespace::Namespace,
-    pins,
+    pins, xdp_pass,
 };
 use anyhow::{Context, Result, ensure};
 use std::{
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -19,10 +20,14 @@ use std::{
 /// Counts the labs of this process, to keep their names apart.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// A set of hosts with a temporary folder.
+/// For `ethtool -K`: checksums and VLAN tags are in the frame when it leaves, and NAPI receives.
+const OFFLOADS: &str = "tx off tx-vlan-hw-insert off tx-vlan-stag-hw-insert off gro on";
+
+/// A set of hosts with a temporary folder. Its hosts live as long as it does.
 pub struct Lab {
     name: String,
     directory: PathBuf,
+    hosts: Mutex<Vec<Host>>,
 }
 
 impl Lab {
@@ -43,7 +48,11 @@ impl Lab {
         let name = format!("{}{}-{number}", pins::PREFIX, std::process::id());
         let directory = std::env::temp_dir().join(&name);
         fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-        Ok(Self { name, directory })
+        Ok(Self {
+            name,
+            directory,
+            hosts: Mutex::default(),
+        })
     }
 
     /// `weir-lab-PID-NUMBER`: unique on this machine.
@@ -64,6 +73,7 @@ impl Lab {
                 name: name.to_owned(),
                 directory: self.directory.clone(),
                 namespace: Namespace::new()?,
+                attached: Mutex::default(),
             }),
         };
         for family in ["all", "default"] {
@@ -71,6 +81,10 @@ impl Lab {
             host.sysctl(&format!("net.ipv6.conf.{family}.router_solicitations"), "0")?;
         }
         host.ip("link set dev lo up")?;
+        self.hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(host.clone());
         Ok(host)
     }
 }
@@ -95,6 +109,8 @@ struct Inner {
     name: String,
     directory: PathBuf,
     namespace: Namespace,
+    /// Holds XDP programs where they are.
+    attached: Mutex<Vec<OwnedFd>>,
 }
 
 impl Host {
@@ -183,8 +199,8 @@ impl Host {
     /// Joins this host's new interface to a new one of `peer` by a veth pair, both up.
     ///
     /// Each end computes its checksums in software and receives by NAPI (GRO), as an XDP program at
-    /// the other end needs: one reads checksums and VLAN tags as they are in the frame, the other makes
-    /// XDP_TX and redirects work.
+    /// the other end needs: one reads checksums and VLAN tags as they are in the frame, and can
+    /// redirect to it. For XDP_TX see [`Host::take_xdp_tx`].
     pub fn connect(&self, interface: &str, peer: &Self, peer_interface: &str) -> Result<()> {
         let path = peer.namespace().path();
         self.ip(&format!(
@@ -192,8 +208,19 @@ impl Host {
             path.display()
         ))?;
         peer.ip(&format!("link set dev {peer_interface} up"))?;
-        self.execute(&format!("ethtool -K {interface} tx off txvlan off gro on"))?;
-        peer.execute(&format!("ethtool -K {peer_interface} tx off txvlan off gro on"))?;
+        self.execute(&format!("ethtool -K {interface} {OFFLOADS}"))?;
+        peer.execute(&format!("ethtool -K {peer_interface} {OFFLOADS}"))?;
+        Ok(())
+    }
+
+    /// Lets this end of a veth take what an XDP program at the other end sends with XDP_TX.
+    pub fn take_xdp_tx(&self, interface: &str) -> Result<()> {
+        let attached = self.run(|| xdp_pass::attach(interface))?;
+        self.inner
+            .attached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(attached);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod topology;
 mod transfer;
 mod wait;
 mod wire;
+mod xdp_pass;
 
 pub use admin::{Admin, Answer};
 pub use clients::{Attempt, LongConnections, NewConnections, Outcome, Protocol, ask_many, shares};
@@ -34,6 +35,6 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use running::{Running, failures};
 pub use topology::{BACKENDS, Family, INTERFACES, Topology};
-pub use transfer::{distinct_bytes, exchange};
+pub use transfer::{distinct_bytes, exchange, expect_datagram};
 pub use wait::until;
 pub use wire::{VlanTags, Wire};

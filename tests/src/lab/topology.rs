@@ -96,6 +96,7 @@ impl Topology {
         let segment = lab.host("segment")?;
         client.connect("eth0", &router, "clients")?;
         router.connect("balancer", &balancer, "front")?;
+        router.take_xdp_tx("balancer")?;
         client.ip("address add 192.0.2.10/24 dev eth0
             address add 2001:db8:2::10/64 dev eth0
             route add default via 192.0.2.1
@@ -128,6 +129,7 @@ impl Topology {
         segment.ip("link add br0 type bridge mcast_snooping 0
             link set dev br0 up")?;
         balancer.connect("back", segment, "balancer")?;
+        segment.take_xdp_tx("balancer")?;
         segment.ip("link set dev balancer master br0")?;
         balancer.ip("address add 198.51.100.2/24 dev front
             address add 2001:db8:51::2/64 dev front

@@ -1,16 +1,20 @@
-//! Large transfers with every byte checked.
+//! Transfers with every byte checked: large ones by TCP, a datagram by socat.
 
 use super::Host;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    process::Stdio,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Without a byte for so long a transfer has stalled.
 const STALL: Duration = Duration::from_secs(10);
+
+/// Longer than any transfer takes that doesn't live on retransmissions.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Bytes in which every stretch differs from every other.
 pub fn distinct_bytes(count: usize) -> Vec<u8> {
@@ -35,7 +39,20 @@ pub fn exchange(client: &Host, target: SocketAddr, bytes: &[u8]) -> Result<()> {
                 (&stream).write_all(bytes)?;
                 stream.shutdown(Shutdown::Write)
             });
-            (&stream).read_to_end(&mut received)?;
+            let started = Instant::now();
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                let length = (&stream).read(&mut buffer)?;
+                received.extend_from_slice(&buffer[..length]);
+                if length == 0 {
+                    break;
+                }
+                if started.elapsed() > LIMIT {
+                    stream.shutdown(Shutdown::Both)?;
+                    let count = received.len();
+                    return Err(io::Error::other(format!("{count} bytes came back in {LIMIT:?}")));
+                }
+            }
             sending
                 .join()
                 .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
@@ -48,6 +65,39 @@ pub fn exchange(client: &Host, target: SocketAddr, bytes: &[u8]) -> Result<()> {
         "{} of {} bytes came back",
         received.len(),
         bytes.len()
+    );
+    Ok(())
+}
+
+/// Sends a datagram with socat and compares the answer.
+///
+/// # Errors
+/// There is no answer, or another.
+pub fn expect_datagram(client: &Host, target: SocketAddr, text: &str, answer: &str) -> Result<()> {
+    let kind = if target.is_ipv4() { "UDP4" } else { "UDP6" };
+    let mut command = client.command("socat")?;
+    // It ends when nothing has come for 10 s: UDP has no end of its own.
+    command
+        .args(["-T", "10", "-", &format!("{kind}:{target}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut socat = command.spawn().context("start socat")?;
+    // Both were asked for. The input stays open, or socat would end before the answer.
+    let (Some(mut input), Some(mut output)) = (socat.stdin.take(), socat.stdout.take()) else {
+        unreachable!("socat's input and output are pipes")
+    };
+    let mut received = vec![0; answer.len()];
+    let outcome = input
+        .write_all(text.as_bytes())
+        .and_then(|()| output.read_exact(&mut received));
+    socat.kill()?;
+    socat.wait()?;
+    outcome.with_context(|| format!("no answer from {target} to socat on {}", client.name()))?;
+    let received = String::from_utf8_lossy(&received);
+    ensure!(
+        received == answer,
+        "{target} answered {received:?} instead of {answer:?} on {}",
+        client.name()
     );
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod flows;
 pub mod generate;
 mod icmp;
 pub mod maglev;
+mod mutate;
 pub mod network;
 pub mod parse;
 pub mod random;
