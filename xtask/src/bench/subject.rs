@@ -1,6 +1,9 @@
 //! The balancer as the bench's subject: opened through the daemon's own kernel plane.
 
-use super::{network::PREFIX, programs};
+use super::{
+    network::{self, PREFIX},
+    programs,
+};
 use anyhow::{Context, Result, bail};
 use aya::{
     maps::{HashMap, Map, MapData},
@@ -14,6 +17,7 @@ use proxy_common::{
 };
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
@@ -24,6 +28,9 @@ use weir::{
         Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
     },
 };
+
+/// Where maps and links are pinned.
+const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
 /// Where clients send to, of either family.
 pub const VIPS: [SocketAddr; 2] = [
@@ -62,7 +69,7 @@ impl Balancer {
     /// # Errors
     /// What the kernel plane says.
     pub fn open(role: &str, interfaces: &[&str], backends: usize, max_flows: u32) -> Result<Self> {
-        let pin_path = PathBuf::from(format!("/sys/fs/bpf/{PREFIX}{}-{role}", std::process::id()));
+        let pin_path = PathBuf::from(format!("{BPF_FILESYSTEM}/{PREFIX}{}-{role}", std::process::id()));
         let settings = settings(&pin_path, interfaces, max_flows);
         let mut this = Self {
             plane: None,
@@ -159,6 +166,20 @@ impl Drop for Balancer {
             eprintln!("{}: {error}", self.pin_path.display());
         }
     }
+}
+
+/// Unloads what a bench that was killed has left.
+///
+/// # Errors
+/// When a folder can't be read, or what is in it can't be unloaded.
+pub fn sweep() -> Result<()> {
+    for entry in fs::read_dir(BPF_FILESYSTEM).into_iter().flatten() {
+        let entry = entry?;
+        if network::is_orphan(&entry.file_name().to_string_lossy()) {
+            KernelPlane::unload(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> DaemonSettings {
