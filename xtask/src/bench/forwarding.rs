@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -151,7 +151,7 @@ impl Moment {
 
 /// One measurement of one forwarder.
 fn one(programs: &mut Programs, subject: &Subject, flows: u32, numbers: &mut Numbers) -> Result<()> {
-    let client = Ipv4Addr::new(198, 18, 0, 0).into();
+    let client = SocketAddr::new(Ipv4Addr::new(198, 18, 0, 0).into(), frames::CLIENT_PORT);
     let frame = frames::frame(Shape::Udp4, MACS, client, subject::VIPS[0], false)?;
     let traffic = Traffic {
         frame,
