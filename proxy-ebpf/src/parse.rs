@@ -63,13 +63,18 @@ impl Headers {
     }
 }
 
-/// Parses a frame of `frame_length` bytes, whose linear part lies from `start` to `end`.
+/// Parses a frame. `frame_length` tells the bytes of all of it, and is asked only where the linear
+/// part is shorter than the IP packet.
 ///
 /// # Errors
 /// What is wrong with a packet for a VIP; whatever is wrong with another one, it is
 /// [`Parsed::Pass`]. One map lookup, only if something is wrong.
 #[inline(always)]
-pub fn parse(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Result<Parsed, DropReason> {
+pub fn parse(
+    packet: &Packet,
+    frame_length: impl Fn() -> usize,
+    headers: &mut Headers,
+) -> Result<Parsed, DropReason> {
     let Some(is_ipv4) = link(packet, headers) else {
         return Ok(Parsed::Pass);
     };
@@ -178,7 +183,11 @@ impl Ipv4Header {
 }
 
 #[inline(always)]
-fn network_ipv4(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Result<(), Fault> {
+fn network_ipv4(
+    packet: &Packet,
+    frame_length: impl Fn() -> usize,
+    headers: &mut Headers,
+) -> Result<(), Fault> {
     let l3 = headers.l3();
     let header: Ipv4Header = packet.read(l3).ok_or(Fault::NotOurs)?;
     headers.key.source = Address::from_ipv4(header.source);
@@ -187,13 +196,13 @@ fn network_ipv4(packet: &Packet, frame_length: usize, headers: &mut Headers) -> 
     headers.ttl = header.ttl;
     let header_length = usize::from(header.version_ihl & 0x0f) * 4;
     let total_length = usize::from(u16::from_be(header.total_length));
-    if header_length > total_length || l3 + header_length > frame_length {
+    if header_length > total_length || is_beyond(packet, &frame_length, l3 + header_length) {
         return Err(Fault::Broken(DropReason::Truncated));
     }
     if header.version_ihl >> 4 != 4 || header_length < ipv4::LENGTH {
         return Err(Fault::Broken(DropReason::BadHeader));
     }
-    if l3 + total_length > frame_length {
+    if is_beyond(packet, &frame_length, l3 + total_length) {
         return Err(Fault::Broken(DropReason::Truncated));
     }
     if u16::from_be(header.fragment) & ipv4::FRAGMENT_MASK != 0 {
@@ -202,6 +211,12 @@ fn network_ipv4(packet: &Packet, frame_length: usize, headers: &mut Headers) -> 
     headers.l4 = (l3 + header_length) as u16;
     headers.end = end_offset(l3 + total_length)?;
     Ok(())
+}
+
+/// Whether an offset lies beyond the frame's end.
+#[inline(always)]
+fn is_beyond(packet: &Packet, frame_length: &impl Fn() -> usize, offset: usize) -> bool {
+    offset > packet.len() && offset > frame_length()
 }
 
 /// The offset of a packet's end, in 16 bits. Only a local socket's segment of nearly 64 KiB behind
@@ -238,7 +253,11 @@ impl Ipv6Header {
 }
 
 #[inline(always)]
-fn network_ipv6(packet: &Packet, frame_length: usize, headers: &mut Headers) -> Result<(), Fault> {
+fn network_ipv6(
+    packet: &Packet,
+    frame_length: impl Fn() -> usize,
+    headers: &mut Headers,
+) -> Result<(), Fault> {
     let l3 = headers.l3();
     let header: Ipv6Header = packet.read(l3).ok_or(Fault::NotOurs)?;
     headers.key.source = Address::from_ipv6(header.source);
@@ -253,7 +272,7 @@ fn network_ipv6(packet: &Packet, frame_length: usize, headers: &mut Headers) -> 
         return Err(Fault::Broken(DropReason::BadHeader));
     }
     let end = l3 + ipv6::LENGTH + usize::from(u16::from_be(header.payload_length));
-    if end > frame_length {
+    if is_beyond(packet, &frame_length, end) {
         return Err(Fault::Broken(DropReason::Truncated));
     }
     headers.end = end_offset(end)?;

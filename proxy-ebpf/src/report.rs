@@ -49,43 +49,39 @@ fn count_drop(reason: DropReason) {
 #[inline(always)]
 pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
     let is_reply = flow.flags & flow_flags::REPLY != 0;
-    for counters in [
-        SERVICE_COUNTERS.get_ptr_mut(flow.service),
-        BACKEND_COUNTERS.get_ptr_mut(flow.backend),
-    ] {
-        if let Some(counters) = counters {
-            // SAFETY: this CPU's own slot.
-            let counters: &mut Counters = unsafe { &mut *counters };
-            if is_reply {
-                counters.reply_packets += 1;
-                counters.reply_bytes += bytes as u64;
-            } else {
-                counters.packets += 1;
-                counters.bytes += bytes as u64;
-            }
+    let add = |counters: &mut Counters| {
+        if is_reply {
+            counters.reply_packets += 1;
+            counters.reply_bytes += bytes as u64;
+        } else {
+            counters.packets += 1;
+            counters.bytes += bytes as u64;
         }
-    }
+    };
+    update(SERVICE_COUNTERS.get_ptr_mut(flow.service), add);
+    update(BACKEND_COUNTERS.get_ptr_mut(flow.backend), add);
 }
 
 /// Counts a flow that was opened.
 #[inline(always)]
 pub fn count_flow(service: u32, backend: u32) {
-    for counters in [
-        SERVICE_COUNTERS.get_ptr_mut(service),
-        BACKEND_COUNTERS.get_ptr_mut(backend),
-    ] {
-        if let Some(counters) = counters {
-            // SAFETY: this CPU's own slot.
-            unsafe { (*counters).flows += 1 };
-        }
+    let add = |counters: &mut Counters| counters.flows += 1;
+    update(SERVICE_COUNTERS.get_ptr_mut(service), add);
+    update(BACKEND_COUNTERS.get_ptr_mut(backend), add);
+}
+
+#[inline(always)]
+fn update(counters: Option<*mut Counters>, change: impl Fn(&mut Counters)) {
+    if let Some(counters) = counters {
+        // SAFETY: this CPU's own slot; a program isn't preempted by itself on a CPU.
+        change(unsafe { &mut *counters });
     }
 }
 
 /// Counts a client's packet that was dropped after its service was known.
 #[inline(always)]
 pub fn count_service_drop(service: u32) {
-    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(service) {
-        // SAFETY: this CPU's own slot.
-        unsafe { (*counters).drops += 1 };
-    }
+    update(SERVICE_COUNTERS.get_ptr_mut(service), |counters| {
+        counters.drops += 1
+    });
 }

@@ -52,8 +52,9 @@ impl Hop {
         packet.write(6, self.0.smac)
     }
 
-    /// Looks up the way from `source` to `destination` for a packet that came in on `ifindex`. One
-    /// `bpf_fib_lookup`.
+    /// Looks up the way from `source` to `destination` for a packet that came in on `ifindex` and
+    /// whose IP packet has `length` bytes; 0 leaves the MTU to the kernel, which knows of packets
+    /// that are segmented later. One `bpf_fib_lookup`.
     ///
     /// # Errors
     /// No route, forwarding off, or the packet is too large for the route.
@@ -65,10 +66,11 @@ impl Hop {
         source: &Address,
         destination: &Address,
         ifindex: u32,
+        length: u16,
     ) -> Result<Reach, DropReason> {
         let fib = &mut self.0;
         fib.ifindex = ifindex;
-        fib.__bindgen_anon_1.tot_len = headers.ip_length();
+        fib.__bindgen_anon_1.tot_len = length;
         fib.l4_protocol = headers.key.protocol;
         if headers.is_ipv4 {
             fib.family = AF_INET;

@@ -83,7 +83,7 @@ fn parse_skb(skb: *mut __sk_buff, headers: &mut MaybeUninit<Headers>) -> u64 {
     };
     // SAFETY: as in the XDP program.
     let headers = unsafe { &mut *headers.as_mut_ptr() };
-    parse::pack(parse::parse(&packet, length, headers))
+    parse::pack(parse::parse(&packet, || length, headers))
 }
 
 /// The linear part as it is now.
@@ -125,7 +125,7 @@ fn translate(ctx: &TcContext, headers: &Headers, flow: *mut FlowValue) -> Result
     let is_to_host = value.flags & flow_flags::TO_HOST != 0;
     let mut hop = Hop::new();
     if !is_to_host && !is_reply {
-        hop.find(ctx, headers, &value.source, &value.destination, ifindex)?;
+        hop.find(ctx, headers, &value.source, &value.destination, ifindex, 0)?;
     }
     rewrite(ctx.skb.skb, headers, value);
     report::count_forwarded(value, length as usize);

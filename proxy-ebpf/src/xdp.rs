@@ -49,7 +49,7 @@ fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
     // SAFETY: parsing only writes fields, and reads those it wrote. Zeroing all of them first
     // would cost a loop over bytes.
     let headers = unsafe { &mut *headers.as_mut_ptr() };
-    parse::pack(parse::parse(&packet(&ctx), frame_length(&ctx), headers))
+    parse::pack(parse::parse(&packet(&ctx), || frame_length(&ctx), headers))
 }
 
 /// [`transport`] with a stack frame of its own, beside ICMP's.
@@ -85,8 +85,11 @@ fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Resul
     if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }
-    report::count_forwarded(flow, packet(ctx).len());
-    send(ctx, headers, reach, &hop)
+    // As it came in: sending takes the tags away, and what is dropped there wasn't forwarded.
+    let length = frame_length(ctx);
+    let verdict = send(ctx, headers, reach, &hop)?;
+    report::count_forwarded(flow, length);
+    Ok(verdict)
 }
 
 /// [`rewrite::transport`] with a stack frame of its own, as [`parse_frame`].
@@ -111,7 +114,14 @@ pub fn reach(
         return Err(DropReason::TtlExpired);
     }
     let ifindex = ctx.ingress_ifindex() as u32;
-    hop.find(ctx, headers, &flow.source, &flow.destination, ifindex)
+    hop.find(
+        ctx,
+        headers,
+        &flow.source,
+        &flow.destination,
+        ifindex,
+        headers.ip_length(),
+    )
 }
 
 /// Sends a translated packet on: by the next hop's interface, or up the stack.
@@ -182,7 +192,7 @@ pub fn packet(ctx: &XdpContext) -> Packet {
 
 /// Bytes of the whole frame, beyond the linear part too.
 #[inline(always)]
-fn frame_length(ctx: &XdpContext) -> usize {
+pub fn frame_length(ctx: &XdpContext) -> usize {
     // SAFETY: a helper on the program's own context.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
 }

@@ -112,3 +112,102 @@ fn examples_load_without_warnings() {
         assert!(!loaded.services.is_empty());
     }
 }
+
+/// What other tools make of a file: another YAML parser, a real JSON Schema validator.
+struct Oracle(jsonschema::Validator);
+
+impl Oracle {
+    fn new() -> Self {
+        let schema = weir::config::schema();
+        assert!(
+            jsonschema::draft202012::meta::is_valid(&schema),
+            "not a schema of draft 2020-12"
+        );
+        Self(jsonschema::draft202012::new(&schema).expect("schema compiles"))
+    }
+
+    /// None where the file is not YAML with unique keys, or more than one document.
+    fn accepts(&self, path: &Path) -> Option<bool> {
+        let text = fs::read_to_string(path).ok()?;
+        let value: serde_json::Value = serde_yaml_ng::from_str(&text).ok()?;
+        Some(self.0.is_valid(&value))
+    }
+}
+
+#[test]
+fn the_schema_accepts_the_examples() {
+    let oracle = Oracle::new();
+    for example in examples() {
+        assert_eq!(oracle.accepts(&example), Some(true), "{}", example.display());
+    }
+}
+
+/// The names of the files say what kind of mistake is in them.
+#[test]
+fn the_schema_rejects_what_is_broken_in_structure_and_nothing_else() {
+    let oracle = Oracle::new();
+    let mut seen = 0;
+    for config in yaml_files(&data()).into_iter().filter(|path| path.is_file()) {
+        let name = config
+            .file_stem()
+            .expect("has a name")
+            .to_string_lossy()
+            .into_owned();
+        let structural = ["key_", "type_", "later_", "many_", "cross_empty_"];
+        let agreement = ["cross_", "warn_", "value_table_size", "value_timeout_longer"];
+        let expected = if structural.iter().any(|prefix| name.starts_with(prefix)) {
+            false
+        } else if agreement.iter().any(|prefix| name.starts_with(prefix)) {
+            name != "value_table_size_bounds"
+        } else {
+            continue;
+        };
+        if let Some(accepted) = oracle.accepts(&config) {
+            assert_eq!(accepted, expected, "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 40, "only {seen} files could be held against the schema");
+}
+
+/// Paths of all keys that hold a value of their own, such as `clusters[].health_check.rise`.
+fn leaves(schema: &serde_json::Value, at: &serde_json::Value, path: &str, into: &mut Vec<String>) {
+    if let Some(name) = at["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/")) {
+        return leaves(schema, &schema["$defs"][name], path, into);
+    }
+    for alternative in at["anyOf"].as_array().into_iter().flatten() {
+        leaves(schema, alternative, path, into);
+    }
+    if let Some(properties) = at["properties"].as_object() {
+        for (key, property) in properties {
+            let dot = if path.is_empty() { "" } else { "." };
+            leaves(schema, property, &format!("{path}{dot}{key}"), into);
+        }
+    } else if at["items"].is_object() {
+        leaves(schema, &at["items"], &format!("{path}[]"), into);
+    } else if at["anyOf"].is_null() {
+        into.push(path.to_owned());
+    }
+}
+
+#[test]
+fn every_key_is_in_the_manual_and_in_the_full_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manual = fs::read_to_string(root.join("docs/config.md")).expect("manual is there");
+    let full = fs::read_to_string(root.join("config/full.yaml")).expect("example is there");
+    let schema = weir::config::schema();
+    let mut paths = Vec::new();
+    leaves(&schema, &schema, "", &mut paths);
+    assert!(paths.len() >= 25, "{paths:?}");
+    for path in paths {
+        assert!(
+            manual.contains(&format!("| `{path}` |")),
+            "docs/config.md lacks {path}"
+        );
+        let key = path.rsplit('.').next().unwrap_or(&path).trim_end_matches("[]");
+        assert!(
+            full.contains(&format!("{key}: ")) || full.contains(&format!("{key}:\n")) || path.ends_with("[]"),
+            "{path}"
+        );
+    }
+}

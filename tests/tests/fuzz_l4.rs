@@ -10,7 +10,7 @@ fn program_and_model_agree() {
         seed: 1,
         threads: 2,
     };
-    let tally = fuzz::run(run).unwrap_or_else(|error| panic!("{error:?}"));
+    let tally = fuzz::run(run).unwrap_or_else(|error| panic!("{error:#}"));
     println!("{tally}");
     assert_eq!(tally.packets, run.packets);
     for reason in DropReason::ALL {

@@ -8,6 +8,7 @@ mod maglev;
 mod network;
 mod programs;
 mod report;
+mod site;
 mod subject;
 
 use anyhow::Result;
@@ -31,6 +32,9 @@ pub struct L4Args {
     /// Measurements of each case; medians are shown.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Measures the nanoseconds of those cases alone whose names contain this.
+    #[arg(long, default_value = "")]
+    case: String,
     /// Leaves out the packets per second over veth.
     #[arg(long)]
     no_forwarding: bool,

@@ -5,7 +5,12 @@ use crate::{
     toolchain::{self, Compiler},
 };
 use anyhow::{Context, Result, bail};
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Programs and the Debian packages that hold them.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -80,8 +85,9 @@ fn compiler(apt: &mut Apt) -> Result<Compiler> {
         say("rustc (BPF)", "found", &described(&compiler));
         return Ok(compiler);
     }
-    let from_debian = apt.has(COMPILER[0])?;
-    if from_debian {
+    // Debian keeps an older one beside it, and its newer one is in the security archive: lists that
+    // were never updated know the older one alone.
+    if apt.has(COMPILER[0], Some(toolchain::OLDEST))? {
         apt.install(&COMPILER)?;
     } else if let Some(rustup) = shell::find("rustup") {
         shell::run(Command::new(rustup).args([
@@ -208,7 +214,7 @@ impl Apt {
         }
         self.check_system(packages)?;
         for package in packages {
-            if !self.has(package)? {
+            if !self.has(package, None)? {
                 bail!("package {package} is not to be had from this system's apt sources");
             }
         }
@@ -220,17 +226,17 @@ impl Apt {
         Ok(())
     }
 
-    /// Whether there is such a package to install.
-    fn has(&mut self, package: &str) -> Result<bool> {
+    /// Whether there is such a package to install, of a version that is not older.
+    fn has(&mut self, package: &str, oldest: Option<&str>) -> Result<bool> {
         self.check_system(&[package])?;
-        if candidate(package) {
+        if has_candidate(package, oldest) {
             return Ok(true);
         }
         if self.updated {
             return Ok(false);
         }
         self.update()?;
-        Ok(candidate(package))
+        Ok(has_candidate(package, oldest))
     }
 
     fn update(&mut self) -> Result<()> {
@@ -240,9 +246,12 @@ impl Apt {
 
     fn install_now(&self, packages: &[&str]) -> Result<()> {
         println!("apt-get install {}", packages.join(" "));
+        let _quiet = NoServices::new();
         shell::run(
             shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"])
                 .args(packages)
+                // What it unpacks is not news; what goes wrong is said on standard error.
+                .stdout(Stdio::null())
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         )
     }
@@ -262,11 +271,47 @@ impl Apt {
     }
 }
 
-/// Whether apt's lists hold a version that can be installed.
-fn candidate(package: &str) -> bool {
-    shell::output(&mut shell::command("apt-cache", &["policy", package])).is_ok_and(|policy| {
-        policy
-            .lines()
-            .any(|line| line.contains("Candidate:") && !line.contains("(none)"))
-    })
+/// While it lives, packages don't start the services they bring: the tests start nginx themselves,
+/// in namespaces, and a machine should not get a web server from a build. (policy-rc.d is the
+/// interface that Debian's invoke-rc.d and deb-systemd-invoke ask; 101 forbids the action.)
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    const PATH: &str = "/usr/sbin/policy-rc.d";
+
+    /// Leaves a policy that is already there alone.
+    fn new() -> Self {
+        let is_ours = !Path::new(Self::PATH).exists()
+            && fs::write(Self::PATH, "#!/bin/sh\nexit 101\n").is_ok()
+            && fs::set_permissions(Self::PATH, fs::Permissions::from_mode(0o755)).is_ok();
+        Self { is_ours }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // Nothing to be done about an error here, and the next package installed would tell.
+            let _ = fs::remove_file(Self::PATH);
+        }
+    }
+}
+
+/// Whether apt's lists hold a version that can be installed and is not older.
+fn has_candidate(package: &str, oldest: Option<&str>) -> bool {
+    let policy = shell::output(&mut shell::command("apt-cache", &["policy", package])).unwrap_or_default();
+    let candidate = policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "));
+    match (candidate, oldest) {
+        (None | Some("(none)"), _) => false,
+        (Some(_), None) => true,
+        (Some(version), Some(oldest)) => shell::output(&mut shell::command(
+            "dpkg",
+            &["--compare-versions", version, "ge", oldest],
+        ))
+        .is_ok(),
+    }
 }

@@ -11,6 +11,9 @@ use std::{
 /// The target the kernel programs are built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
+/// The oldest compiler that will do, as the workspace says.
+pub const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// What to build, and how, for cargo and for clippy alike.
 pub const KERNEL_BUILD: [&str; 9] = [
     "--quiet",
@@ -153,12 +156,18 @@ fn compiler(name: &'static str, bin: &Path) -> Option<Compiler> {
     }
     let version = shell::output(Command::new(&rustc).arg("-vV").env_remove("LD_LIBRARY_PATH")).ok()?;
     let llvm = version.split("LLVM version:").nth(1).and_then(first_number)?;
-    Some(Compiler {
+    let release = version.split("release:").nth(1)?;
+    (minor(release)? >= minor(OLDEST)?).then_some(Compiler {
         name,
         rustc,
         cargo,
         llvm,
     })
+}
+
+/// The second number of a release such as 1.95.0: the first has been 1 since 2015.
+fn minor(release: &str) -> Option<u32> {
+    first_number(release.split('.').nth(1)?)
 }
 
 /// The folder of the nightly's own programs, not of rustup's stand-ins for them.
@@ -177,4 +186,17 @@ fn first_number(text: &str) -> Option<u32> {
         .find(|digits| !digits.is_empty())?
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(minor(" 1.96.0\nLLVM version: 22.1.8\n"), Some(96));
+        assert_eq!(minor("1.97.0-nightly"), Some(97));
+        assert_eq!(minor("1"), None);
+        assert_eq!(first_number(".so.22.1 => /usr/lib/llvm-22"), Some(22));
+    }
 }

@@ -42,7 +42,9 @@ pub enum SocketError {
     #[error("{0} is not a socket; remove it, or set another admin.socket")]
     NotASocket(String),
     /// The system's error.
-    #[error("{what}: {error}; run as root, or set an admin.socket that you may make")]
+    #[error(
+        "{what}: {error}; run as root, or write `admin: {{ socket: PATH }}` with a path you may write to"
+    )]
     System {
         /// What was tried, on what.
         what: String,

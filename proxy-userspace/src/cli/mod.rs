@@ -30,6 +30,7 @@ enum Verb {
     Run(run::RunArgs),
     /// Read a config, report every mistake, change nothing.
     Check(check::CheckArgs),
+    /// Print the config's JSON Schema.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
     Status(status::StatusArgs),

@@ -84,6 +84,8 @@ fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane
     }
     match KernelPlane::open(settings) {
         Ok(plane) => Ok(Plane::kernel(plane)),
+        // Lack of privilege names it already.
+        Err(error) if error.to_string().contains("--no-kernel") => Err(error.into()),
         Err(error) => bail!("{error}, or run with --no-kernel"),
     }
 }

@@ -186,6 +186,7 @@ fn health(backend: &BackendStatus, now: u64) -> String {
     };
     let Some(changed) = health.changed_unix_seconds else {
         return match &health.last_error {
+            Some(error) if backend.state == BackendState::Unhealthy => error.clone(),
             Some(error) => format!("no verdict yet, {error}"),
             None => "no verdict yet".into(),
         };

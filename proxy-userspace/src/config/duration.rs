@@ -36,7 +36,7 @@ const OTHER_UNITS: &[(&str, u64)] = &[
 /// A duration within bounds.
 pub(super) fn parse(typed: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, Mistake> {
     let Some(duration) = strict(typed) else {
-        return Err(not_strict(typed));
+        return Err(not_a_duration(typed));
     };
     if bounds.contains(&duration) {
         return Ok(duration);
@@ -67,7 +67,8 @@ fn split_at_end(text: &str, belongs: fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-fn not_strict(typed: &str) -> Mistake {
+/// What to write instead of something that is no duration.
+pub(super) fn not_a_duration(typed: &str) -> Mistake {
     let problem = |what: &str| format!("{} {what}", shown(typed));
     if !typed.is_empty() && typed.chars().all(|c| c.is_ascii_digit()) {
         let remedy = format!("write {typed}s for seconds; other units are ms, m and h");

@@ -1,6 +1,6 @@
 //! Mistakes in a config: every one of them, each with its file, line, key and remedy.
 
-use super::path::KeyPath;
+use super::path::{KeyPath, printable};
 use std::{collections::HashSet, fmt, path::PathBuf};
 
 /// One mistake, or one warning: the two read the same.
@@ -107,6 +107,18 @@ impl Report {
         self.warnings.push((file, warning));
     }
 
+    /// Takes a key for wrong without a word: its value was given under another name.
+    pub(super) fn blame(&mut self, file: usize, path: &KeyPath) {
+        self.blamed.insert((file, path.to_string()));
+    }
+
+    /// Whether suggestions are still worth their cost, which grows with the number of names to choose from: after a
+    /// thousand mistakes they are not what is wrong.
+    pub(super) fn has_patience(&self) -> bool {
+        const PATIENCE: usize = 1_000;
+        self.errors.len() < PATIENCE
+    }
+
     /// Whether a mistake was found at exactly this key: checks that need its value then stay
     /// silent instead of speaking of a default nobody asked for.
     pub(super) fn blames(&self, file: usize, path: &KeyPath) -> bool {
@@ -129,8 +141,8 @@ impl Report {
             file: self.files[file].clone(),
             line,
             key: path.to_string(),
-            problem: mistake.problem,
-            remedy: mistake.remedy,
+            problem: printable(&mistake.problem),
+            remedy: printable(&mistake.remedy),
         }
     }
 }

@@ -7,6 +7,21 @@ use super::{
 };
 use saphyr_parser::ScanError;
 
+/// What is wrong, and what to change to read on.
+pub(super) struct Explained {
+    pub(super) found: Found,
+    /// Only where there is no doubt about what was meant.
+    pub(super) repair: Option<Repair>,
+}
+
+/// One change within one line.
+pub(super) struct Repair {
+    /// Counted from 0.
+    pub(super) line: usize,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
 /// A place in the text of a syntax error.
 struct Place<'a> {
     lines: Vec<&'a str>,
@@ -16,21 +31,51 @@ struct Place<'a> {
     info: &'a str,
 }
 
-/// What to tell the user: the line, counted from 1 in the block, and the mistake.
-type Told = (usize, Mistake);
+/// What to tell the user; the line is counted from 0.
+struct Told {
+    line: usize,
+    mistake: Mistake,
+    repair: Option<(String, String)>,
+}
+
+fn told(line: usize, problem: impl Into<String>, remedy: impl Into<String>) -> Option<Told> {
+    let mistake = Mistake::new(problem, remedy);
+    Some(Told {
+        line,
+        mistake,
+        repair: None,
+    })
+}
+
+/// The same with a change that is what the remedy says.
+fn repaired(line: usize, problem: impl Into<String>, from: &str, to: String) -> Option<Told> {
+    let mistake = Mistake::new(problem, format!("write `{}`", clipped(&to)));
+    Some(Told {
+        line,
+        mistake,
+        repair: Some((from.to_owned(), to)),
+    })
+}
 
 /// The line and mistake for an error of the parser, whose own words are about its state.
-pub(super) fn explain(text: &str, first_line: u32, error: &ScanError) -> Found {
+pub(super) fn explain(text: &str, first_line: u32, error: &ScanError) -> Explained {
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.len().saturating_sub(1);
-    let line = error.marker().line().saturating_sub(1).min(last);
+    let line = error.marker().line().saturating_sub(1);
+    // At the end of the text the marker stands on the line after the last.
+    let column = if line > last {
+        usize::MAX
+    } else {
+        error.marker().col()
+    };
     let place = Place {
         lines,
-        line,
-        column: error.marker().col(),
+        line: line.min(last),
+        column,
         info: error.info(),
     };
-    let tests: [fn(&Place<'_>) -> Option<Told>; 9] = [
+    let tests: [fn(&Place<'_>) -> Option<Told>; 10] = [
+        placeholder,
         tab,
         bracketed_ipv6,
         quote,
@@ -41,18 +86,28 @@ pub(super) fn explain(text: &str, first_line: u32, error: &ScanError) -> Found {
         special_character,
         indentation,
     ];
-    let (line, mistake) = tests.iter().find_map(|test| test(&place)).unwrap_or_else(|| {
-        let problem = format!("this is not YAML: {}", clipped(place.info));
-        (
-            place.line,
-            Mistake::new(
-                problem,
+    let told = tests
+        .iter()
+        .find_map(|test| test(&place))
+        .unwrap_or_else(|| Told {
+            line: place.line,
+            mistake: Mistake::new(
+                format!("this is not YAML: {}", clipped(place.info)),
                 "check indentation, quotes and brackets here and on the line above",
             ),
-        )
-    });
-    let line = u32::try_from(line).unwrap_or(u32::MAX).saturating_add(first_line);
-    (line, KeyPath::ROOT, mistake)
+            repair: None,
+        });
+    let line = u32::try_from(told.line)
+        .unwrap_or(u32::MAX)
+        .saturating_add(first_line);
+    Explained {
+        found: (line, KeyPath::ROOT, told.mistake),
+        repair: told.repair.map(|(from, to)| Repair {
+            line: told.line,
+            from,
+            to,
+        }),
+    }
 }
 
 impl<'a> Place<'a> {
@@ -63,10 +118,15 @@ impl<'a> Place<'a> {
     /// The nearest line above that is neither blank nor a comment.
     fn above(&self) -> Option<(usize, &'a str)> {
         let written = |text: &str| !text.trim().is_empty() && !text.trim_start().starts_with('#');
-        (0..self.line)
-            .rev()
-            .map(|index| (index, self.lines[index]))
-            .find(|(_, text)| written(text))
+        let mut above = (0..self.line).rev().map(|index| (index, self.lines[index]));
+        above.find(|(_, text)| written(text))
+    }
+
+    /// This line and the nearest above: the parser often notices a line late.
+    fn nearby(&self) -> impl Iterator<Item = (usize, &'a str)> + use<'a> {
+        [Some((self.line, self.text())), self.above()]
+            .into_iter()
+            .flatten()
     }
 
     fn says(&self, parts: &[&str]) -> bool {
@@ -74,38 +134,44 @@ impl<'a> Place<'a> {
     }
 }
 
+/// `address: {{ vip }}:53`: a template that nobody filled in.
+fn placeholder(place: &Place<'_>) -> Option<Told> {
+    if !(place.text().contains("{{") && place.text().contains("}}")) {
+        return None;
+    }
+    told(
+        place.line,
+        "a {{ placeholder }} of a template is left in",
+        "fill the template in first",
+    )
+}
+
 fn tab(place: &Place<'_>) -> Option<Told> {
     let indented_by_tab = |text: &str| {
-        text.chars()
-            .take_while(|c| c.is_whitespace() || *c == '-')
-            .any(|c| c == '\t')
+        let indentation = text.chars().take_while(|c| c.is_whitespace() || *c == '-');
+        indentation.into_iter().any(|c| c == '\t')
     };
-    let nearby = place.line..(place.line + 3).min(place.lines.len());
-    let culprit = nearby.clone().find(|index| indented_by_tab(place.lines[*index]));
-    let culprit = culprit.or_else(|| place.says(&["tab"]).then_some(place.line))?;
-    (place.says(&["tab"]) || culprit == place.line).then(|| {
-        (
-            culprit,
-            Mistake::new("a tab in the indentation", "indent with spaces"),
-        )
-    })
+    let tab_named = place.info.ends_with("tab") || place.says(&["tab ", "tabs "]);
+    let mut nearby = place.line..(place.line + 3).min(place.lines.len());
+    let culprit = nearby.find(|index| indented_by_tab(place.lines[*index]));
+    let culprit = culprit.or_else(|| tab_named.then_some(place.line))?;
+    if !tab_named && culprit != place.line {
+        return None;
+    }
+    told(culprit, "a tab in the indentation", "indent with spaces")
 }
 
 /// `address: [2001:db8::1]:53`: YAML takes the bracket for a list.
 fn bracketed_ipv6(place: &Place<'_>) -> Option<Told> {
-    let candidates = [Some((place.line, place.text())), place.above()];
-    candidates.into_iter().flatten().find_map(|(line, text)| {
-        let (address, _) = unquoted_bracketed_ipv6(text)?;
+    place.nearby().find_map(|(line, text)| {
+        let address = unquoted_bracketed_ipv6(text)?;
         let problem = format!("{address} without quotes: YAML takes the [ for the start of a list");
-        Some((
-            line,
-            Mistake::new(problem, format!("write \"{address}\", with the quotes")),
-        ))
+        repaired(line, problem, address, format!("\"{address}\""))
     })
 }
 
-/// The first `[IPv6]:port` outside of quotes, and where it starts.
-fn unquoted_bracketed_ipv6(text: &str) -> Option<(&str, usize)> {
+/// The first `[IPv6]:port` outside of quotes.
+fn unquoted_bracketed_ipv6(text: &str) -> Option<&str> {
     let mut from = 0;
     while let Some(open) = text[from..].find('[').map(|at| at + from) {
         from = open + 1;
@@ -113,7 +179,7 @@ fn unquoted_bracketed_ipv6(text: &str) -> Option<(&str, usize)> {
         let close = text[open..].find("]:").map(|at| at + open)?;
         let port = text[close + 2..].chars().take_while(char::is_ascii_digit).count();
         if !quoted && port > 0 && text[open + 1..close].parse::<std::net::Ipv6Addr>().is_ok() {
-            return Some((&text[open..close + 2 + port], open));
+            return Some(&text[open..close + 2 + port]);
         }
     }
     None
@@ -122,101 +188,86 @@ fn unquoted_bracketed_ipv6(text: &str) -> Option<(&str, usize)> {
 fn quote(place: &Place<'_>) -> Option<Told> {
     if place.says(&["trailing content after"]) {
         let remedy = "end the value at its closing quote; inside single quotes write a quote as ''";
-        return Some((
-            place.line,
-            Mistake::new("text after the closing quote of a value", remedy),
-        ));
+        return told(place.line, "text after the closing quote of a value", remedy);
     }
     if place.says(&["escape", "hexadecimal"]) {
         let remedy = "write \\\\ for a backslash, or use single quotes, which have no escapes";
-        return Some((
-            place.line,
-            Mistake::new("an unknown escape in double quotes", remedy),
-        ));
+        return told(place.line, "an unknown escape in double quotes", remedy);
     }
     if !place.says(&["quoted scalar"]) {
         return None;
     }
-    Some((
+    told(
         place.line,
-        Mistake::new(
-            "a quote is opened on this line and not closed",
-            "close it, or remove it",
-        ),
-    ))
+        "a quote is opened on this line and not closed",
+        "close it, or remove it",
+    )
 }
 
-/// `name:dns`, `-item`, or a line with no colon at all.
+/// `name:dns`, `-item`, `name dns`, `name = dns`.
 fn missing_space(place: &Place<'_>) -> Option<Told> {
     if !place.says(&["simple key", "expected key", "mapping values", "'-' indicator"]) {
         return None;
     }
-    let candidates = [Some((place.line, place.text())), place.above()];
-    candidates.into_iter().flatten().find_map(|(line, text)| {
+    place.nearby().find_map(|(line, text)| {
         let text = text.trim().trim_start_matches("- ");
         let word_end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))?;
         let (word, rest) = text.split_at(word_end);
         if word.starts_with('-') && word.len() > 1 {
-            let remedy = format!("write `- {}`", clipped(&text[1..]));
-            return Some((
-                line,
-                Mistake::new("no space after the dash of a list element", remedy),
-            ));
+            let problem = "no space after the dash of a list element";
+            return repaired(line, problem, text, format!("- {}", &text[1..]));
         }
-        let key = word.starts_with(|c: char| c.is_ascii_alphabetic());
-        if key && rest.starts_with(':') && rest.len() > 1 && !rest.starts_with(": ") {
-            let remedy = format!("write `{word}: {}`", clipped(&rest[1..]));
-            return Some((line, Mistake::new("no space after the colon of a key", remedy)));
+        if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return None;
+        }
+        if rest.starts_with(':') && rest.len() > 1 && !rest.starts_with(": ") {
+            let problem = "no space after the colon of a key";
+            return repaired(line, problem, text, format!("{word}: {}", &rest[1..]));
         }
         let sign = rest.trim_start().starts_with(['=', ':']);
-        if key && rest.starts_with(' ') && (!rest.contains(": ") || sign) && !rest.trim_end().ends_with(':') {
+        if rest.starts_with(' ') && (!rest.contains(": ") || sign) && !rest.trim_end().ends_with(':') {
             let value = rest.trim_start_matches([' ', '=', ':']);
-            let remedy = format!("write `{word}: {}`", clipped(value));
-            return Some((line, Mistake::new("no colon after a key", remedy)));
+            return repaired(line, "no colon after a key", text, format!("{word}: {value}"));
         }
         None
     })
 }
 
 fn list_on_key_line(place: &Place<'_>) -> Option<Told> {
-    place
-        .says(&[
-            "block sequence entries are not allowed",
-            "only valid inside a block",
-        ])
-        .then(|| {
-            let remedy = "put each element on a line of its own, or write [first, second]";
-            (
-                place.line,
-                Mistake::new("a list element (-) behind a key on the same line", remedy),
-            )
-        })
+    if !place.says(&[
+        "block sequence entries are not allowed",
+        "only valid inside a block",
+    ]) {
+        return None;
+    }
+    let remedy = "put each element on a line of its own, or write [first, second]";
+    told(
+        place.line,
+        "a list element (-) behind a key on the same line",
+        remedy,
+    )
 }
 
 fn nested_value(place: &Place<'_>) -> Option<Told> {
     if !place.says(&["mapping values are not allowed"]) {
         return None;
     }
-    let text = place.text();
-    if text.matches(": ").count() > 1 {
+    if place.text().matches(": ").count() > 1 {
         let remedy = "put the second key on a line of its own, or quote the value";
-        return Some((place.line, Mistake::new("two keys on one line", remedy)));
+        return told(place.line, "two keys on one line", remedy);
     }
     let (above, _) = place.above()?;
     let problem = format!(
         "this key is indented deeper than line {} allows, which has a value already",
         above + 1
     );
-    Some((place.line, Mistake::new(problem, "indent both lines alike")))
+    told(place.line, problem, "indent both lines alike")
 }
 
 fn bracket(place: &Place<'_>) -> Option<Told> {
     if place.says(&["misplaced bracket"]) {
         let problem = "a closing bracket that nothing has opened";
-        return Some((
-            place.line,
-            Mistake::new(problem, "remove it, or quote the value it belongs to"),
-        ));
+        return told(place.line, problem, "remove it, or quote the value it belongs to");
     }
     if !place.says(&["flow", "illegal placement of ':'", "may not precede"]) {
         return None;
@@ -224,13 +275,11 @@ fn bracket(place: &Place<'_>) -> Option<Told> {
     let (line, bracket) = open_bracket(place)?;
     let closing = if bracket == '[' { ']' } else { '}' };
     let problem = format!("the {bracket} opened on this line is not closed, or a comma is missing in it");
-    Some((
+    told(
         line,
-        Mistake::new(
-            problem,
-            format!("put commas between elements and a {closing} at the end"),
-        ),
-    ))
+        problem,
+        format!("put commas between elements and a {closing} at the end"),
+    )
 }
 
 /// The innermost bracket that is open where the error is. Quotes and comments are skipped, as
@@ -261,10 +310,11 @@ fn special_character(place: &Place<'_>) -> Option<Told> {
     if place.says(&["anchor"]) {
         let problem =
             "a value that starts with * or & is a YAML alias or anchor, and this one has no anchor above";
-        return Some((
+        return told(
             place.line,
-            Mistake::new(problem, "quote the value, or define the anchor before"),
-        ));
+            problem,
+            "quote the value, or define the anchor before",
+        );
     }
     if place.says(&[
         "unexpected character",
@@ -273,18 +323,18 @@ fn special_character(place: &Place<'_>) -> Option<Told> {
         "directive",
     ]) {
         let c = place.text().chars().nth(place.column).unwrap_or('?');
-        let problem = format!("a value can't start with {}", clipped(&c.to_string()));
-        return Some((place.line, Mistake::new(problem, "quote it")));
+        return told(place.line, format!("a value can't start with {c}"), "quote it");
     }
     if place.says(&["unprintable", "byte order mark"]) {
-        return Some((
+        return told(
             place.line,
-            Mistake::new("a control character", "remove it, and save the file as UTF-8"),
-        ));
+            "a control character",
+            "remove it, and save the file as UTF-8",
+        );
     }
     if place.says(&["nested too deeply", "recursion limit"]) {
         let problem = "lists and mappings are nested more deeply than any config needs";
-        return Some((place.line, Mistake::new(problem, "remove the surplus brackets")));
+        return told(place.line, problem, "remove the surplus brackets");
     }
     None
 }
@@ -306,5 +356,5 @@ fn indentation(place: &Place<'_>) -> Option<Told> {
         "indent it by {column} spaces to stand beside the key on line {}, or like an outer one",
         above + 1
     );
-    Some((place.line, Mistake::new(problem, remedy)))
+    told(place.line, problem, remedy)
 }

@@ -8,11 +8,14 @@ mod limits;
 mod path;
 mod prime;
 mod raw;
+mod scalar;
 mod schema;
 mod source;
 mod structure;
 mod suggest;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod yaml;
 
@@ -60,7 +63,12 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
             None => Document::unread(file),
         });
     }
-    let model = validate::validate(&documents, &mut report);
+    finish(&documents, report)
+}
+
+/// The model, if nothing was wrong.
+fn finish(documents: &[Document], mut report: Report) -> Result<Loaded, ConfigErrors> {
+    let model = validate::validate(documents, &mut report);
     let (files, warnings) = report.finish()?;
     Ok(Loaded {
         services: model.services,
@@ -79,7 +87,7 @@ fn document(
     schema: &serde_json::Value,
     report: &mut Report,
 ) -> Document {
-    let syntax::Parsed {
+    let yaml::Document {
         root,
         found,
         complete,
@@ -87,14 +95,14 @@ fn document(
     for (line, path, mistake) in found {
         report.error(file, Some(line), &path, mistake);
     }
-    let Some(root) = root else {
+    let Some(mut root) = root else {
         if !complete {
             return Document::unread(file);
         }
         // A file that was cut to nothing while it was written must not pass for an empty config;
         // in a directory one with comments alone is somebody's way to switch it off.
         if alone || text.trim().is_empty() {
-            let remedy = "write a config into it, or remove it; an empty config is `listeners: []`";
+            let remedy = "write one, or `listeners: []` if nothing is to be forwarded";
             report.error(
                 file,
                 Some(1),
@@ -107,7 +115,7 @@ fn document(
             ..Document::unread(file)
         };
     };
-    let value = structure::check(schema, file, &root, report);
+    let value = structure::check(schema, file, &mut root, report);
     let raw = serde_json::from_value(value).unwrap_or_else(|error| {
         // Unreachable while the schema is generated from the raw types; said rather than sworn.
         let mistake = Mistake::new(

@@ -48,7 +48,11 @@ impl fmt::Display for KeyPath {
                     if position > 0 {
                         f.write_str(".")?;
                     }
-                    f.write_str(&clipped(key))?;
+                    f.write_str(&if key.is_empty() {
+                        "\"\"".to_owned()
+                    } else {
+                        clipped(key)
+                    })?;
                 }
             }
         }
@@ -56,21 +60,25 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Text as it was typed, fit for one line of a terminal: control characters are escaped, and
-/// what is long is cut.
+/// Text as it was typed, fit for one line: control characters are escaped, and what is long is cut.
 pub(super) fn clipped(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut shown: String = text
-        .chars()
-        .take(LONGEST)
-        .flat_map(|c| {
-            let escape = c.is_control() || c == '\u{2028}' || c == '\u{2029}' || c == '\u{feff}';
-            let escaped = escape.then(|| c.escape_default());
-            escaped.into_iter().flatten().chain((!escape).then_some(c))
-        })
-        .collect();
+    let mut shown = printable(&text.chars().take(LONGEST).collect::<String>());
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
+    }
+    shown
+}
+
+/// Text without control characters and other ways to break a line or a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{202a}'..='\u{202e}') {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
     }
     shown
 }

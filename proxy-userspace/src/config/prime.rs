@@ -17,6 +17,13 @@ pub(super) fn nearest(number: u32, maximum: u32) -> u32 {
         .unwrap_or(3)
 }
 
+/// The least prime that is not below a number; at most `maximum`.
+pub(super) fn at_least(number: u32, maximum: u32) -> u32 {
+    (number.max(3)..=maximum)
+        .find(|candidate| is_prime(*candidate))
+        .unwrap_or_else(|| nearest(maximum, maximum))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +41,8 @@ mod tests {
         assert_eq!(nearest(655_372, 655_373), 655_373);
         assert_eq!(nearest(1, 655_373), 3);
         assert_eq!(nearest(4, 655_373), 3);
+        assert_eq!(at_least(200, 655_373), 211);
+        assert_eq!(at_least(655_374, 655_373), 655_373);
         assert_eq!(nearest(u32::MAX, 655_373), 655_373);
     }
 }

@@ -2,39 +2,68 @@
 
 use super::raw;
 use serde_json::{Map, Value};
+use std::mem;
 
 /// The schema that `weir schema` prints and every file is held against: JSON Schema, draft 2020-12.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(raw::Config).to_value();
-    without_null(&mut schema);
+    tidy(&mut schema);
     schema
 }
 
+/// Keywords in the order a reader wants them; others follow.
+const KEYWORD_ORDER: [&str; 6] = ["$schema", "title", "description", "$ref", "type", "default"];
+
+/// Makes a generated schema say what a file may hold.
+///
 /// Raw values are optional so that mistakes can take them away, which schemars shows as "or
-/// null". In a file a key without a value is a mistake.
-fn without_null(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            if let Some(types) = object.get_mut("type").and_then(Value::as_array_mut) {
-                types.retain(|name| name != "null");
-                if let [only] = types.as_slice() {
-                    let only = only.clone();
-                    object.insert("type".to_owned(), only);
-                }
-            }
-            if let Some(alternatives) = object.get_mut("anyOf").and_then(Value::as_array_mut) {
-                alternatives.retain(|alternative| alternative["type"] != "null");
-                if let [Value::Object(only)] = alternatives.as_slice() {
-                    let only = only.clone();
-                    object.remove("anyOf");
-                    object.extend(only);
-                }
-            }
-            object.values_mut().for_each(without_null);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(without_null),
-        _ => {}
+/// null"; in a file a key without a value is a mistake. Descriptions lose the line breaks of the
+/// source.
+fn tidy(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description.replace('\n', " ");
     }
+    if let Some(types) = object.get_mut("type").and_then(Value::as_array_mut) {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(alternatives) = object.get_mut("anyOf").and_then(Value::as_array_mut) {
+        alternatives.retain(|alternative| alternative["type"] != "null");
+        if let [Value::Object(only)] = alternatives.as_slice() {
+            let only = only.clone();
+            object.remove("anyOf");
+            object.extend(only);
+        }
+    }
+    for keyword in ["properties", "$defs"] {
+        let schemas = object.get_mut(keyword).and_then(Value::as_object_mut);
+        schemas.into_iter().flat_map(Map::values_mut).for_each(tidy);
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        object
+            .get_mut(keyword)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .for_each(tidy);
+    }
+    if let Some(items) = object.get_mut("items") {
+        tidy(items);
+    }
+    let mut entries: Vec<(String, Value)> = mem::take(object).into_iter().collect();
+    entries.sort_by_key(|(key, _)| {
+        KEYWORD_ORDER
+            .iter()
+            .position(|name| name == key)
+            .unwrap_or(KEYWORD_ORDER.len())
+    });
+    object.extend(entries);
 }
 
 /// One of the shapes a value may have: a definition without `$ref`, `anyOf` or `oneOf` at its top.

@@ -1,17 +1,22 @@
 //! Holds a tree against the schema: unknown and missing keys, wrong types, numbers out of bounds.
 
+mod value;
+
 use super::{
     error::{Mistake, Report},
-    path::KeyPath,
+    path::{KeyPath, clipped},
+    scalar::{Scalar, ScalarKind},
     schema::{Shape, shapes, typed},
-    suggest::{self, Level, nearest, shown},
-    yaml::{Entry, Node, Scalar, ScalarKind, Value as Yaml},
+    suggest::{self, Level, Meant, shown},
+    yaml::{Entry, Node, Value as Yaml},
 };
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+use value::{Expected, described, wanted};
 
 /// Reports every structural mistake of a file and returns what is left without them, which
 /// always fits the raw types: a wrong value leaves a gap in its mapping, or a null in its list.
-pub(super) fn check(schema: &Value, file: usize, root: &Node, report: &mut Report) -> Value {
+pub(super) fn check(schema: &Value, file: usize, root: &mut Node, report: &mut Report) -> Value {
     let Some(keywords) = schema.as_object() else {
         return json!({});
     };
@@ -25,7 +30,7 @@ pub(super) fn check(schema: &Value, file: usize, root: &Node, report: &mut Repor
         definition: "Config",
         keywords,
     };
-    match &root.value {
+    match &mut root.value {
         Yaml::Mapping(entries) => checker.mapping(entries, root.line, shape, &KeyPath::ROOT),
         other => {
             let problem = format!("{} stands where keys should", described(other));
@@ -47,62 +52,86 @@ struct Checker<'a> {
     levels: Vec<Level<'a>>,
 }
 
-/// What a value should be, and where.
-struct Expected<'a> {
-    shapes: Vec<Shape<'a>>,
-    /// The value with its key or dash, as a user could type it.
-    example: String,
-    line: u32,
-    path: KeyPath,
-}
-
 impl<'a> Checker<'a> {
     fn mistake(&mut self, line: u32, path: &KeyPath, problem: impl Into<String>, remedy: impl Into<String>) {
         self.report
             .error(self.file, Some(line), path, Mistake::new(problem, remedy));
     }
 
-    fn mapping(&mut self, entries: &[Entry], line: u32, shape: Shape<'a>, path: &KeyPath) -> Value {
+    fn mapping(&mut self, entries: &mut [Entry], line: u32, shape: Shape<'a>, path: &KeyPath) -> Value {
         let name = if path.steps().is_empty() {
             "the top level".to_owned()
         } else {
             path.to_string()
         };
         self.levels.push(Level { name, shape });
+        let there: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         let mut kept = Map::new();
-        let mut later = false;
+        let mut meant = Vec::new();
+        let mut previous = None;
         for entry in entries {
-            let at = path.key(&entry.key);
-            let Some(property) = shape.property(&entry.key) else {
-                later |= suggest::is_later_key(shape.definition, &entry.key);
-                let mistake = suggest::unknown_key(self.schema, &self.levels, &entry.key);
-                self.report.error(self.file, Some(entry.line), &at, mistake);
+            if shape.property(&entry.key).is_none() {
+                self.unknown_key(entry, path, previous, &there, &mut meant);
+            }
+            let Some((key, property)) = shape.properties().find(|(key, _)| *key == entry.key) else {
                 continue;
             };
+            previous = Some(key);
             let expected = Expected {
                 shapes: shapes(self.schema, property),
-                example: format!("{}: {}", entry.key, typed(&property["examples"][0])),
+                key: format!("{key}: "),
+                example: typed(&property["examples"][0]),
                 line: entry.shown_line(),
-                path: at,
+                path: path.key(key),
             };
-            if let Some(value) = self.value(&entry.node, property, &expected) {
-                kept.insert(entry.key.clone(), value);
+            if let Some(value) = self.value(&mut entry.node, property, &expected) {
+                kept.insert(key.to_owned(), value);
             }
         }
-        for key in shape.required() {
-            // A listener with `tls` was meant to have no `forward`.
-            if !later && entries.iter().all(|entry| entry.key != key) {
-                let example = shape.property(key).map(|schema| typed(&schema["examples"][0]));
-                let remedy = format!("add `{key}: {}`", example.unwrap_or_default());
-                self.mistake(line, &path.key(key), "missing", remedy);
-            }
+        for key in shape
+            .required()
+            .filter(|key| !there.contains(*key) && !meant.contains(key))
+        {
+            let example = shape.property(key).map(|schema| typed(&schema["examples"][0]));
+            let remedy = format!("add `{key}: {}`", example.unwrap_or_default());
+            self.mistake(line, &path.key(key), "missing", remedy);
         }
         self.levels.pop();
         Value::Object(kept)
     }
 
-    fn value(&mut self, node: &Node, schema: &'a Value, expected: &Expected<'a>) -> Option<Value> {
-        match &node.value {
+    /// Reports it. Where it is but a wrong name, the right one is put in its place, so that its
+    /// value is checked too.
+    fn unknown_key(
+        &mut self,
+        entry: &mut Entry,
+        path: &KeyPath,
+        previous: Option<&str>,
+        there: &HashSet<String>,
+        meant: &mut Vec<&'a str>,
+    ) {
+        let (mistake, key) = if self.report.has_patience() {
+            suggest::unknown_key(self.schema, &self.levels, &entry.key, previous)
+        } else {
+            (Mistake::new("unknown key", "remove it"), Meant::None)
+        };
+        self.report
+            .error(self.file, Some(entry.line), &path.key(&entry.key), mistake);
+        match key {
+            Meant::Renamed(key) if !there.contains(key) && !meant.contains(&key) => {
+                entry.key = key.to_owned();
+                meant.push(key);
+            }
+            Meant::Renamed(key) | Meant::Reshaped(key) if !there.contains(key) => {
+                self.report.blame(self.file, &path.key(key));
+                meant.push(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, node: &mut Node, schema: &'a Value, expected: &Expected<'a>) -> Option<Value> {
+        match &mut node.value {
             Yaml::Mapping(entries) => {
                 let shape = expected.shapes.iter().find(|shape| shape.is("object")).copied();
                 let Some(shape) = shape else {
@@ -117,7 +146,11 @@ impl<'a> Checker<'a> {
                 };
                 self.list(elements, shape, &schema["examples"][0][0], expected)
             }
-            Yaml::Scalar(scalar) => match self.scalar(scalar, expected) {
+            Yaml::Scalar(Scalar {
+                kind: ScalarKind::Unusable,
+                ..
+            }) => None,
+            Yaml::Scalar(scalar) => match value::scalar(scalar, expected) {
                 Ok(value) => Some(value),
                 Err(mistake) => {
                     self.report
@@ -130,7 +163,7 @@ impl<'a> Checker<'a> {
 
     fn list(
         &mut self,
-        elements: &[Node],
+        elements: &mut [Node],
         shape: Shape<'a>,
         example: &Value,
         expected: &Expected<'a>,
@@ -141,16 +174,17 @@ impl<'a> Checker<'a> {
                 expected.line,
                 &expected.path,
                 "the list is empty",
-                format!("write `{}`", expected.example),
+                expected.write_example(),
             );
             return None;
         }
         let schema = shape.keywords.get("items")?;
         let mut kept = Vec::with_capacity(elements.len());
-        for (index, element) in elements.iter().enumerate() {
+        for (index, element) in elements.iter_mut().enumerate() {
             let expected = Expected {
                 shapes: shapes(self.schema, schema),
-                example: format!("- {}", typed(example)),
+                key: "- ".to_owned(),
+                example: typed(example),
                 line: element.line,
                 path: expected.path.index(index),
             };
@@ -160,220 +194,57 @@ impl<'a> Checker<'a> {
     }
 
     fn wrong_type(&mut self, node: &Node, expected: &Expected<'a>) -> Option<Value> {
-        let mut remedy = format!("write `{}`", expected.example);
-        if let Yaml::List(elements) = &node.value
-            && let [
-                Node {
-                    value: Yaml::Scalar(only),
-                    ..
-                },
-            ] = elements.as_slice()
-            && expected.shapes.iter().all(|shape| !shape.is("object"))
-        {
-            remedy = format!("write {} without brackets or dash", shown(&only.typed));
-        }
+        let remedy = match &node.value {
+            Yaml::List(elements) => without_brackets(elements, &expected.shapes),
+            Yaml::Mapping(entries) => self.missing_dash(entries, &expected.shapes),
+            Yaml::Scalar(_) => None,
+        };
         let problem = format!(
             "{} stands where {} should",
             described(&node.value),
             wanted(&expected.shapes)
         );
-        self.mistake(expected.line, &expected.path, problem, remedy);
+        self.mistake(
+            expected.line,
+            &expected.path,
+            problem,
+            remedy.unwrap_or_else(|| expected.write_example()),
+        );
         None
     }
 
-    fn scalar(&mut self, scalar: &Scalar, expected: &Expected<'a>) -> Result<Value, Mistake> {
-        let shapes = &expected.shapes;
-        let remedy = format!("write `{}`", expected.example);
-        if scalar.kind == ScalarKind::Null {
-            return Err(Mistake::new("no value", remedy));
+    /// For a mapping in the place of a list of mappings.
+    fn missing_dash(&self, entries: &[Entry], wanted: &[Shape<'a>]) -> Option<String> {
+        let elements = wanted.iter().find_map(|shape| shape.keywords.get("items"))?;
+        let element = shapes(self.schema, elements)
+            .into_iter()
+            .find(|shape| shape.is("object"))?;
+        let first = &entries.first()?.key;
+        if element.property(first).is_some() {
+            return Some(format!(
+                "start each element with a dash: `- {}: …`",
+                clipped(first)
+            ));
         }
-        if shapes.iter().any(|shape| shape.keywords.contains_key("const")) {
-            return choice(scalar, expected);
-        }
-        if scalar.kind == ScalarKind::Text && shapes.iter().any(|shape| shape.is("string")) {
-            return Ok(json!(scalar.typed));
-        }
-        if let Some(shape) = shapes.iter().find(|shape| shape.is("integer")) {
-            return whole_number(scalar, *shape, remedy);
-        }
-        if shapes.iter().any(|shape| shape.is("boolean")) {
-            return truth(scalar, expected);
-        }
-        let problem = format!(
-            "{} stands where {} should",
-            scalar_described(scalar),
-            wanted(shapes)
-        );
-        Err(Mistake::new(
-            problem,
-            remedy_for_scalar(scalar, expected).unwrap_or(remedy),
+        element.property("name")?;
+        Some(format!(
+            "start each element with a dash and its name: `- name: {}`",
+            clipped(first)
         ))
     }
 }
 
-fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> Option<String> {
-    if expected.shapes.iter().any(|shape| shape.is("array")) {
-        let key = expected.example.split(':').next().unwrap_or_default();
-        return Some(match scalar.typed.trim() {
-            // `endpoints: 192.0.2.1:53, 192.0.2.2:53` is one text to YAML.
-            typed if !typed.contains(['"', '[', '{', '\n']) => format!("write `{key}: [{typed}]`"),
-            _ => format!("write `{}`", expected.example),
-        });
-    }
-    match expected.shapes.first()?.definition {
-        "Duration" => Some(format!("add a unit: {0}s, or {0}ms, {0}m, {0}h", scalar.typed)),
-        "Name" | "InterfaceName" => Some(format!("quote it: \"{}\"", scalar.typed)),
-        _ => None,
-    }
-}
-
-/// One of a few words.
-fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
-    let words = || {
-        expected
-            .shapes
-            .iter()
-            .filter_map(|shape| shape.keywords.get("const")?.as_str())
+/// For a list of one in the place of a single value.
+fn without_brackets(elements: &[Node], wanted: &[Shape<'_>]) -> Option<String> {
+    let [
+        Node {
+            value: Yaml::Scalar(only),
+            ..
+        },
+    ] = elements
+    else {
+        return None;
     };
-    if scalar.kind == ScalarKind::Text && words().any(|word| word == scalar.typed) {
-        return Ok(json!(scalar.typed));
-    }
-    let key = expected.example.split(':').next().unwrap_or_default();
-    if scalar.kind == ScalarKind::Bool(false) && words().any(|word| word == "off") {
-        return Err(Mistake::new(
-            "false is not a word",
-            format!("write `{key}: \"off\"`"),
-        ));
-    }
-    let definition = expected.shapes.first().map_or("", |shape| shape.definition);
-    let all: Vec<&str> = words().collect();
-    let problem = format!("{} is not {}", shown(&scalar.typed), one_of(&all));
-    if suggest::is_later_value(definition, &scalar.typed) {
-        let problem = format!("{} is not in this version yet", shown(&scalar.typed));
-        return Err(Mistake::new(
-            problem,
-            format!("write `{key}: {}`", all.join(" or ")),
-        ));
-    }
-    match nearest(&scalar.typed, words()).or(all.first().copied().filter(|_| all.len() == 1)) {
-        Some(word) => Err(Mistake::new(
-            problem,
-            format!("write `{key}: {}`", typed(&json!(word))),
-        )),
-        None => Err(Mistake::new(
-            problem,
-            format!("write one of these, such as `{}`", expected.example),
-        )),
-    }
-}
-
-fn one_of(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [most @ .., last] => format!("{} or {last}", most.join(", ")),
-    }
-}
-
-fn whole_number(scalar: &Scalar, shape: Shape<'_>, remedy: String) -> Result<Value, Mistake> {
-    let minimum = shape.bound("minimum").unwrap_or(0);
-    let maximum = shape.bound("maximum").unwrap_or(i64::MAX);
-    match scalar.kind {
-        ScalarKind::Integer(Some(number)) if (minimum..=maximum).contains(&number) => Ok(json!(number)),
-        ScalarKind::Integer(number) => {
-            let negative = scalar.typed.starts_with('-');
-            let (word, bound) = if negative || number.is_some_and(|number| number < minimum) {
-                ("least", minimum)
-            } else {
-                ("greatest", maximum)
-            };
-            let problem = format!("{} is out of bounds", shown(&scalar.typed));
-            Err(Mistake::new(
-                problem,
-                format!("write a whole number from {minimum} to {maximum}: the {word} is {bound}"),
-            ))
-        }
-        _ => {
-            let digits: String = scalar
-                .typed
-                .chars()
-                .filter(|c| !matches!(c, '_' | ',' | ' ' | '\''))
-                .collect();
-            let problem = format!("{} stands where a whole number should", scalar_described(scalar));
-            match digits.parse::<i64>() {
-                Ok(number) => Err(Mistake::new(
-                    problem,
-                    format!("write {number}, without quotes or separators"),
-                )),
-                Err(_) => Err(Mistake::new(problem, remedy)),
-            }
-        }
-    }
-}
-
-fn truth(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
-    if let ScalarKind::Bool(value) = scalar.kind {
-        return Ok(json!(value));
-    }
-    let problem = format!("{} stands where true or false should", scalar_described(scalar));
-    let key = expected.example.split(':').next().unwrap_or_default();
-    let remedy = match scalar.typed.to_lowercase().as_str() {
-        "yes" | "on" | "y" | "1" | "true" => format!("write `{key}: true`"),
-        "no" | "off" | "n" | "0" | "false" => format!("write `{key}: false`"),
-        _ => format!("write `{key}: true` or `{key}: false`"),
-    };
-    Err(Mistake::new(problem, remedy))
-}
-
-fn described(value: &Yaml) -> String {
-    match value {
-        Yaml::Mapping(_) => "a mapping (key: value)".to_owned(),
-        Yaml::List(_) => "a list".to_owned(),
-        Yaml::Scalar(scalar) => scalar_described(scalar),
-    }
-}
-
-fn scalar_described(scalar: &Scalar) -> String {
-    let kind = match scalar.kind {
-        ScalarKind::Null => return "nothing".to_owned(),
-        ScalarKind::Bool(_) | ScalarKind::Integer(_) | ScalarKind::Float => {
-            return format!(
-                "the {} {}",
-                if matches!(scalar.kind, ScalarKind::Bool(_)) {
-                    "word"
-                } else {
-                    "number"
-                },
-                super::path::clipped(&scalar.typed)
-            );
-        }
-        ScalarKind::Text => "the text",
-    };
-    format!("{kind} {}", shown(&scalar.typed))
-}
-
-/// What a value should be, with its article.
-fn wanted(shapes: &[Shape<'_>]) -> String {
-    let mut words: Vec<&str> = Vec::new();
-    for shape in shapes {
-        let word = match shape.definition {
-            "Duration" => "a duration",
-            "SocketAddress" => "an address with port",
-            "Ipv4Text" => "an IPv4 address",
-            "Ipv6Text" => "an IPv6 address",
-            "Name" => "a name",
-            "InterfaceName" => "an interface's name",
-            "PortRange" => "a range of ports",
-            "AbsolutePath" => "a path",
-            _ if shape.is("object") => "a mapping (key: value)",
-            _ if shape.is("array") => "a list",
-            _ if shape.is("integer") => "a whole number",
-            _ if shape.is("boolean") => "true or false",
-            _ => "one of a few words",
-        };
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    }
-    words.join(" or ")
+    let single = wanted.iter().all(|shape| !shape.is("object"));
+    single.then(|| format!("write {} without brackets or dash", shown(&only.typed)))
 }

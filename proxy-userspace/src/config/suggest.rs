@@ -70,11 +70,9 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
     ("Listener", "listen", "address"),
     ("Listener", "ip", "address"),
     ("Listener", "proto", "protocol"),
-    ("Listener", "backend", "forward: { cluster: … }"),
-    ("Listener", "upstream", "forward: { cluster: … }"),
-    ("Listener", "pool", "forward: { cluster: … }"),
     ("Forward", "backend", "cluster"),
     ("Forward", "upstream", "cluster"),
+    ("Forward", "timeout", "idle_timeouts"),
     ("Forward", "timeouts", "idle_timeouts"),
     ("Cluster", "servers", "endpoints"),
     ("Cluster", "backends", "endpoints"),
@@ -91,10 +89,8 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
     ("Admin", "path", "socket"),
 ];
 
-/// Whether a later version has this key.
-pub(super) fn is_later_key(definition: &str, key: &str) -> bool {
-    listed(LATER_KEYS, definition, key)
-}
+/// What other programs call a listener's reference to a cluster.
+const CLUSTER_NAMES: &[&str] = &["backend", "default_backend", "upstream", "pool", "target"];
 
 /// Whether a later version has this value.
 pub(super) fn is_later_value(definition: &str, value: &str) -> bool {
@@ -130,59 +126,117 @@ pub(super) struct Level<'a> {
     pub(super) shape: Shape<'a>,
 }
 
-/// What to say of a key that its mapping, the last of the levels, does not have.
-pub(super) fn unknown_key(root: &Value, levels: &[Level<'_>], key: &str) -> Mistake {
+/// Which key of the same mapping was meant by an unknown one; it is then not missing.
+pub(super) enum Meant<'a> {
+    /// None, as far as one can tell.
+    None,
+    /// This one, under a wrong name: its value can still be checked.
+    Renamed(&'a str),
+    /// This one, in another shape.
+    Reshaped(&'a str),
+}
+
+/// What to say of a key that its mapping, the last of the levels, does not have. `previous` is
+/// the key above it.
+pub(super) fn unknown_key<'a>(
+    root: &'a Value,
+    levels: &[Level<'a>],
+    key: &str,
+    previous: Option<&str>,
+) -> (Mistake, Meant<'a>) {
+    let unknown = |remedy: String| Mistake::new("unknown key", remedy);
     let Some((here, above)) = levels.split_last() else {
-        return Mistake::new("unknown key", "remove it");
+        return (unknown("remove it".to_owned()), Meant::None);
     };
     let definition = here.shape.definition;
-    if is_later_key(definition, key) {
-        return later(definition, key);
+    let known = |wanted: &str| {
+        here.shape
+            .properties()
+            .map(|(name, _)| name)
+            .find(|name| *name == wanted)
+    };
+    if listed(LATER_KEYS, definition, key) {
+        // A listener with `tls` was meant to have no `forward`, a check with `http` no `tcp`.
+        let instead = known("forward").or(known("tcp"));
+        return (
+            later(definition, key),
+            instead.map_or(Meant::None, Meant::Reshaped),
+        );
     }
-    let unknown = |remedy: String| Mistake::new("unknown key", remedy);
-    let keys = || here.shape.properties().map(|(name, _)| name);
-    let snake = snake_case(key);
-    if let Some(name) = keys().find(|name| *name == snake) {
-        return unknown(format!("write `{name}`"));
+    if let Some((name, remedy)) = other_name(here.shape, key) {
+        return (unknown(remedy), Meant::Renamed(name));
     }
-    if definition.starts_with("Endpoint") && key == "port" {
-        return unknown("write the port behind the address: `address: 192.0.2.11:53`".to_owned());
-    }
-    if definition == "Listener" && key == "port" {
-        return unknown("write the port behind the address: `address: 192.0.2.53:53`".to_owned());
-    }
-    if let Some((_, _, ours)) = OTHER_NAMES
-        .iter()
-        .find(|(of, theirs, _)| *of == definition && *theirs == snake)
+    if let Some((name, rest)) = key.split_once(':')
+        && let Some(name) = known(name)
     {
-        return unknown(format!("here it is called `{ours}`"));
+        let remedy = format!("write `{name}: {}`, with a space after the colon", clipped(rest));
+        return (unknown(remedy), Meant::Reshaped(name));
     }
-    if let Some(path) = below(root, here.shape, &snake, 0) {
-        return unknown(format!("it belongs one level deeper: `{path}`"));
+    let snake = snake_case(key);
+    if snake == "port" && known("address").is_some() {
+        let remedy = "write the port behind the address: `address: ADDRESS:PORT`";
+        return (unknown(remedy.to_owned()), Meant::None);
+    }
+    if CLUSTER_NAMES.contains(&snake.as_str())
+        && let Some(forward) = known("forward")
+    {
+        return (
+            unknown("write `forward: { cluster: NAME }`".to_owned()),
+            Meant::Reshaped(forward),
+        );
+    }
+    if let Some(path) = below(root, here.shape, &snake, previous, 0) {
+        let meant = known(path.split(['.', '[']).next().unwrap_or(&path));
+        let remedy = format!("it is a key of `{path}`: indent it to stand under that");
+        return (unknown(remedy), meant.map_or(Meant::None, Meant::Reshaped));
     }
     if let Some(level) = above
         .iter()
         .rev()
         .find(|level| level.shape.property(&snake).is_some())
     {
-        return unknown(format!("it is a key of {}: indent it less", level.name));
+        return (
+            unknown(format!("it is a key of {}: indent it less", level.name)),
+            Meant::None,
+        );
     }
-    if let Some(name) = nearest(key, keys()) {
-        return unknown(format!("did you mean `{name}`?"));
+    near_or_none(here.shape, key)
+}
+
+/// For a key that is nothing but misspelled, or nothing at all.
+fn near_or_none<'a>(shape: Shape<'a>, key: &str) -> (Mistake, Meant<'a>) {
+    let keys: Vec<&str> = shape.properties().map(|(name, _)| name).collect();
+    let (remedy, meant) = match (nearest(key, keys.iter().copied()), keys.as_slice()) {
+        (Some(name), _) => (format!("did you mean `{name}`?"), Meant::Renamed(name)),
+        (None, [only]) => (format!("the only key here is {only}"), Meant::None),
+        (None, _) => (format!("the keys here are {}", keys.join(", ")), Meant::None),
+    };
+    (Mistake::new("unknown key", remedy), meant)
+}
+
+/// Our name for a key in another spelling, or of another program.
+fn other_name<'a>(shape: Shape<'a>, key: &str) -> Option<(&'a str, String)> {
+    let snake = snake_case(key);
+    let known = |wanted: &str| {
+        shape
+            .properties()
+            .map(|(name, _)| name)
+            .find(|name| *name == wanted)
+    };
+    if let Some(name) = known(&snake) {
+        return Some((name, format!("write `{name}`")));
     }
-    let keys: Vec<&str> = keys().collect();
-    match keys.as_slice() {
-        [only] => unknown(format!("the only key here is {only}")),
-        _ => unknown(format!("the keys here are {}", keys.join(", "))),
-    }
+    let (_, _, ours) = OTHER_NAMES
+        .iter()
+        .find(|(of, theirs, _)| *of == shape.definition && *theirs == snake)?;
+    Some((known(ours)?, format!("here it is called `{ours}`")))
 }
 
 fn later(definition: &str, key: &str) -> Mistake {
-    let forward = "forward in the kernel (L4) with `forward: { cluster: NAME }`";
     match definition {
         "Listener" => Mistake::new(
             "L7 listeners are not in this version yet",
-            format!("remove `{key}` and {forward}"),
+            format!("remove `{key}`, and forward in the kernel (L4) with `forward: {{ cluster: NAME }}`"),
         ),
         "HealthCheck" => Mistake::new(
             format!("health checks by {key} are not in this version yet"),
@@ -192,9 +246,10 @@ fn later(definition: &str, key: &str) -> Mistake {
     }
 }
 
-/// Where a key of this name stands further down: `forward.cluster`, `listeners[].name`.
-fn below(root: &Value, shape: Shape<'_>, key: &str, depth: u8) -> Option<String> {
-    let children: Vec<(String, Shape<'_>)> = shape
+/// The mapping further down that has a key of this name: `forward`, `clusters[]`. The one that
+/// was typed just above is looked at first.
+fn below(root: &Value, shape: Shape<'_>, key: &str, previous: Option<&str>, depth: u8) -> Option<String> {
+    let mut children: Vec<(&str, String, Shape<'_>)> = shape
         .properties()
         .flat_map(|(name, schema)| {
             let elements = schema.get("items");
@@ -202,19 +257,22 @@ fn below(root: &Value, shape: Shape<'_>, key: &str, depth: u8) -> Option<String>
             let shapes = shapes(root, elements.unwrap_or(schema)).into_iter();
             shapes
                 .filter(|shape| shape.is("object"))
-                .map(move |shape| (format!("{name}{suffix}"), shape))
+                .map(move |shape| (name, format!("{name}{suffix}"), shape))
         })
         .collect();
-    let found = children.iter().find(|(_, shape)| shape.property(key).is_some());
-    if let Some((name, _)) = found {
-        return Some(format!("{name}.{key}"));
+    children.sort_by_key(|(name, _, _)| Some(*name) != previous);
+    if let Some((_, path, _)) = children
+        .iter()
+        .find(|(_, _, shape)| shape.property(key).is_some())
+    {
+        return Some(path.clone());
     }
     if depth == 2 {
         return None;
     }
     children
         .iter()
-        .find_map(|(name, shape)| Some(format!("{name}.{}", below(root, *shape, key, depth + 1)?)))
+        .find_map(|(_, path, shape)| Some(format!("{path}.{}", below(root, *shape, key, None, depth + 1)?)))
 }
 
 /// `healthCheck`, `Health-Check` and `HEALTH_CHECK` to `health_check`.

@@ -1,59 +1,89 @@
-//! From text to a tree; what is not YAML is cut out block by block, so that it hides no other mistake.
+//! From text to a tree, past what is not YAML: a mistake there must not hide the others.
 
 use super::{
-    explain::explain,
-    yaml::{self, Found, Node, Value},
+    explain::{Repair, explain},
+    yaml::{self, Document, Found, Node, Value},
 };
+use saphyr_parser::ScanError;
+use std::borrow::Cow;
 
-/// What could be read of a file.
-pub(super) struct Parsed {
-    /// None where there is nothing but comments, or nothing that could be read.
-    pub(super) root: Option<Node>,
-    pub(super) found: Vec<Found>,
-    /// Whether all of it could be read: what is missing may otherwise just be unreadable.
-    pub(super) complete: bool,
-}
+/// Most mistakes of a text that are repaired to read on: each costs another pass.
+const MAX_REPAIRS: usize = 20;
 
-/// Reads a file. Where it is not YAML, each block that starts at the left margin is read by
-/// itself, so that one bad quote does not hide the mistakes below it.
-pub(super) fn parse(text: &str) -> Parsed {
-    let whole = match yaml::parse(text, 1) {
-        Ok((root, found)) => {
-            return Parsed {
-                root,
-                found,
-                complete: true,
-            };
-        }
-        Err(error) => error,
+/// Reads a file. Where it is not YAML and cannot be repaired, each block that starts at the left
+/// margin is read by itself, so that one bad quote does not hide the mistakes below it.
+pub(super) fn parse(text: &str) -> Document {
+    let whole = match repaired(text, 1) {
+        Ok(document) => return document,
+        Err(unread) => unread,
     };
     let mut root: Option<Node> = None;
     let mut found = Vec::new();
-    let mut broken = 0;
+    let mut broken = false;
     for block in blocks(text) {
-        match yaml::parse(block.text, block.line) {
-            Ok((Some(node), block_found)) => {
-                found.extend(block_found);
-                join(&mut root, node);
+        match repaired(block.text, block.line) {
+            Ok(document) => {
+                found.extend(document.found);
+                if let Some(node) = document.root {
+                    join(&mut root, node);
+                }
             }
-            Ok((None, _)) => {}
             // The anchor may stand in another block.
-            Err(error) if error.info().contains("unknown anchor") && text.contains('&') => {}
-            Err(error) => {
-                broken += 1;
-                found.push(explain(block.text, block.line, &error));
+            Err(unread) if unread.last.info().contains("unknown anchor") && text.contains('&') => {}
+            Err(unread) => {
+                broken = true;
+                found.extend(unread.found);
             }
         }
     }
-    if broken == 0 {
-        found = vec![explain(text, 1, &whole)];
-        root = None;
+    if !broken {
+        (root, found) = (None, whole.found);
     }
-    Parsed {
+    Document {
         root,
         found,
         complete: false,
     }
+}
+
+/// A text that could not be read, and why.
+struct Unread {
+    found: Vec<Found>,
+    last: ScanError,
+}
+
+/// Reads a text, past mistakes that leave no doubt about what was meant.
+fn repaired(text: &str, first_line: u32) -> Result<Document, Unread> {
+    let mut text = Cow::Borrowed(text);
+    let mut found = Vec::new();
+    loop {
+        let last = match yaml::parse(&text, first_line) {
+            Ok(mut document) => {
+                document.found.splice(0..0, found);
+                return Ok(document);
+            }
+            Err(error) => error,
+        };
+        let explained = explain(&text, first_line, &last);
+        found.push(explained.found);
+        match explained.repair {
+            Some(repair) if found.len() <= MAX_REPAIRS => text = Cow::Owned(apply(&text, &repair)),
+            _ => return Err(Unread { found, last }),
+        }
+    }
+}
+
+fn apply(text: &str, repair: &Repair) -> String {
+    let lines = text.split_inclusive('\n').enumerate();
+    lines
+        .map(|(number, line)| {
+            if number == repair.line {
+                Cow::Owned(line.replacen(&repair.from, &repair.to, 1))
+            } else {
+                Cow::Borrowed(line)
+            }
+        })
+        .collect()
 }
 
 struct Block<'a> {

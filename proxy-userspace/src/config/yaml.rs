@@ -3,6 +3,7 @@
 use super::{
     error::Mistake,
     path::{KeyPath, Step, clipped},
+    scalar::{Scalar, ScalarKind, resolve},
 };
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use std::{borrow::Cow, collections::HashMap};
@@ -36,50 +37,50 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// A scalar as YAML 1.2's core schema reads it, and as it was typed.
-#[derive(Clone, Debug)]
-pub(super) struct Scalar {
-    pub(super) typed: String,
-    pub(super) kind: ScalarKind,
-}
-
-/// YAML 1.2's core schema: `off`, `yes` and `1:30` are text, unlike in YAML 1.1.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum ScalarKind {
-    Null,
-    Bool(bool),
-    /// None where it does not fit: more than any bound.
-    Integer(Option<i64>),
-    Float,
-    Text,
-}
-
 /// A mistake at a line and path of one file.
 pub(super) type Found = (u32, KeyPath, Mistake);
 
-/// One YAML document; none where there is nothing but comments.
+/// A YAML file's first document.
+pub(super) struct Document {
+    /// None where there is nothing but comments.
+    pub(super) root: Option<Node>,
+    pub(super) found: Vec<Found>,
+    /// Whether there was only one.
+    pub(super) complete: bool,
+}
+
+/// Reads YAML.
 ///
 /// # Errors
 /// The first thing that is not YAML.
-pub(super) fn parse(text: &str, first_line: u32) -> Result<(Option<Node>, Vec<Found>), ScanError> {
+pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         offset: first_line - 1,
+        last_line: last_line(text, first_line),
         anchors: HashMap::new(),
         copies: 0,
         found: Vec::new(),
     };
     let mut root = None;
+    let mut complete = true;
     loop {
         let (event, span) = builder.next()?;
         match event {
-            Event::StreamEnd => return Ok((root, builder.found)),
+            Event::StreamEnd => {
+                return Ok(Document {
+                    root,
+                    found: builder.found,
+                    complete,
+                });
+            }
             Event::DocumentStart(_) => {
                 let line = builder.line(span);
                 let node = builder.node(&KeyPath::ROOT, 0)?;
                 if root.is_none() {
                     root = Some(node);
                 } else {
+                    complete = false;
                     let remedy = "put it in a file of its own, in a directory that Weir is started with";
                     builder.mistake(
                         line,
@@ -94,9 +95,16 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<(Option<Node>, Vec<Fo
     }
 }
 
+fn last_line(text: &str, first_line: u32) -> u32 {
+    let lines = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
+    lines.saturating_add(first_line - 1)
+}
+
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     offset: u32,
+    /// The parser counts one more than there is where something ends with the text.
+    last_line: u32,
     anchors: HashMap<usize, Node>,
     copies: usize,
     found: Vec<Found>,
@@ -111,9 +119,8 @@ impl<'a> Builder<'a> {
     }
 
     fn line(&self, span: Span) -> u32 {
-        u32::try_from(span.start.line())
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.offset)
+        let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+        line.saturating_add(self.offset).min(self.last_line)
     }
 
     fn mistake(&mut self, line: u32, path: &KeyPath, problem: impl Into<String>, remedy: impl Into<String>) {
@@ -149,7 +156,7 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), "map", line, path);
-                (anchor, Value::Mapping(self.mapping(path, depth)?))
+                (anchor, self.mapping(path, depth)?)
             }
             _ => return Err(ScanError::new_str(span.start, "unexpected end of the document")),
         };
@@ -172,19 +179,26 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn mapping(&mut self, path: &KeyPath, depth: usize) -> Result<Vec<Entry>, ScanError> {
+    fn mapping(&mut self, path: &KeyPath, depth: usize) -> Result<Value, ScanError> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut unusable = false;
         let mut first_lines: HashMap<String, u32> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(entries);
+                let nothing_else = unusable && entries.is_empty();
+                return Ok(if nothing_else {
+                    Value::unusable()
+                } else {
+                    Value::Mapping(entries)
+                });
             }
             let key_node = self.node_from(event, span, path, depth + 1)?;
             let line = key_node.line;
             let Value::Scalar(Scalar { typed: key, .. }) = key_node.value else {
-                self.mistake(line, path, "a list or mapping in the place of a key", COMPLEX_KEY);
-                self.node(path, depth + 1)?;
+                let value = self.node(path, depth + 1)?;
+                self.not_a_key(&key_node, &value, path);
+                unusable = true;
                 continue;
             };
             let at = path.key(&key);
@@ -201,6 +215,30 @@ impl<'a> Builder<'a> {
                 entries.push(Entry { key, line, node });
             }
         }
+    }
+
+    /// Most of these are IPv6 addresses inside a list in brackets: `[[2001:db8::1]:53]`.
+    fn not_a_key(&mut self, key: &Node, value: &Node, path: &KeyPath) {
+        if let (Value::List(parts), Value::Scalar(port)) = (&key.value, &value.value)
+            && let [
+                Node {
+                    value: Value::Scalar(ip),
+                    ..
+                },
+            ] = parts.as_slice()
+            && ip.typed.parse::<std::net::Ipv6Addr>().is_ok()
+        {
+            let address = format!("[{}]:{}", ip.typed, clipped(&port.typed));
+            let problem = format!("{address} without quotes: YAML takes the [ for the start of a list");
+            return self.mistake(
+                key.line,
+                path,
+                problem,
+                format!("write \"{address}\", with the quotes"),
+            );
+        }
+        let remedy = "write `key: value`, and quote a value that starts with [ or {";
+        self.mistake(key.line, path, "a list or mapping in the place of a key", remedy);
     }
 
     fn scalar(
@@ -258,10 +296,7 @@ impl<'a> Builder<'a> {
         }
         Node {
             line,
-            value: Value::Scalar(Scalar {
-                typed: String::new(),
-                kind: ScalarKind::Null,
-            }),
+            value: Value::unusable(),
         }
     }
 
@@ -276,7 +311,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-const COMPLEX_KEY: &str = "write `key: value`; quote a value that starts with [ or {";
+impl Value {
+    fn unusable() -> Self {
+        Self::Scalar(Scalar {
+            typed: String::new(),
+            kind: ScalarKind::Unusable,
+        })
+    }
+}
 
 impl Node {
     /// What stands in a file that could not be read.
@@ -326,34 +368,4 @@ impl Entry {
             _ => self.line,
         }
     }
-}
-
-/// Section 10.3.2 of YAML 1.2.2.
-fn resolve(text: &str) -> ScalarKind {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return ScalarKind::Null,
-        "true" | "True" | "TRUE" => return ScalarKind::Bool(true),
-        "false" | "False" | "FALSE" => return ScalarKind::Bool(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN" => return ScalarKind::Float,
-        _ => {}
-    }
-    let all_digits = |digits: &str, radix| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
-        if let Some(digits) = text.strip_prefix(prefix)
-            && all_digits(digits, radix)
-        {
-            return ScalarKind::Integer(i64::from_str_radix(digits, radix).ok());
-        }
-    }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if all_digits(unsigned, 10) {
-        return ScalarKind::Integer(text.parse().ok());
-    }
-    let looks_numeric = unsigned
-        .chars()
-        .all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
-    if looks_numeric && unsigned.contains(|c: char| c.is_ascii_digit()) && text.parse::<f64>().is_ok() {
-        return ScalarKind::Float;
-    }
-    ScalarKind::Text
 }

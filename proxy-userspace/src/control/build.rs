@@ -1,18 +1,17 @@
 //! From what is wanted and what is known to a Snapshot.
 
-use super::overrides::{Overrides, find};
+use super::{desired::Desired, overrides::Overrides};
 use crate::{
     config::Loaded,
-    model::{Cluster, DaemonSettings, EndpointId, Health, Service, Snapshot},
+    model::{
+        BackendAddr, Cluster, ClusterName, DaemonSettings, EndpointId, Health, ListenAddr, Service, Snapshot,
+    },
 };
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
-
-/// What people want: the config and what they set live on top of it.
-#[derive(Clone)]
-pub(super) struct Desired {
-    pub(super) config: Arc<Loaded>,
-    pub(super) overrides: Overrides,
-}
+use proxy_common::net::Protocol;
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 /// What is known of an endpoint's health.
 #[derive(Clone, Debug)]
@@ -120,13 +119,47 @@ fn freeze_table_sizes(running: &[Service], wanted: &mut [Service], warnings: &mu
     }
 }
 
+/// Verdicts on the checked endpoints among these backends.
+pub(super) fn verdicts_of_dead(dead: &[(ListenAddr, Protocol, BackendAddr)], config: &Loaded) -> Verdicts {
+    let clusters: HashMap<_, _> = (config.services.iter())
+        .map(|service| ((service.address, service.protocol), &service.cluster))
+        .collect();
+    let mut verdicts: Verdicts = (dead.iter())
+        .filter_map(|(address, protocol, backend)| {
+            let cluster = ClusterName::clone(clusters.get(&(*address, *protocol))?);
+            let last_error = Some("dead before weir was started again".into());
+            let verdict = Verdict {
+                health: Health::Unhealthy,
+                last_error,
+                changed: None,
+            };
+            Some((
+                EndpointId {
+                    cluster,
+                    address: *backend,
+                },
+                verdict,
+            ))
+        })
+        .collect();
+    prune(&mut verdicts, config);
+    verdicts
+}
+
 /// Forgets what was known of endpoints that are gone or no longer checked.
 pub(super) fn prune(verdicts: &mut Verdicts, config: &Loaded) {
-    verdicts.retain(|id, _| {
-        let checked = config
-            .clusters
-            .get(&id.cluster)
-            .is_some_and(|cluster| cluster.health_check.is_some());
-        checked && find(&config.clusters, id).is_some()
-    });
+    let checked = config
+        .clusters
+        .values()
+        .filter(|cluster| cluster.health_check.is_some());
+    let checked: HashSet<EndpointId> = checked
+        .flat_map(|cluster| {
+            let id = |address| EndpointId {
+                cluster: cluster.name.clone(),
+                address,
+            };
+            cluster.endpoints.iter().map(move |endpoint| id(endpoint.address))
+        })
+        .collect();
+    verdicts.retain(|id, _| checked.contains(id));
 }

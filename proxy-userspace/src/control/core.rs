@@ -2,16 +2,16 @@
 
 use super::{
     Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
-    build::{Desired, Verdict, Verdicts, build, prune},
-    overrides::{Overrides, find},
+    build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
+    desired::Desired,
     report::{counted, unix_seconds},
 };
 use crate::{
-    admin::status::{ChangeAnswer, EndpointPatch, ErrorStatus},
+    admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
     health,
     kernel::KernelError,
-    model::{Change, Cluster, ClusterName, Endpoint, EndpointId, Health, Snapshot, diff},
+    model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
 };
 use std::{
     collections::BTreeMap,
@@ -42,16 +42,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// Builds the first Snapshot and applies it.
+    /// Builds the first Snapshot and applies it. Backends that an earlier daemon left marked dead
+    /// stay so until they pass their checks: a restart must not give flows to them again.
     ///
     /// # Errors
     /// The kernel plane could not take it.
     pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, KernelError> {
-        let desired = Desired {
-            config: Arc::new(config),
-            overrides: Overrides::default(),
-        };
-        let verdicts = Verdicts::new();
+        let desired = Desired::new(config);
+        let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
@@ -118,7 +116,7 @@ impl Core {
             let outcome = match (&wish.what, &reloaded) {
                 (Want::Reload(_), Some(Err(refusal))) => Err(refusal.clone()),
                 (Want::Reload(_), _) => Ok(()),
-                (Want::SetEndpoint(id, patch), _) => set_endpoint(&mut desired, id, *patch),
+                (Want::SetEndpoint(id, patch), _) => desired.set_endpoint(id, *patch),
             };
             match outcome {
                 Ok(()) => possible.push(wish),
@@ -270,6 +268,9 @@ impl Core {
         match self.plane.expire_flows() {
             Ok((ended, left)) => {
                 self.sweep_due = false;
+                if !self.plane.is_torn() {
+                    self.kernel_trouble = None;
+                }
                 debug!(ended, left, "flows swept");
             }
             Err(error) => self.note_kernel_trouble(&error),
@@ -330,46 +331,6 @@ impl Wish {
             Want::SetEndpoint(..) => None,
         }
     }
-}
-
-fn set_endpoint(desired: &mut Desired, id: &EndpointId, patch: EndpointPatch) -> Result<(), Refusal> {
-    let clusters = &desired.config.clusters;
-    let not_found = |error: String, known: String| {
-        Refusal::new(RefusalKind::NotFound, error, format!("use one of: {known}"))
-    };
-    let Some(cluster) = clusters.get(&id.cluster) else {
-        return Err(not_found(
-            format!("no cluster {}", id.cluster),
-            names(clusters.keys()),
-        ));
-    };
-    let Some(endpoint) = find(clusters, id) else {
-        let known = names(cluster.endpoints.iter().map(|endpoint| endpoint.address));
-        return Err(not_found(
-            format!("cluster {} has no endpoint {}", id.cluster, id.address),
-            known,
-        ));
-    };
-    if patch.weight.is_some_and(|weight| weight > Endpoint::MAX_WEIGHT) {
-        let remedy = format!("use 0 to {}", Endpoint::MAX_WEIGHT);
-        return Err(Refusal::new(RefusalKind::Invalid, "weight is too great", remedy));
-    }
-    desired.overrides.set(id.clone(), patch, endpoint);
-    Ok(())
-}
-
-/// Names that a remedy lists before it says how many more there are.
-const NAMED: usize = 10;
-
-fn names(all: impl ExactSizeIterator<Item: ToString>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let named: Vec<String> = all.take(NAMED).map(|name| name.to_string()).collect();
-    let rest = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    named.join(", ") + &rest
 }
 
 /// Lines of one snapshot that go to the log before it says how many more there are.

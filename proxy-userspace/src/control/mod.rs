@@ -4,6 +4,7 @@
 
 mod build;
 mod core;
+mod desired;
 mod overrides;
 mod plane;
 mod report;

@@ -2,8 +2,9 @@
 
 use crate::{
     kernel::{KernelCounters, KernelError, KernelPlane},
-    model::Snapshot,
+    model::{BackendAddr, ListenAddr, Snapshot},
 };
+use proxy_common::net::Protocol;
 
 /// The kernel plane, or why there is none.
 pub struct Plane {
@@ -52,6 +53,14 @@ impl Plane {
 
     pub(super) fn is_torn(&self) -> bool {
         self.torn
+    }
+
+    /// What an earlier daemon left marked dead.
+    pub(super) fn dead_backends(&self) -> Vec<(ListenAddr, Protocol, BackendAddr)> {
+        match &self.kind {
+            Kind::Kernel(plane) => plane.dead_backends(),
+            Kind::Absent(_) => Vec::new(),
+        }
     }
 
     /// Makes the maps equal to the snapshot; returns the number of map writes.

@@ -1,18 +1,23 @@
 //! The state of things, as `GET /status` answers it.
 
-use super::{Core, build::Desired, overrides::find};
+use super::Core;
 use crate::{
     admin::status::{
-        BackendState, BackendStatus, ConfiguredStatus, CounterStatus, DropStatus, HealthStatus,
-        InterfaceStatus, KernelStatus, ServiceStatus, Status,
+        BackendState, BackendStatus, DropStatus, HealthStatus, InterfaceStatus, KernelStatus, ServiceStatus,
+        Status,
     },
     kernel::{KernelCounters, ServiceCounters},
-    model::{Cluster, Endpoint, EndpointId, Health, Service},
+    model::{BackendAddr, Cluster, Endpoint, EndpointId, Health, ListenAddr, Service},
 };
+use proxy_common::{counters::Counters, net::Protocol};
 use std::{
+    collections::HashMap,
     process,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+/// Counters by what identifies a service; none when they can't be read.
+type Counted<'a> = Option<HashMap<(ListenAddr, Protocol), &'a ServiceCounters>>;
 
 impl Core {
     /// Reads the counters and puts everything together.
@@ -21,6 +26,13 @@ impl Core {
             Ok(counters) => (counters, None),
             Err(error) => (None, Some(format!("counters can't be read: {error}"))),
         };
+        let counted: Counted<'_> = counters.as_ref().map(|counters| {
+            counters
+                .services
+                .iter()
+                .map(|it| ((it.address, it.protocol), it))
+                .collect()
+        });
         let last_error = [&self.refused_config, &self.kernel_trouble];
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -35,7 +47,7 @@ impl Core {
                 .cloned(),
             warnings: self.warnings.iter().cloned().chain(trouble).collect(),
             services: (self.snapshot.services.iter())
-                .map(|service| self.service_status(service, counters.as_ref()))
+                .map(|service| self.service_status(service, &counted))
                 .collect(),
         }
     }
@@ -83,10 +95,17 @@ impl Core {
         }
     }
 
-    fn service_status(&self, service: &Service, counters: Option<&KernelCounters>) -> ServiceStatus {
-        let counted = counters.iter().flat_map(|counters| &counters.services);
-        let counted = { counted }
-            .find(|counted| (counted.address, counted.protocol) == (service.address, service.protocol));
+    fn service_status(&self, service: &Service, counted: &Counted<'_>) -> ServiceStatus {
+        let counted = counted
+            .as_ref()
+            .and_then(|all| all.get(&(service.address, service.protocol)));
+        let by_backend: Option<HashMap<_, _>> = counted.map(|counted| {
+            counted
+                .backends
+                .iter()
+                .map(|backend| (backend.address, backend.counters))
+                .collect()
+        });
         let backends = self
             .snapshot
             .clusters
@@ -97,7 +116,7 @@ impl Core {
                     .iter()
                     .map(|each| u64::from(each.effective_weight()))
                     .sum();
-                let status = |endpoint| self.backend_status(cluster, endpoint, total, counted);
+                let status = |endpoint| self.backend_status(cluster, endpoint, total, by_backend.as_ref());
                 cluster.endpoints.iter().map(status).collect()
             });
         ServiceStatus {
@@ -116,19 +135,12 @@ impl Core {
         cluster: &Cluster,
         endpoint: &Endpoint,
         total_weight: u64,
-        service: Option<&ServiceCounters>,
+        counters: Option<&HashMap<BackendAddr, Counters>>,
     ) -> BackendStatus {
         let id = EndpointId {
             cluster: cluster.name.clone(),
             address: endpoint.address,
         };
-        let counted = service.map(|service| {
-            let same = service
-                .backends
-                .iter()
-                .find(|counted| counted.address == endpoint.address);
-            same.map_or_else(CounterStatus::default, |counted| counted.counters.into())
-        });
         BackendStatus {
             address: endpoint.address.to_string(),
             weight: endpoint.weight,
@@ -136,9 +148,9 @@ impl Core {
             share_percent: share_percent(endpoint.effective_weight(), total_weight),
             state: state(endpoint),
             drain: endpoint.drain,
-            overridden: configured(&self.desired, &id),
+            overridden: self.desired.configured(&id),
             health: cluster.health_check.as_ref().map(|_| self.health_status(&id)),
-            counters: counted,
+            counters: counters.map(|all| all.get(&endpoint.address).copied().unwrap_or_default().into()),
         }
     }
 
@@ -149,18 +161,6 @@ impl Core {
             changed_unix_seconds: verdict.and_then(|verdict| verdict.changed).map(unix_seconds),
         }
     }
-}
-
-/// What the config says, if an override says otherwise.
-fn configured(desired: &Desired, id: &EndpointId) -> Option<ConfiguredStatus> {
-    if !desired.overrides.contains(id) {
-        return None;
-    }
-    let endpoint = find(&desired.config.clusters, id)?;
-    Some(ConfiguredStatus {
-        weight: endpoint.weight,
-        drain: endpoint.drain,
-    })
 }
 
 /// Maglev rounds every share to the nearest slot, so the weights tell it to one slot.

@@ -2,7 +2,10 @@
 
 use super::{Core, Event, Trigger, Wish};
 use crate::health::{Checks, Report};
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -15,6 +18,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Most events of a kind taken into one turn, so that a flood can't keep a turn from starting.
 const EVENTS_PER_TURN: usize = 1_024;
+
+/// What waits for the next turn waits at most this much longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The signals that control obeys. Made early: until then SIGHUP kills.
 pub struct Signals {
@@ -58,9 +64,16 @@ pub async fn run(mut core: Core, mut events: mpsc::Receiver<Event>, mut signals:
         gather(&mut events, &mut batch);
         gather(&mut reports, &mut found);
         batch.extend(current(&checks, found));
-        if !batch.is_empty() && core.turn(batch) {
+        if batch.is_empty() {
+            continue;
+        }
+        let begin = Instant::now();
+        if core.turn(batch) {
             checks.follow(core.clusters());
         }
+        // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn
+        // over thousands of endpoints, would starve the very probes that it consists of.
+        time::sleep(begin.elapsed().min(LONGEST_PAUSE)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     maps::Maps,
     table,
 };
-use crate::model::{BackendAddr, NatSettings, Service, Snapshot};
+use crate::model::{BackendAddr, Endpoint, NatSettings, Service, Snapshot};
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use proxy_common::{
     counters::Counters,
@@ -98,7 +98,7 @@ fn plan(
         mode: encode::mode(service.mode),
         flags: 0,
     };
-    let mut old = live
+    let old = live
         .as_ref()
         .map(|live| live.backends.clone())
         .unwrap_or_default();
@@ -111,11 +111,26 @@ fn plan(
         table: Vec::new(),
         table_source: Vec::new(),
     };
-    for endpoint in snapshot
-        .clusters
-        .get(&service.cluster)
-        .map_or(&[][..], |cluster| &cluster.endpoints)
-    {
+    let cluster = snapshot.clusters.get(&service.cluster);
+    plan_backends(
+        ids,
+        nat,
+        cluster.map_or(&[][..], |cluster| &cluster.endpoints),
+        old,
+        &mut plan,
+    )?;
+    Ok(plan)
+}
+
+/// Gives every endpoint its index and value; what is left of the `old` ones is removed.
+fn plan_backends(
+    ids: &mut Ids,
+    nat: &NatSettings,
+    endpoints: &[Endpoint],
+    mut old: BTreeMap<BackendAddr, (u32, BackendValue)>,
+    plan: &mut Plan,
+) -> Result<(), KernelError> {
+    for endpoint in endpoints {
         let (source, is_local) = encode::source(endpoint.address, nat);
         let (id, incarnation) = match old.remove(&endpoint.address) {
             Some((id, value)) => (id, value.incarnation),
@@ -129,7 +144,7 @@ fn plan(
             source,
             port,
             flags: encode::flags(endpoint) | if is_local { backend_flags::LOCAL } else { 0 },
-            service: index,
+            service: plan.value.index,
             incarnation,
             weight,
         };
@@ -151,7 +166,7 @@ fn plan(
         plan.removed.push(*id);
         ids.free_backend(*id);
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// What marks an endpoint as out of use for new flows, or all flows.

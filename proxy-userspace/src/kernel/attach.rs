@@ -2,7 +2,7 @@
 
 use super::{
     AttachedInterface, KernelError, Pins,
-    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER},
+    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_GENERIC},
 };
 use crate::model::{Interface, XdpMode};
 use aya::{
@@ -41,13 +41,9 @@ pub(super) fn attach(
             attach_classifier(object, program, hook, &interface.name, &path)?;
             wanted.push(path);
         }
-        let path = pins.link(&interface.name, XDP_BALANCER);
-        let (xdp, warning) = if interface.xdp == XdpMode::Off {
-            ("off", None)
-        } else {
-            let outcome = attach_xdp(object::xdp(object, XDP_BALANCER)?, interface, ifindex, &path)?;
-            wanted.push(path);
-            outcome
+        let (xdp, warning) = match interface.xdp {
+            XdpMode::Off => ("off", None),
+            _ => attach_xdp(object, pins, interface, ifindex, &mut wanted)?,
         };
         attached.push(AttachedInterface {
             name: interface.name.clone(),
@@ -101,6 +97,27 @@ fn enable_forwarding(name: &str) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// Warns where NAT's ports overlap those the host gives its own connections: one of the host's to a
+/// backend could then have the same addresses and ports as a flow.
+pub(super) fn warn_of_port_overlap((first, last): (u16, u16)) {
+    let path = "/proc/sys/net/ipv4/ip_local_port_range";
+    let Ok(text) = fs::read_to_string(path) else {
+        return;
+    };
+    let mut range = text
+        .split_whitespace()
+        .filter_map(|word| word.parse::<u16>().ok());
+    let (Some(low), Some(high)) = (range.next(), range.next()) else {
+        return;
+    };
+    if first <= high && low <= last {
+        tracing::warn!(
+            "NAT ports {first}-{last} overlap the host's own {low}-{high}: set nat.ports, or \
+             net.ipv4.ip_local_port_range, so that they don't"
+        );
+    }
+}
+
 /// Points a pinned link to `program`. False if there is none, or it no longer has an interface.
 fn adopt<E>(path: &Path, update: impl FnOnce(FdLink) -> Result<(), E>) -> bool {
     let Ok(pinned) = PinnedLink::from_pin(path) else {
@@ -146,55 +163,100 @@ fn attach_classifier(
 
 /// Attaches XDP: natively, else generically. Returns the mode in use, and why it isn't native.
 fn attach_xdp(
-    program: &mut Xdp,
+    object: &mut Ebpf,
+    pins: &Pins,
     interface: &Interface,
     ifindex: u32,
-    path: &Path,
+    wanted: &mut Vec<PathBuf>,
 ) -> Result<(&'static str, Option<String>), KernelError> {
     let name = &interface.name;
-    let adopted = adopt(path, |link| -> Result<(), ProgramError> {
-        let link = XdpLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
-        program.attach_to_link(link).map(drop)
-    });
-    if adopted {
-        return Ok((mode_in_use(name), None));
-    }
-    let refused = |error: ProgramError| {
-        KernelError::missing(
-            format!("attaching XDP to {name}: {}", cause(&error)),
-            "see `ip link` for another program on it (remove that one), or set xdp: generic",
-        )
+    let mut xdp = Attaching {
+        object,
+        pins,
+        name,
+        ifindex,
     };
-    let (id, mode, warning) = match interface.xdp {
-        XdpMode::Native => (
-            program.attach_to_if_index(ifindex, Attach::Driver),
-            "native",
-            None,
-        ),
-        XdpMode::Generic => (program.attach_to_if_index(ifindex, Attach::Skb), "generic", None),
-        XdpMode::Auto | XdpMode::Off => match program.attach_to_if_index(ifindex, Attach::Driver) {
-            Ok(id) => (Ok(id), "native", None),
-            Err(error) => {
-                let why = format!("no native XDP on {name}: {}; generic is slower", cause(&error));
-                tracing::warn!(interface = name, "{why}");
-                (
-                    program.attach_to_if_index(ifindex, Attach::Skb),
-                    "generic",
-                    Some(why),
-                )
+    let mut warning = None;
+    if interface.xdp != XdpMode::Generic {
+        if xdp.adopt(XDP_BALANCER)? {
+            wanted.push(pins.link(name, XDP_BALANCER));
+            return Ok((NATIVE, None));
+        }
+        if interface.xdp == XdpMode::Native || !pins.link(name, XDP_GENERIC).exists() {
+            // An interface runs one mode: the other has to go first.
+            let _ = fs::remove_file(pins.link(name, XDP_GENERIC));
+            match xdp.attach(XDP_BALANCER, Attach::Driver) {
+                Ok(path) => {
+                    wanted.push(path);
+                    return Ok((NATIVE, None));
+                }
+                Err(error) if interface.xdp == XdpMode::Native => return Err(error),
+                Err(error) => {
+                    tracing::warn!(interface = name, "{error}");
+                    warning = Some(format!("generic XDP, which is slower, on {name}: {error}"));
+                }
             }
-        },
+        }
+    }
+    let path = if xdp.adopt(XDP_GENERIC)? {
+        pins.link(name, XDP_GENERIC)
+    } else {
+        let _ = fs::remove_file(pins.link(name, XDP_BALANCER));
+        xdp.attach(XDP_GENERIC, Attach::Skb)?
     };
-    let link = program.take_link(id.map_err(refused)?).map_err(refused)?;
-    let link: FdLink = link.try_into().map_err(|error| {
-        KernelError::refused(
-            format!("attaching XDP to {name} by a BPF link (needs Linux 5.9)"),
-            error,
-        )
-    })?;
-    link.pin(path)
-        .map_err(|error| KernelError::refused(format!("pinning {}", path.display()), error))?;
-    Ok((mode, warning))
+    wanted.push(path);
+    Ok(("generic", warning))
+}
+
+const NATIVE: &str = "native";
+
+/// One interface on its way to XDP.
+struct Attaching<'a> {
+    object: &'a mut Ebpf,
+    pins: &'a Pins,
+    name: &'a str,
+    ifindex: u32,
+}
+
+impl Attaching<'_> {
+    /// The program, past the verifier.
+    fn program(&mut self, name: &str) -> Result<&mut Xdp, KernelError> {
+        object::verify(self.object, self.pins, name)?;
+        object::xdp(self.object, name)
+    }
+
+    /// Points the pinned link of this program, if there is one, to the new program.
+    fn adopt(&mut self, program: &str) -> Result<bool, KernelError> {
+        let path = self.pins.link(self.name, program);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let program = self.program(program)?;
+        Ok(adopt(&path, |link| -> Result<(), ProgramError> {
+            let link = XdpLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
+            program.attach_to_link(link).map(drop)
+        }))
+    }
+
+    /// Attaches the program anew and pins its link; returns the pin.
+    fn attach(&mut self, program: &str, mode: Attach) -> Result<PathBuf, KernelError> {
+        let (name, ifindex) = (self.name, self.ifindex);
+        let path = self.pins.link(name, program);
+        let refused = |error: &dyn std::error::Error| {
+            KernelError::missing(
+                format!("attaching {program} to {name}: {}", cause(error)),
+                "see `ip link` for another XDP program on it (remove that one), or set xdp: generic",
+            )
+        };
+        let program = self.program(program)?;
+        let id = program
+            .attach_to_if_index(ifindex, mode)
+            .map_err(|error| refused(&error))?;
+        let link = program.take_link(id).map_err(|error| refused(&error))?;
+        let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
+        link.pin(&path).map_err(|error| refused(&error))?;
+        Ok(path)
+    }
 }
 
 /// The innermost cause: the kernel's word.
@@ -204,15 +266,4 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// The mode of an adopted link, from the kernel's own listing.
-fn mode_in_use(interface: &str) -> &'static str {
-    let output = std::process::Command::new("ip")
-        .args(["-o", "link", "show", "dev", interface])
-        .output();
-    match output {
-        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("xdpgeneric") => "generic",
-        _ => "native",
-    }
 }

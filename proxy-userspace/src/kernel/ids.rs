@@ -1,11 +1,12 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
 use super::{KernelError, encode, maps::Maps};
-use crate::model::BackendAddr;
+use crate::model::{BackendAddr, ListenAddr};
 use aya::maps::MapError;
 use proxy_common::{
     keys::ServiceKey,
-    values::{BackendValue, ServiceValue},
+    net::Protocol,
+    values::{BackendValue, ServiceValue, backend_flags},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -67,8 +68,8 @@ impl Ids {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs() as u32);
         Ok(Self {
-            free_services: FreeList::new(maps.service_counters.len(), by_index.keys().copied().collect()),
-            free_backends: FreeList::new(maps.backends.len(), used),
+            free_services: FreeList::new(maps.service_counters.len(), &by_index.keys().copied().collect()),
+            free_backends: FreeList::new(maps.backends.len(), &used),
             services,
             incarnation: newest.max(now),
         })
@@ -77,6 +78,23 @@ impl Ids {
     /// The live service of a key.
     pub(super) fn service(&self, key: &ServiceKey) -> Option<&LiveService> {
         self.services.get(key)
+    }
+
+    /// Every backend marked dead, with its service.
+    pub(super) fn dead_backends(&self) -> Vec<(ListenAddr, Protocol, BackendAddr)> {
+        let services = self
+            .services
+            .iter()
+            .map(|(key, live)| (encode::listener(key), live));
+        services
+            .flat_map(|((address, protocol), live)| {
+                let dead = live
+                    .backends
+                    .iter()
+                    .filter(|(_, (_, value))| value.flags & backend_flags::DEAD != 0);
+                dead.map(move |(backend, _)| (address, protocol, *backend))
+            })
+            .collect()
     }
 
     /// An unused service index.
@@ -91,12 +109,12 @@ impl Ids {
 
     /// Gives a service index back.
     pub(super) fn free_service(&mut self, index: u32) {
-        self.free_services.used.remove(&index);
+        self.free_services.give_back(index);
     }
 
     /// Gives a backend index back.
     pub(super) fn free_backend(&mut self, index: u32) {
-        self.free_backends.used.remove(&index);
+        self.free_backends.give_back(index);
     }
 
     /// A number no backend had before; never zero.
@@ -110,30 +128,38 @@ impl Ids {
 #[derive(Clone, Debug)]
 struct FreeList {
     size: u32,
-    used: BTreeSet<u32>,
+    /// Unused indices below `next`.
+    gaps: BTreeSet<u32>,
+    /// From here on all are unused.
+    next: u32,
 }
 
 impl FreeList {
-    fn new(size: u32, used: BTreeSet<u32>) -> Self {
-        Self { size, used }
+    fn new(size: u32, used: &BTreeSet<u32>) -> Self {
+        let next = used.last().map_or(0, |last| last + 1);
+        Self {
+            size,
+            gaps: (0..next).filter(|index| !used.contains(index)).collect(),
+            next,
+        }
     }
 
     fn take(&mut self, map: &'static str, key: &'static str) -> Result<u32, KernelError> {
-        let mut candidate = 0;
-        for &used in &self.used {
-            if used != candidate {
-                break;
-            }
-            candidate += 1;
+        if let Some(gap) = self.gaps.pop_first() {
+            return Ok(gap);
         }
-        if candidate >= self.size {
+        if self.next >= self.size {
             return Err(KernelError::Full {
                 map,
                 limit: self.size,
                 key,
             });
         }
-        self.used.insert(candidate);
-        Ok(candidate)
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    fn give_back(&mut self, index: u32) {
+        self.gaps.insert(index);
     }
 }

@@ -18,9 +18,10 @@ pub use error::KernelError;
 pub use object::OBJECT;
 pub use pins::Pins;
 
-use crate::model::{DaemonSettings, IdleTimeouts, NatSettings, Snapshot};
+use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
 use ids::Ids;
 use maps::Maps;
+use proxy_common::net::Protocol;
 use std::{collections::HashMap, path::Path};
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
@@ -31,6 +32,8 @@ pub struct KernelPlane {
     interfaces: Vec<AttachedInterface>,
     timeouts: HashMap<u32, IdleTimeouts>,
     flows: usize,
+    /// Holds the lock on the maps.
+    _pins: Pins,
 }
 
 impl KernelPlane {
@@ -46,6 +49,7 @@ impl KernelPlane {
         let mut object = object::load(&pins, settings)?;
         let mut maps = Maps::open(&pins)?;
         maps.write_settings(&settings.nat)?;
+        attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let interfaces = attach::attach(&mut object, &pins, &settings.interfaces)?;
         Ok(Self {
@@ -55,6 +59,7 @@ impl KernelPlane {
             interfaces,
             timeouts: HashMap::new(),
             flows: 0,
+            _pins: pins,
         })
     }
 
@@ -77,6 +82,11 @@ impl KernelPlane {
             })
             .collect();
         Ok(writes)
+    }
+
+    /// Backends that the maps hold as dead: after a restart, what the last daemon knew.
+    pub fn dead_backends(&self) -> Vec<(ListenAddr, Protocol, BackendAddr)> {
+        self.ids.dead_backends()
     }
 
     /// Ends flows whose idle timeout has passed, and those of dead or removed backends.

@@ -4,7 +4,7 @@ use super::{KernelError, Pins, maps};
 use crate::model::DaemonSettings;
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{SchedClassifier, Xdp},
+    programs::{Program, SchedClassifier, Xdp},
 };
 
 /// The kernel programs; empty if the binary was built without them.
@@ -12,11 +12,13 @@ pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wei
 
 /// Names of the programs, as `bpftool prog` shows them.
 pub(super) const XDP_BALANCER: &str = "xdp_balancer";
+pub(super) const XDP_GENERIC: &str = "xdp_generic";
 pub(super) const TC_INGRESS: &str = "tc_ingress";
 pub(super) const TC_EGRESS: &str = "tc_egress";
 
 /// Loads the object: its maps are the pinned ones where there are any, and are pinned where not.
-/// Programs pass the verifier here and are pinned, but not attached.
+/// Programs pass the verifier here and are pinned, but not attached; [`XDP_GENERIC`] only when
+/// an interface needs it.
 pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::missing(
@@ -45,21 +47,30 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
     if !adopting {
         maps::write_layout(pins)?;
     }
-    for (name, program) in object.programs_mut() {
-        let loaded = match program {
-            aya::programs::Program::Xdp(xdp) => xdp.load(),
-            aya::programs::Program::SchedClassifier(classifier) => classifier.load(),
-            _ => continue,
-        };
-        loaded.map_err(|error| KernelError::refused(format!("the verifier on program {name}"), error))?;
-        let path = pins.program(name);
-        // The pin of the daemon before us: our links don't go through it.
-        let _ = std::fs::remove_file(&path);
-        program
-            .pin(&path)
-            .map_err(|error| KernelError::refused(format!("pinning {}", path.display()), error))?;
+    for name in [XDP_BALANCER, TC_INGRESS, TC_EGRESS] {
+        verify(&mut object, pins, name)?;
     }
     Ok(object)
+}
+
+/// Passes a program to the verifier and pins it, if that isn't done yet.
+pub(super) fn verify(object: &mut Ebpf, pins: &Pins, name: &str) -> Result<(), KernelError> {
+    let program = object.program_mut(name).ok_or_else(|| not_in_object(name))?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    let loaded = match program {
+        Program::Xdp(xdp) => xdp.load(),
+        Program::SchedClassifier(classifier) => classifier.load(),
+        _ => return Err(not_in_object(name)),
+    };
+    loaded.map_err(|error| KernelError::refused(format!("the verifier on program {name}"), error))?;
+    let path = pins.program(name);
+    // The pin of the daemon before us: our links don't go through it.
+    let _ = std::fs::remove_file(&path);
+    program
+        .pin(&path)
+        .map_err(|error| KernelError::refused(format!("pinning {}", path.display()), error))
 }
 
 /// The XDP program of a loaded object.

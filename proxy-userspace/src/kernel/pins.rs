@@ -2,7 +2,7 @@
 
 use super::{KernelError, maps};
 use rustix::{
-    fs::statfs,
+    fs::{FlockOperation, flock, statfs},
     mount::{MountFlags, mount},
 };
 use std::{
@@ -20,6 +20,8 @@ const BPF_FS: &str = "/sys/fs/bpf";
 #[derive(Debug)]
 pub struct Pins {
     root: PathBuf,
+    /// Locked while a daemon has the maps: two would undo each other's writes.
+    _lock: fs::File,
 }
 
 impl Pins {
@@ -33,14 +35,7 @@ impl Pins {
                 )
             })?;
         }
-        let pins = Self {
-            root: root.to_path_buf(),
-        };
-        for directory in [
-            pins.root.clone(),
-            pins.root.join("links"),
-            pins.root.join("programs"),
-        ] {
+        for directory in [root.to_path_buf(), root.join("links"), root.join("programs")] {
             fs::create_dir_all(&directory).map_err(|error| not_permitted(&directory, &error))?;
         }
         if !is_bpffs(root) {
@@ -49,7 +44,17 @@ impl Pins {
                 format!("set kernel.pin_path to a directory under {BPF_FS}"),
             ));
         }
-        Ok(pins)
+        let lock = fs::File::open(root).map_err(|error| not_permitted(root, &error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            KernelError::missing(
+                format!("another weir has the maps in {}", root.display()),
+                "stop it first, or give this one another kernel.pin_path and other interfaces",
+            )
+        })?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            _lock: lock,
+        })
     }
 
     /// Path of a map.

@@ -11,7 +11,8 @@ use proxy_common::{
     values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, seen},
     verdict::DropReason,
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
+use weir::model::IdleTimeouts;
 use xxhash_rust::xxh64::xxh64;
 
 const FIN: u8 = 0x01;
@@ -54,27 +55,27 @@ impl Model {
         };
         job.touched.push(key);
         if let Some(service) = self.services.get(&service).copied() {
+            job.service = Some(service.index);
             self.client_to_backend(job, &service, (source, destination), &key, flags)
                 .map_err(Failure::Dropped)?;
         } else if !self.is_nat_port(destination.1) || !self.is_reply(&key) {
             return Ok(Next::Untouched);
         }
         self.record(&key, packet.protocol, flags);
+        job.stamped = Some(key);
         let value = self.flows[&key];
         job.touched.push(peer(&value));
         let mut frame = job.frame.to_vec();
-        let destination = IpAddr::from(value.destination);
         let ends = Ends {
             source: (value.source.into(), value.source_port),
-            destination: (destination, value.destination_port),
+            destination: (value.destination.into(), value.destination_port),
         };
         translate::packet(&mut frame, packet, &ends);
         Ok(Next::Send(Translated {
             frame,
             network: packet.network,
             end: packet.end,
-            destination,
-            to_host: value.flags & flow_flags::TO_HOST != 0,
+            entry: value,
         }))
     }
 
@@ -132,6 +133,7 @@ impl Model {
         if self.flows.len() + 2 > self.flow_entries_max {
             return Err(DropReason::FlowTableFull);
         }
+        self.counts.opened(&forward);
         self.flows.insert(reply, backward);
         self.flows.insert(*key, forward);
         Ok(())
@@ -146,6 +148,14 @@ impl Model {
         let answered = value.seen != 0 && value.peer_seen != 0;
         let draining = self.backends[&value.backend].flags & backend_flags::DRAINING != 0;
         !(opens && (ended || draining && answered))
+    }
+
+    /// Whether the daemon should end the flow of this entry at a time (the clock of `last_seen`):
+    /// its backend is dead or gone, or neither direction had a packet for longer than allowed.
+    pub fn is_ended(&self, value: &FlowValue, now: u64) -> bool {
+        let other = self.flows.get(&peer(value));
+        let latest = other.map_or(0, |other| other.last_seen).max(value.last_seen);
+        !self.has_live_backend(value) || now > latest + idle_timeout(value).as_nanos() as u64
     }
 
     /// The backend of the hash's slot.
@@ -198,6 +208,21 @@ impl Model {
         if let Some(value) = self.flows.get_mut(&peer) {
             value.peer_seen |= bits;
         }
+    }
+}
+
+/// How long a flow may be idle; the defaults, which all services of the tests have.
+fn idle_timeout(value: &FlowValue) -> Duration {
+    let timeouts = IdleTimeouts::default();
+    let ended = (value.seen | value.peer_seen) & (seen::FIN | seen::RST) != 0;
+    if value.protocol != u32::from(TCP) {
+        timeouts.udp
+    } else if ended {
+        timeouts.tcp_closing
+    } else if value.seen == 0 || value.peer_seen == 0 {
+        timeouts.tcp_opening
+    } else {
+        timeouts.tcp
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Model,
     build::{Checksum, Frame},
     flows::peer,
+    mutate::mutate,
     parse::{TCP, UDP},
     random::Random,
     translate::End,
@@ -26,7 +27,12 @@ pub struct Input {
     pub frame: Vec<u8>,
     /// Whether there is room for metadata in front of it.
     pub room: bool,
+    /// Bytes of it that lie in one piece; the rest is in fragments of memory.
+    pub linear: usize,
 }
+
+/// Bytes that drivers leave in one piece at least, and all headers that are walked fit into.
+const LINEAR_LEAST: usize = 400;
 
 /// What the generator draws from.
 #[derive(Clone, Debug)]
@@ -90,7 +96,7 @@ impl Generator {
         let mut frame = self.any(model);
         if self.random.once_in(4) {
             for _ in 0..=self.random.below(3) {
-                self.mutate(&mut frame);
+                mutate(&mut frame, &mut self.random);
             }
         }
         if self.random.once_in(32) {
@@ -98,10 +104,15 @@ impl Generator {
         }
         // The kernel runs no frame shorter than an Ethernet header.
         frame.resize(frame.len().max(14), 0);
+        let mut linear = frame.len();
+        if linear > LINEAR_LEAST && self.random.once_in(2) {
+            linear = LINEAR_LEAST + self.random.below(linear - LINEAR_LEAST);
+        }
         Input {
             ifindex,
             frame,
             room: !self.random.once_in(64),
+            linear,
         }
     }
 
@@ -348,42 +359,6 @@ impl Generator {
         let kind: u16 = *self.random.pick(&[0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8]);
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
         frame
-    }
-
-    fn mutate(&mut self, frame: &mut Vec<u8>) {
-        let random = &mut self.random;
-        if frame.len() < 15 {
-            return;
-        }
-        match random.below(10) {
-            0..4 => {
-                // Headers are where it hurts.
-                let reach = frame.len().min(120);
-                frame[random.below(reach)] ^= 1 << random.below(8);
-            }
-            4 => {
-                let reach = frame.len().min(120);
-                frame[random.below(reach)] = *random.pick(&[0, 1, 0x7f, 0x80, 0xff]);
-            }
-            5..7 => {
-                let length = 14 + random.below(frame.len() - 13);
-                frame.truncate(length);
-            }
-            7 => {
-                // A lying length: IPv4's total, IPv6's payload, or UDP's, where they usually are.
-                let at = *random.pick(&[16, 18, 38, 58]);
-                if at + 2 <= frame.len() {
-                    let length = random.below(frame.len() + 8) as u16;
-                    frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
-                }
-            }
-            8 => {
-                let tag: [u8; 2] = *random.pick(&[[0x81, 0], [0x88, 0xa8], [0x91, 0]]);
-                let control = random.bits() as u16;
-                frame.splice(12..12, [tag, control.to_be_bytes()].concat());
-            }
-            _ => frame.extend(std::iter::repeat_n(0xa5, 1 + random.below(40))),
-        }
     }
 }
 

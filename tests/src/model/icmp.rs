@@ -70,8 +70,7 @@ impl Model {
             frame,
             network: packet.network,
             end: packet.end,
-            destination: outer_destination,
-            to_host: value.flags & flow_flags::TO_HOST != 0,
+            entry: value,
         })
     }
 

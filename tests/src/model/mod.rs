@@ -6,6 +6,7 @@ pub mod flows;
 pub mod generate;
 mod icmp;
 pub mod maglev;
+mod mutate;
 pub mod network;
 pub mod parse;
 pub mod random;
@@ -13,11 +14,12 @@ pub mod sum;
 pub mod translate;
 
 use network::Network;
-use parse::{ICMP, ICMPV6, Located, Packet, TCP, UDP};
+use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, TCP, UDP};
 use proxy_common::{
+    counters::Counters,
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, ServiceValue, Settings, backend_flags},
+    values::{BackendValue, FlowValue, Handover, ServiceValue, Settings, backend_flags, flow_flags},
     verdict::DropReason,
 };
 use std::{
@@ -37,14 +39,25 @@ pub struct Model {
     pub slots: HashMap<u32, Vec<u32>>,
     /// By backend index; free ones are absent or have the incarnation zero.
     pub backends: HashMap<u32, BackendValue>,
-    /// Both entries of every flow.
+    /// Both entries of every flow. Their `last_seen` is the caller's to keep: 0 in new ones.
     pub flows: HashMap<FlowKey, FlowValue>,
     /// Entries that fit into `flows`.
     pub flow_entries_max: usize,
+    /// As in `service_counters` and `backend_counters`, by index.
+    pub counts: Counts,
     /// NAT's ports.
     pub settings: Settings,
     /// Next hops.
     pub network: Network,
+}
+
+/// Packets, bytes, flows and drops.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// By service index.
+    pub services: HashMap<u32, Counters>,
+    /// By backend index.
+    pub backends: HashMap<u32, Counters>,
 }
 
 /// What becomes of a packet.
@@ -71,6 +84,8 @@ pub struct Outcome {
     pub frame: Vec<u8>,
     /// Keys of `flows` whose entries the packet may have changed.
     pub touched: Vec<FlowKey>,
+    /// The entry that the packet found or made, and stamped.
+    pub stamped: Option<FlowKey>,
 }
 
 /// A packet under way through the model.
@@ -80,6 +95,9 @@ struct Job<'a> {
     /// Whether there is room in front of the packet for metadata.
     room: bool,
     touched: Vec<FlowKey>,
+    stamped: Option<FlowKey>,
+    /// Index of the service that a client's packet is for.
+    service: Option<u32>,
 }
 
 /// A translated frame and where it is to go.
@@ -87,9 +105,8 @@ struct Translated {
     frame: Vec<u8>,
     network: usize,
     end: usize,
-    destination: IpAddr,
-    /// Delivered on this host: no route lookup, no TTL.
-    to_host: bool,
+    /// The entry it was translated by.
+    entry: FlowValue,
 }
 
 impl Model {
@@ -102,21 +119,27 @@ impl Model {
             backends: HashMap::new(),
             flows: HashMap::new(),
             flow_entries_max,
+            counts: Counts::default(),
             settings,
             network,
         }
     }
 
     /// Decides one frame that arrived on an interface. `room`: whether the driver leaves room for
-    /// metadata in front of it.
+    /// metadata in front of it; else there is only what VLAN tags leave that are taken away.
     pub fn packet(&mut self, ifindex: u32, frame: &[u8], room: bool) -> Outcome {
         let mut job = Job {
             ifindex,
             frame,
             room,
             touched: Vec::new(),
+            stamped: None,
+            service: None,
         };
         let decided = self.decide(&mut job);
+        if let (Err(_), Some(service)) = (&decided, job.service) {
+            self.counts.services.entry(service).or_default().drops += 1;
+        }
         let (decision, frame) = match decided {
             Ok(Some((decision, frame))) => (decision, frame),
             Ok(None) => (Decision::Pass, frame.to_vec()),
@@ -126,6 +149,7 @@ impl Model {
             decision,
             frame,
             touched: job.touched,
+            stamped: job.stamped,
         }
     }
 
@@ -162,7 +186,12 @@ impl Model {
         match translated {
             Next::Untouched => Ok(None),
             Next::Answer(frame) => Ok(Some((Decision::Transmit, frame))),
-            Next::Send(translated) => self.send(job, translated).map(Some).map_err(Failure::Dropped),
+            Next::Send(translated) => {
+                let entry = translated.entry;
+                let sent = self.send(job, translated).map_err(Failure::Dropped)?;
+                self.counts.forwarded(&entry, job.frame.len() as u64);
+                Ok(Some(sent))
+            }
         }
     }
 
@@ -172,20 +201,22 @@ impl Model {
             mut frame,
             network,
             end,
-            destination,
-            to_host,
+            entry,
         } = translated;
-        if to_host {
+        if entry.flags & flow_flags::TO_HOST != 0 {
             return Ok((Decision::Pass, frame));
         }
         let ttl = translate::ttl(&frame, network);
         if ttl <= 1 {
             return Err(DropReason::TtlExpired);
         }
-        let hop = self.network.next_hop(job.ifindex, destination, end - network)?;
+        let hop = self
+            .network
+            .next_hop(job.ifindex, entry.destination.into(), end - network)?;
         translate::set_ttl(&mut frame, network, ttl - 1);
         let Some((source, destination)) = hop.macs else {
-            if !job.room {
+            let tags = network - ETHERNET_LENGTH;
+            if !job.room && tags < size_of::<Handover>() {
                 return Err(DropReason::NeighbourUnresolved);
             }
             frame.drain(12..network - 2);
@@ -210,6 +241,27 @@ impl Model {
     /// Whether a port is one that NAT gives out.
     fn is_nat_port(&self, port: u16) -> bool {
         (self.settings.nat_port_first..=self.settings.nat_port_last).contains(&port)
+    }
+}
+
+impl Counts {
+    fn forwarded(&mut self, entry: &FlowValue, bytes: u64) {
+        let service = self.services.entry(entry.service).or_default();
+        let backend = self.backends.entry(entry.backend).or_default();
+        for counters in [service, backend] {
+            if entry.flags & flow_flags::REPLY != 0 {
+                counters.reply_packets += 1;
+                counters.reply_bytes += bytes;
+            } else {
+                counters.packets += 1;
+                counters.bytes += bytes;
+            }
+        }
+    }
+
+    fn opened(&mut self, entry: &FlowValue) {
+        self.services.entry(entry.service).or_default().flows += 1;
+        self.backends.entry(entry.backend).or_default().flows += 1;
     }
 }
 

@@ -3,7 +3,8 @@
 use proxy_common::verdict::DropReason;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const ETHERNET: usize = 14;
+/// Bytes of an Ethernet header without tags.
+pub const ETHERNET_LENGTH: usize = 14;
 const TAG: usize = 4;
 const TAGS_WALKED: usize = 2;
 const EXTENSIONS_WALKED: usize = 6;
@@ -62,10 +63,10 @@ pub fn address(bytes: &[u8]) -> IpAddr {
 
 /// Finds the IP packet of a frame and its destination. None: such a frame passes.
 pub fn locate(frame: &[u8]) -> Option<Located> {
-    if frame.len() < ETHERNET || frame[0] & 1 != 0 {
+    if frame.len() < ETHERNET_LENGTH || frame[0] & 1 != 0 {
         return None;
     }
-    let mut network = ETHERNET;
+    let mut network = ETHERNET_LENGTH;
     let mut tags = 0;
     while matches!(half(frame, network - 2), 0x8100 | 0x88a8) {
         tags += 1;

@@ -94,19 +94,11 @@ pub fn ttl(frame: &[u8], network: usize) -> u8 {
 /// Gives a TCP or UDP packet new ends.
 ///
 /// The pseudo header's length and protocol are the same before and after, so they are left out.
-/// `zero_is_none`: a UDP checksum of zero means that there is none.
-fn set_ends(
-    frame: &mut [u8],
-    network: usize,
-    transport: usize,
-    end: usize,
-    protocol: u8,
-    ends: &Ends,
-    zero_is_none: bool,
-) {
+/// A UDP checksum of zero means that there is none (RFC 768, RFC 6935).
+fn set_ends(frame: &mut [u8], network: usize, transport: usize, end: usize, protocol: u8, ends: &Ends) {
     let (at, length) = addresses(frame, network);
     let field = transport + if protocol == TCP { 16 } else { 6 };
-    let absent = field + 2 > end || protocol == UDP && zero_is_none && half(frame, field) == 0;
+    let absent = field + 2 > end || protocol == UDP && half(frame, field) == 0;
     let covered =
         |frame: &[u8]| sum::sum(&frame[at..at + 2 * length]) + sum_without(frame, transport, end, field);
     let mut change = |frame: &mut [u8]| {
@@ -127,7 +119,6 @@ fn set_ends(
 
 /// Translates a TCP or UDP packet (rule 4).
 pub fn packet(frame: &mut [u8], packet: &Packet, ends: &Ends) {
-    let zero_is_none = packet.destination.is_ipv4();
     set_ends(
         frame,
         packet.network,
@@ -135,7 +126,6 @@ pub fn packet(frame: &mut [u8], packet: &Packet, ends: &Ends) {
         packet.end,
         packet.protocol,
         ends,
-        zero_is_none,
     );
 }
 
@@ -187,7 +177,6 @@ pub fn icmp_error(
             inner.end,
             inner.protocol,
             inner_ends,
-            true,
         );
     });
 }

@@ -24,16 +24,12 @@ pub fn compare(expected: &Outcome, ran: &Ran<'_>, metadata: usize) -> Result<()>
     match expected.decision {
         Decision::Drop(_) => return Ok(()),
         Decision::HandOver(ifindex) => ensure!(
-            ran.metadata == handover(ifindex),
-            "the metadata is {:02x?}, not {:02x?}",
-            ran.metadata,
+            ran.metadata.len() == metadata + size_of::<Handover>()
+                && ran.metadata.starts_with(&handover(ifindex)),
+            "the metadata should start with {:02x?}",
             handover(ifindex)
         ),
-        _ => ensure!(
-            ran.metadata.len() == metadata,
-            "unexpected metadata {:02x?}",
-            ran.metadata
-        ),
+        _ => ensure!(ran.metadata.len() == metadata, "unexpected metadata"),
     }
     ensure!(ran.frame == expected.frame, "the frame differs");
     Ok(())
@@ -69,15 +65,16 @@ pub fn report(input: &Input, expected: &Outcome, ran: &Ran<'_>, difference: &str
     let actions = ["aborted", "drop", "pass", "transmit", "redirect"];
     let action = actions.get(ran.action as usize).unwrap_or(&"?");
     format!(
-        "{difference}\narriving at interface {}, {} bytes, room for metadata: {}\nin      {}\n\
-         model   {:?}\n        {}\nprogram {action}, metadata {:02x?}\n        {}",
+        "{difference}\narriving at interface {}, {} bytes ({} linear), room for metadata: {}\nin      {}\n\
+         model   {:?}\n        {}\nprogram {action}, metadata {}\n        {}",
         input.ifindex,
         input.frame.len(),
+        input.linear,
         input.room,
         hex(&input.frame),
         expected.decision,
         hex(&expected.frame),
-        ran.metadata,
+        hex(ran.metadata),
         hex(ran.frame)
     )
 }

@@ -2,28 +2,26 @@
 //! on the verdict, every byte, every checksum and every flow entry.
 
 use super::{
-    Bench,
+    Bench, coarse_now,
     compare::{compare, compare_entry, hex, report},
-    isolated,
-    program::METADATA_FULL,
+    isolated, metadata,
     scenario::{plan, pools},
-    snapshot::{Plan, PlannedBackend},
+    snapshot::{Plan, PlannedBackend, PlannedService},
 };
-use crate::model::{
-    Decision, Model, Outcome,
-    generate::{Generator, Input},
-    random::Random,
-};
+use crate::model::{Decision, Model, Outcome, flows::peer, generate::Generator, random::Random};
 use anyhow::{Context, Result, bail, ensure};
-use proxy_common::{keys::FlowKey, verdict::DropReason};
+use proxy_common::{keys::FlowKey, limits::LAST_SEEN_GRAIN_NS, net::Protocol, verdict::DropReason};
 use std::{
-    collections::BTreeMap,
-    fmt, thread,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    thread,
     time::{Duration, Instant},
 };
 
 /// Frames between two rounds of ended flows.
-const FRAMES_TO_EXPIRY: u64 = 512;
+const FRAMES_TO_EXPIRY: u64 = 384;
 
 /// Frames between two changes of services or backends, after which the whole flow table is compared.
 const FRAMES_TO_CHANGE: u64 = 4096;
@@ -142,7 +140,9 @@ struct Fuzz {
     random: Random,
     plan: Plan,
     /// Backends taken out of the plan, by the service they belong to.
-    spare: Vec<(usize, PlannedBackend)>,
+    spare: Vec<(SocketAddr, Protocol, PlannedBackend)>,
+    /// Services taken out of the plan.
+    spare_services: Vec<PlannedService>,
     drops: [u64; DropReason::COUNT],
     tally: Tally,
 }
@@ -157,6 +157,7 @@ impl Fuzz {
             random: Random::new(!seed),
             plan,
             spare: Vec::new(),
+            spare_services: Vec::new(),
             bench,
             drops: [0; DropReason::COUNT],
             tally: Tally::default(),
@@ -165,48 +166,72 @@ impl Fuzz {
 
     fn step(&mut self, step: u64) -> Result<()> {
         if step % FRAMES_TO_EXPIRY == FRAMES_TO_EXPIRY - 1 {
-            self.end_flows()?;
+            if self.random.once_in(2) {
+                self.end_some()?;
+            } else {
+                self.expire()?;
+            }
         }
         if step % FRAMES_TO_CHANGE == FRAMES_TO_CHANGE - 1 {
             self.change()?;
         }
         let input = self.generator.next(&self.model);
         let expected = self.model.packet(input.ifindex, &input.frame, input.room);
-        let metadata = if input.room { 0 } else { METADATA_FULL };
-        let ran = self.bench.run(input.ifindex, &input.frame, metadata)?;
-        if let Err(difference) = compare(&expected, &ran, metadata) {
+        let before = self.now();
+        let ran = self.bench.run(&input)?;
+        if let Err(difference) = compare(&expected, &ran, metadata(&input)) {
             bail!("{}", report(&input, &expected, &ran, &difference.to_string()));
         }
-        self.compare_state(&input, &expected)?;
+        self.compare_state(&expected, before..=self.now())
+            .with_context(|| format!("{expected:x?}\nin  {}", hex(&input.frame)))?;
         self.generator.learn(&expected.touched);
         self.tally.packets += 1;
         *self.tally.verdicts.entry(label(expected.decision)).or_default() += 1;
         Ok(())
     }
 
-    /// The drop counter and the entries that the frame was about.
-    fn compare_state(&mut self, input: &Input, expected: &Outcome) -> Result<()> {
-        let describe = || format!("{expected:x?}\nin  {}", hex(&input.frame));
+    /// The drop counter and the entries that the frame was about, which ran at `time`.
+    fn compare_state(&mut self, expected: &Outcome, time: RangeInclusive<u64>) -> Result<()> {
         if let Decision::Drop(reason) = expected.decision {
             let count = &mut self.drops[reason as usize];
             *count += 1;
             let counted = self.bench.maps().drops(reason)?;
+            let label = reason.label();
             ensure!(
                 counted == *count,
-                "drop_counters[{}] is {counted}, not {count}\n{}",
-                reason.label(),
-                describe()
+                "drop_counters[{label}] is {counted}, not {count}"
             );
         }
         for key in &expected.touched {
             let theirs = self.bench.maps().flow(key)?;
-            compare_entry(key, self.model.flows.get(key), theirs.as_ref()).with_context(describe)?;
+            let ours = self.model.flows.get_mut(key);
+            compare_entry(key, ours.as_deref(), theirs.as_ref())?;
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                let stamps = if ours.last_seen == 0 {
+                    time.clone()
+                } else if expected.stamped == Some(*key) {
+                    time.start() - LAST_SEEN_GRAIN_NS..=*time.end()
+                } else {
+                    ours.last_seen..=ours.last_seen
+                };
+                let seen = theirs.last_seen;
+                ensure!(
+                    stamps.contains(&seen),
+                    "the entry of {key:?} was last seen at {seen}, not within {stamps:?}"
+                );
+                ours.last_seen = seen;
+            }
         }
         Ok(())
     }
 
-    /// Ends some flows as the daemon does when they were idle: both entries.
-    fn end_flows(&mut self) -> Result<()> {
+    /// The clock of `last_seen`.
+    fn now(&self) -> u64 {
+        coarse_now().wrapping_add(self.model.settings.clock_offset_ns)
+    }
+
+    /// Ends some flows, both entries.
+    fn end_some(&mut self) -> Result<()> {
         let mut keys: Vec<FlowKey> = self.model.flows.keys().copied().collect();
         // The order of a HashMap is random; the run must follow from the seed.
         keys.sort_unstable();
@@ -219,12 +244,47 @@ impl Fuzz {
                 continue;
             };
             self.bench.maps().remove_flow(&key)?;
-            let peer = crate::model::flows::peer(&value);
-            if self.model.flows.remove(&peer).is_some() {
-                self.bench.maps().remove_flow(&peer)?;
+            if self.model.flows.remove(&peer(&value)).is_some() {
+                self.bench.maps().remove_flow(&peer(&value))?;
             }
             self.tally.ended += 1;
         }
+        Ok(())
+    }
+
+    /// Lets time pass, and the daemon end flows: all that are idle or whose backend is gone.
+    fn expire(&mut self) -> Result<()> {
+        let seconds = *self.random.pick(&[0, 1, 30, 59, 61, 119, 121, 9_001]);
+        self.model.settings.clock_offset_ns += seconds * 1_000_000_000;
+        self.bench.maps().set_settings(self.model.settings)?;
+        let before = self.now();
+        let (ended, left) = self.bench.plane()?.expire_flows()?;
+        let after = self.now();
+        let theirs = self.bench.maps().flows()?;
+        let mut kept = HashMap::new();
+        for (key, value) in &self.model.flows {
+            let is_there = theirs.contains_key(key);
+            ensure!(
+                !is_there || !self.model.is_ended(value, before),
+                "idle, or without a backend, and not ended: {key:?} {value:?} at {before}"
+            );
+            ensure!(
+                is_there || self.model.is_ended(value, after),
+                "ended, and not idle: {key:?} {value:?} at {after}"
+            );
+            if is_there {
+                kept.insert(*key, *value);
+            }
+        }
+        let gone = self.model.flows.len() - kept.len();
+        ensure!(
+            (ended, left) == (gone / 2, kept.len() / 2),
+            "the daemon says {ended} ended, {left} left; {} entries went, {} are left",
+            gone,
+            kept.len()
+        );
+        self.model.flows = kept;
+        self.tally.ended += ended as u64;
         Ok(())
     }
 
@@ -244,21 +304,35 @@ impl Fuzz {
 
     fn change_plan(&mut self) {
         let random = &mut self.random;
-        let at = random.below(self.plan.services.len());
-        let backends = &mut self.plan.services[at].backends;
-        let place = random.below(backends.len());
-        match random.below(8) {
-            0 | 1 => backends[place].dead ^= true,
-            2 | 3 => backends[place].drain ^= true,
-            4 | 5 => backends[place].weight = *random.pick(&[0, 1, 1, 2, 5]),
-            6 if backends.len() > 1 => {
+        let services = &mut self.plan.services;
+        let at = random.below(services.len());
+        let service = &mut services[at];
+        let place = random.below(service.backends.len());
+        let backends = &mut service.backends;
+        match random.below(12) {
+            // Set, not toggled: most backends are well at any time.
+            0..3 => backends[place].dead = random.once_in(8),
+            3..5 => backends[place].drain = random.once_in(6),
+            5..7 => backends[place].weight = *random.pick(&[0, 1, 1, 2, 5]),
+            7 if backends.len() > 1 => {
                 let backend = backends.remove(place);
-                self.spare.push((at, backend));
+                self.spare.push((service.address, service.protocol, backend));
             }
-            _ if !self.spare.is_empty() => {
+            8 | 9 if !self.spare.is_empty() => {
                 let place = random.below(self.spare.len());
-                let (at, backend) = self.spare.swap_remove(place);
-                self.plan.services[at].backends.push(backend);
+                let (address, protocol, backend) = self.spare.swap_remove(place);
+                let home = services
+                    .iter_mut()
+                    .chain(&mut self.spare_services)
+                    .find(|service| service.address == address && service.protocol == protocol);
+                if let Some(home) = home {
+                    home.backends.push(backend);
+                }
+            }
+            10 if services.len() > 12 => self.spare_services.push(services.remove(at)),
+            11 if !self.spare_services.is_empty() => {
+                let place = random.below(self.spare_services.len());
+                services.insert(at, self.spare_services.swap_remove(place));
             }
             _ => {}
         }
@@ -285,8 +359,31 @@ impl Fuzz {
         Ok(())
     }
 
+    /// Counters of every service and backend that is there.
+    fn compare_counters(&mut self) -> Result<()> {
+        for service in self.model.services.values() {
+            let theirs = self.bench.maps().service_counters(service.index)?;
+            let ours = self.model.counts.services.get(&service.index);
+            let ours = ours.copied().unwrap_or_default();
+            ensure!(
+                ours == theirs,
+                "service {service:?}: {ours:?} in the model, {theirs:?}"
+            );
+        }
+        for (index, backend) in &self.model.backends {
+            let theirs = self.bench.maps().backend_counters(*index)?;
+            let ours = self.model.counts.backends.get(index).copied().unwrap_or_default();
+            ensure!(
+                ours == theirs,
+                "backend {index} {backend:?}: {ours:?} in the model, {theirs:?}"
+            );
+        }
+        Ok(())
+    }
+
     /// The whole flow table.
     fn compare_tables(&mut self) -> Result<()> {
+        self.compare_counters()?;
         let theirs = self.bench.maps().flows()?;
         for (key, value) in &theirs {
             compare_entry(key, self.model.flows.get(key), Some(value))?;

@@ -235,7 +235,7 @@ fn load_backends(model: &mut Model, maps: &Maps, service: u32, cluster: &Cluster
         let flag = |bit: u16| value.flags & bit != 0;
         ensure!(
             flag(backend_flags::DEAD) == (endpoint.health == Health::Unhealthy)
-                && flag(backend_flags::DRAINING) == endpoint.drain
+                && flag(backend_flags::DRAINING) == (endpoint.drain || endpoint.weight == 0)
                 && flag(backend_flags::LOCAL) == is_local(address.ip()),
             "{address}: flags {:#x}",
             value.flags

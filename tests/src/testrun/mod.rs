@@ -1,5 +1,6 @@
 //! Runs packets through the real program by BPF_PROG_TEST_RUN, in a network namespace of its own.
 
+pub mod classifier;
 pub mod compare;
 pub mod fuzz;
 mod maps;
@@ -8,14 +9,13 @@ mod scenario;
 pub mod snapshot;
 pub mod topology;
 
-use crate::model::{Model, network::Network};
+use crate::model::{Model, generate::Input};
 use anyhow::{Context, Result, bail};
+use classifier::Classifier;
 use maps::Maps;
-use program::{Program, Ran};
-use proxy_common::{keys::FlowKey, values::FlowValue};
+use program::{METADATA_FULL, Program, Ran};
 use snapshot::Plan;
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -75,6 +75,7 @@ impl Bench {
         let snapshot = plan.snapshot(&pins)?;
         let mut plane = KernelPlane::open(&snapshot.settings)?;
         plane.apply(&snapshot)?;
+        topology::close()?;
         let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
         let maps = Maps::from_pins(&pins)?;
         Ok(Self {
@@ -107,12 +108,22 @@ impl Bench {
         self.plane.as_mut().context("the kernel plane is closed")
     }
 
-    /// Runs one frame that arrives at an interface, behind `metadata` bytes of another program's.
+    /// Runs one frame.
     ///
     /// # Errors
     /// The kernel refused to run it.
-    pub fn run(&mut self, ifindex: u32, frame: &[u8], metadata: usize) -> Result<Ran<'_>> {
-        self.program.run(ifindex, frame, metadata)
+    pub fn run(&mut self, input: &Input) -> Result<Ran<'_>> {
+        let metadata = metadata(input);
+        self.program
+            .run(input.ifindex, &input.frame, metadata, input.linear)
+    }
+
+    /// The program for packets that this host sends.
+    ///
+    /// # Errors
+    /// It isn't pinned.
+    pub fn egress(&self) -> Result<Classifier> {
+        Classifier::from_pin(&self.pins.join("programs/tc_egress"))
     }
 
     /// The program's maps.
@@ -125,25 +136,47 @@ impl Bench {
     /// # Errors
     /// The maps can't be read, or they don't say what the snapshot does.
     pub fn model(&self) -> Result<Model> {
-        self.model_with(self.topology.network.clone(), HashMap::new())
+        let network = self.topology.network.clone();
+        let mut model = Model::new(network, self.maps.settings()?, self.maps.flow_entries_max());
+        maps::load(&mut model, &self.maps, &self.snapshot)?;
+        Ok(model)
     }
 
-    /// Brings a model up to date with the last snapshot; it keeps its flows.
+    /// Brings a model up to date with the last snapshot; it keeps its flows, and the counts of what
+    /// is still there.
     ///
     /// # Errors
     /// As [`Self::model`].
     pub fn update(&self, model: &mut Model) -> Result<()> {
-        let flows = std::mem::take(&mut model.flows);
-        *model = self.model_with(std::mem::take(&mut model.network), flows)?;
+        let mut new = self.model()?;
+        new.flows = std::mem::take(&mut model.flows);
+        new.counts = std::mem::take(&mut model.counts);
+        // An index that is used anew counts from zero.
+        for (key, service) in &new.services {
+            if model.services.get(key) != Some(service) {
+                new.counts.services.remove(&service.index);
+            }
+        }
+        for (index, backend) in &new.backends {
+            let old = model.backends.get(index).map(|old| old.incarnation);
+            if old != Some(backend.incarnation) {
+                new.counts.backends.remove(index);
+            }
+        }
+        *model = new;
         Ok(())
     }
+}
 
-    fn model_with(&self, network: Network, flows: HashMap<FlowKey, FlowValue>) -> Result<Model> {
-        let mut model = Model::new(network, self.maps.settings()?, self.maps.flow_entries_max());
-        model.flows = flows;
-        maps::load(&mut model, &self.maps, &self.snapshot)?;
-        Ok(model)
-    }
+/// The clock that stamps flows, without the offset of the settings: CLOCK_MONOTONIC_COARSE.
+pub fn coarse_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Bytes of another program's metadata in front of a frame.
+pub fn metadata(input: &Input) -> usize {
+    if input.room { 0 } else { METADATA_FULL }
 }
 
 impl Drop for Bench {

@@ -73,17 +73,18 @@ impl Program {
         })
     }
 
-    /// Runs one frame that arrives at an interface, behind `metadata` zero bytes.
+    /// Runs one frame that arrives at an interface, behind `metadata` zero bytes. All but its first
+    /// `linear` bytes are in fragments of memory.
     ///
     /// # Errors
     /// The kernel refused to run it.
-    pub fn run(&mut self, ifindex: u32, frame: &[u8], metadata: usize) -> Result<Ran<'_>> {
+    pub fn run(&mut self, ifindex: u32, frame: &[u8], metadata: usize, linear: usize) -> Result<Ran<'_>> {
         self.input.clear();
         self.input.resize(metadata, 0);
         self.input.extend_from_slice(frame);
         let context = Md {
             data: metadata as u32,
-            data_end: self.input.len() as u32,
+            data_end: (metadata + linear) as u32,
             ingress_ifindex: ifindex,
         };
         let mut context_out = [0; CONTEXT_LENGTH];

@@ -45,8 +45,8 @@ const BACKENDS_IPV6: [&str; 13] = [
     "[2001:db8:99::9]:8080",
 ];
 
-/// Services over these backends, in both families: all kinds, two good ones, a single one (whose NAT
-/// ports run out), one at a port that NAT gives out, and one with nobody.
+/// Services over these backends, in both families: all kinds, good ones, one at a port that NAT gives
+/// out, single ones (whose NAT ports run out), and one with nobody.
 pub(super) fn plan() -> Result<Plan> {
     let mut services = Vec::new();
     for (prefix, all) in [("198.18.0.", &BACKENDS_IPV4), ("[2001:db8:a::", &BACKENDS_IPV6)] {
@@ -54,24 +54,22 @@ pub(super) fn plan() -> Result<Plan> {
             let close = if prefix.starts_with('[') { "]" } else { "" };
             format!("{prefix}{number}{close}:{port}")
         };
-        let mut add = |address: String, protocol, backends: &[&str]| -> Result<()> {
-            services.push(PlannedService::new(&address, protocol, backends)?);
-            Ok(())
-        };
-        add(vip(1, 80), Protocol::Tcp, all)?;
-        add(vip(1, 53), Protocol::Udp, all)?;
-        add(vip(2, 443), Protocol::Tcp, &all[1..4])?;
-        add(vip(2, 1050), Protocol::Udp, &all[0..5])?;
-        add(vip(3, 25), Protocol::Tcp, &all[2..3])?;
-        add(vip(4, 123), Protocol::Udp, &all[0..1])?;
-    }
-    for at in [5, 11] {
-        services[at].backends[0].weight = 0;
+        services.push(PlannedService::new(&vip(1, 80), Protocol::Tcp, all)?);
+        services.push(PlannedService::new(&vip(1, 53), Protocol::Udp, all)?);
+        services.push(PlannedService::new(&vip(2, 443), Protocol::Tcp, &all[1..4])?);
+        services.push(PlannedService::new(&vip(2, 1050), Protocol::Udp, &all[0..5])?);
+        services.push(PlannedService::new(&vip(3, 25), Protocol::Tcp, &all[2..3])?);
+        services.push(PlannedService::new(&vip(3, 26), Protocol::Tcp, &all[4..5])?);
+        services.push(PlannedService::new(&vip(3, 27), Protocol::Udp, &all[8..9])?);
+        services.push(PlannedService::new(&vip(4, 123), Protocol::Udp, &all[0..1])?);
+        if let Some(nobody) = services.last_mut() {
+            nobody.backends[0].weight = 0;
+        }
     }
     Ok(Plan {
         services,
-        ports: (1024, 1087),
-        max_flows: 600,
+        ports: (1024, 1055),
+        max_flows: 350,
     })
 }
 

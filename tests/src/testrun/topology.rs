@@ -117,10 +117,6 @@ impl Topology {
     /// `ip` is missing or refused something.
     pub fn create() -> Result<Self> {
         make_interfaces()?;
-        for (family, link) in [("ipv4", CLOSED), ("ipv6", CLOSED)] {
-            set_sysctl(family, "all", "forwarding", "1")?;
-            set_sysctl(family, link, "forwarding", "0")?;
-        }
         ip(&addresses_and_routes()?)?;
         let index = |name| rustix_index(name);
         let (arriving, leaving, closed) = (index(ARRIVING)?, index(LEAVING)?, index(CLOSED)?);
@@ -132,6 +128,18 @@ impl Topology {
             network: network(&indices)?,
         })
     }
+}
+
+/// Turns forwarding off on [`CLOSED`]; the daemon turns it on where it attaches.
+///
+/// # Errors
+/// The kernel refused it.
+pub fn close() -> Result<()> {
+    for family in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{family}/conf/{CLOSED}/forwarding");
+        fs::write(&path, "0").with_context(|| format!("write {path}"))?;
+    }
+    Ok(())
 }
 
 /// The MAC of an interface of ours.
@@ -251,11 +259,6 @@ fn network(indices: &HashMap<&str, u32>) -> Result<Network> {
         network.neighbours.insert(key, neighbour_mac(place));
     }
     Ok(network)
-}
-
-fn set_sysctl(family: &str, interface: &str, key: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/{family}/conf/{interface}/{key}");
-    fs::write(&path, value).with_context(|| format!("write {path}"))
 }
 
 fn rustix_index(name: &str) -> Result<u32> {

@@ -16,8 +16,7 @@ use weir_tests::{
     testrun::{
         Bench,
         compare::{compare, compare_entry, report},
-        isolated,
-        program::METADATA_FULL,
+        isolated, metadata,
         snapshot::{Plan, PlannedService},
     },
 };
@@ -204,7 +203,7 @@ pub fn with(plan: Plan, test: impl FnOnce(&mut Fixture) + Send) {
         test(&mut Fixture { bench, model, plan });
         Ok(())
     })
-    .unwrap_or_else(|error| panic!("{error:?}"));
+    .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 impl Fixture {
@@ -218,6 +217,7 @@ impl Fixture {
             ifindex,
             frame: frame.to_vec(),
             room: true,
+            linear: frame.len(),
         };
         self.check(what, &input, decision, out);
     }
@@ -228,10 +228,10 @@ impl Fixture {
             decision,
             frame: out.unwrap_or(&input.frame).to_vec(),
             touched: Vec::new(),
+            stamped: None,
         };
-        let metadata = if input.room { 0 } else { METADATA_FULL };
-        let ran = self.bench.run(input.ifindex, &input.frame, metadata).unwrap();
-        if let Err(difference) = compare(&expected, &ran, metadata) {
+        let ran = self.bench.run(input).unwrap();
+        if let Err(difference) = compare(&expected, &ran, metadata(input)) {
             panic!(
                 "{what}: {}",
                 report(input, &expected, &ran, &difference.to_string())

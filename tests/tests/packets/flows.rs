@@ -16,7 +16,7 @@ use weir_tests::{
         flows::peer,
         parse::{TCP, UDP},
     },
-    testrun::snapshot::PlannedBackend,
+    testrun::{coarse_now, snapshot::PlannedBackend},
 };
 
 /// The entry of a client's packet, and its peer, as the program has them.
@@ -60,11 +60,6 @@ fn entries_say_what_packets_become() {
             assert_eq!(backward.flags, flow_flags::REPLY | flow_flags::FROM_HOST);
         }
     });
-}
-
-fn coarse_now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[test]

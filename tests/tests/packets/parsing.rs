@@ -211,6 +211,12 @@ fn ipv4_headers() {
             both,
             DropReason::Truncated,
         );
+    });
+}
+
+#[test]
+fn ipv4_flags_and_options() {
+    with(plan(), |fixture| {
         for (what, flags) in [("reserved flag", 0x80), ("don't fragment", 0x40)] {
             let frame = IPV4.frame(Kind::Other, UDP, u16::from(flags));
             let (decision, out) = fixture.to_backend(&IPV4, Kind::Other, &frame);

@@ -64,6 +64,7 @@ fn every_drop_reason_is_reached_and_counted() {
             };
             let input = Input {
                 ifindex,
+                linear: bytes.len(),
                 frame: bytes,
                 room,
             };

@@ -42,6 +42,7 @@ enum Kind {
 }
 
 /// One row of the report.
+#[derive(Clone, Copy)]
 struct Case {
     kind: Kind,
     shape: Shape,
@@ -120,6 +121,7 @@ pub fn run(arguments: &L4Args) -> Result<Value> {
         let mut bench = Bench::new()?;
         CASES
             .iter()
+            .filter(|case| case.label().contains(&arguments.case))
             .map(|case| bench.measure(case, arguments.rounds))
             .collect::<Result<Vec<_>>>()
     })?;
@@ -148,6 +150,17 @@ fn lab() -> Result<Namespace> {
         ))?;
     }
     Ok(namespace)
+}
+
+impl Case {
+    fn label(&self) -> String {
+        let (shape, flows) = (self.shape.label(), self.flows);
+        match self.kind {
+            Kind::Established => format!("{shape}, established, {flows} flows"),
+            Kind::New => format!("{shape}, new, beside {flows} flows"),
+            Kind::NoVip => format!("{shape}, not for a VIP"),
+        }
+    }
 }
 
 /// Everything that is loaded.
@@ -202,12 +215,7 @@ impl Bench {
                 self.filled.1 += OPENED;
             }
         }
-        Ok(Row {
-            kind: case.kind,
-            shape: case.shape,
-            flows: case.flows,
-            series,
-        })
+        Ok(Row { case: *case, series })
     }
 
     /// Nanoseconds per packet of one run; for the balancer, checks that it did what is claimed.
@@ -279,27 +287,16 @@ fn traffic(case: &Case, first: u32, flows: u32) -> Result<Traffic> {
 
 /// A measured case.
 struct Row {
-    kind: Kind,
-    shape: Shape,
-    flows: u32,
+    case: Case,
     series: [Series; 3],
 }
 
 impl Row {
-    fn label(&self) -> String {
-        let (shape, flows) = (self.shape.label(), self.flows);
-        match self.kind {
-            Kind::Established => format!("{shape}, established, {flows} flows"),
-            Kind::New => format!("{shape}, new, beside {flows} flows"),
-            Kind::NoVip => format!("{shape}, not for a VIP"),
-        }
-    }
-
     fn json(&self) -> Value {
         let [transmit, rewrite, balancer] = &self.series;
         json!({
-            "case": self.label(),
-            "flows": self.flows,
+            "case": self.case.label(),
+            "flows": self.case.flows,
             "floor_transmit": transmit.json(),
             "floor_rewrite": rewrite.json(),
             "balancer": balancer.json(),
@@ -323,7 +320,7 @@ fn show(rows: &[Row]) {
             rewrite.shown(0)
         };
         vec![
-            row.label(),
+            row.case.label(),
             transmit.shown(0),
             rewrite_shown,
             balancer.shown(0),

@@ -65,6 +65,7 @@ impl Programs {
             "bench_stage",
             "bench_floor_tx",
             "bench_floor_rewrite",
+            "bench_floor_forward",
             "bench_generate",
             "bench_receive",
         ] {
@@ -175,6 +176,18 @@ impl Programs {
         self.program("bench_receive")?
             .attach(interface, XdpMode::Driver)
             .with_context(|| format!("cannot attach the receiver to {interface}"))?;
+        Ok(())
+    }
+
+    /// Attaches the forwarding floor to an interface; it sends by another one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forward(&mut self, arriving: &str, leaving_ifindex: u32) -> Result<()> {
+        self.array("BENCH_LEAVE")?.set(0, leaving_ifindex, 0)?;
+        self.program("bench_floor_forward")?
+            .attach(arriving, XdpMode::Driver)
+            .with_context(|| format!("cannot attach the floor to {arriving}"))?;
         Ok(())
     }
 

@@ -176,6 +176,9 @@ impl<'ast> Visit<'ast> for Visitor {
 mod tests {
     use super::*;
 
+    /// No lines.
+    const NONE: [usize; 0] = [];
+
     fn lines(text: &str) -> Vec<usize> {
         findings(text).iter().map(|finding| finding.line).collect()
     }
@@ -199,7 +202,10 @@ mod tests {
 
     #[test]
     fn long_files_are_found() {
-        assert_eq!(lines(&format!("//! X.\n{}", "// y\n".repeat(FILE_LINES - 1))), []);
+        assert_eq!(
+            lines(&format!("//! X.\n{}", "// y\n".repeat(FILE_LINES - 1))),
+            NONE
+        );
         assert_eq!(
             lines(&format!("//! X.\n{}", "// y\n".repeat(FILE_LINES))),
             [FILE_LINES + 1]
@@ -220,7 +226,7 @@ mod tests {
             assert!(lines(&text).contains(&line), "{open}");
         }
         let fits = "    ;\n".repeat(FUNCTION_LINES - 2);
-        assert_eq!(lines(&format!("//! X.\nfn f() {{\n{fits}}}\n")), []);
+        assert_eq!(lines(&format!("//! X.\nfn f() {{\n{fits}}}\n")), NONE);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListe
 use crate::{
     config::{
         limits,
+        path::clipped,
+        prime,
         suggest::{nearest, shown},
     },
     model::DaemonSettings,
@@ -66,21 +68,41 @@ pub(super) fn check(
     nat_source(documents, settings, listeners, checks);
 }
 
+/// Among more names than this one is not looked for by its spelling.
+const MOST_CANDIDATES: usize = 1_000;
+
 fn unknown_cluster(place: &Place<'_>, name: &str, by_name: &ByName<'_, '_>, checks: &mut Checks<'_>) {
+    // What could not be read, or not by its name, may well be the cluster that is meant.
     if !checks.complete {
         return;
     }
-    let mut names: Vec<&str> = by_name.keys().copied().collect();
-    names.sort_unstable();
+    let patient = checks.report.has_patience() && by_name.len() <= MOST_CANDIDATES;
+    let names: Vec<&str> = if patient {
+        sorted_names(by_name)
+    } else {
+        Vec::new()
+    };
     let remedy = match (nearest(name, names.iter().copied()), names.as_slice()) {
         (Some(near), _) => format!("did you mean {}?", shown(near)),
-        (None, []) => format!("add `clusters: [{{ name: {name}, endpoints: [\"ADDRESS:PORT\"] }}]`"),
-        (None, few) if few.len() <= 8 => {
-            format!("add it under `clusters`, or write one of {}", few.join(", "))
+        (None, []) if by_name.is_empty() => {
+            "add it: `clusters: [{ name: NAME, endpoints: [\"ADDRESS:PORT\"] }]`".to_owned()
+        }
+        (None, [only]) => format!("add it under `clusters`, or write {}", clipped(only)),
+        (None, few) if !few.is_empty() && few.len() <= 8 => {
+            format!(
+                "add it under `clusters`, or write one of {}",
+                clipped(&few.join(", "))
+            )
         }
         (None, _) => "add it under `clusters`".to_owned(),
     };
     checks.error(place, format!("there is no cluster {}", shown(name)), remedy);
+}
+
+fn sorted_names<'a>(by_name: &ByName<'a, '_>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = by_name.keys().copied().collect();
+    names.sort_unstable();
+    names
 }
 
 fn family(address: SocketAddr) -> &'static str {
@@ -146,7 +168,7 @@ fn shares(
     let wanted = u32::try_from(taking)
         .unwrap_or(u32::MAX)
         .saturating_mul(limits::SLOTS_PER_ENDPOINT);
-    let better = crate::config::prime::nearest(wanted, limits::MAGLEV_SIZE_MAX);
+    let better = prime::at_least(wanted, limits::MAGLEV_SIZE_MAX);
     if taking > size as usize {
         let problem = format!("{size} slots are fewer than the {taking} endpoints of the cluster");
         checks.error(&size_place, problem, format!("write {better} or more"));
@@ -162,16 +184,12 @@ fn shares(
     if taking <= size as usize
         && let Some((endpoint_place, endpoint)) = slotless
     {
+        let pointer = checks.pointer(place, endpoint_place);
         let problem = format!(
-            "the share of {}, {} of {total}, is less than one slot of {size}",
+            "{} {pointer} has {} of the weight of {total}, less than one of the {size} slots, and may get no flows",
             endpoint.address, endpoint.weight
         );
-        let pointer = checks.pointer(place, endpoint_place);
-        checks.warning(
-            place,
-            format!("{problem} ({pointer})"),
-            "raise its weight or the `table_size`",
-        );
+        checks.warning(place, problem, "raise its weight or the `table_size`");
     }
 }
 

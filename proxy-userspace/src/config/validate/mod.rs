@@ -45,7 +45,9 @@ pub(super) struct Model {
 
 /// Checks every value that is there, however many others are wrong.
 pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
-    let complete = documents.iter().all(|document| document.complete);
+    let complete = documents
+        .iter()
+        .all(|document| document.complete && all_named(document, report));
     let mut checks = Checks { report, complete };
     let settings = settings::read(documents, &mut checks);
     let clusters = clusters::read(documents, &mut checks);
@@ -63,6 +65,14 @@ pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
             .collect(),
         settings,
     }
+}
+
+/// Whether every cluster of a file could be read with its name.
+fn all_named(document: &Document, report: &Report) -> bool {
+    let list = document.raw.clusters.as_deref().unwrap_or_default();
+    let named =
+        |cluster: &Option<raw::Cluster>| cluster.as_ref().is_some_and(|cluster| cluster.name.is_some());
+    !report.blames(document.file, &KeyPath::ROOT.key("clusters")) && list.iter().all(named)
 }
 
 /// A value's place: what a message about it needs.

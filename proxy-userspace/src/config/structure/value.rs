@@ -1,0 +1,212 @@
+//! One value against what should stand in its place.
+
+use crate::config::{
+    duration,
+    error::Mistake,
+    path::{KeyPath, clipped},
+    scalar::{Scalar, ScalarKind},
+    schema::{Shape, typed},
+    suggest::{self, nearest, shown},
+    yaml::Value as Yaml,
+};
+use serde_json::{Value, json};
+
+/// What a value should be, and where.
+pub(super) struct Expected<'a> {
+    pub(super) shapes: Vec<Shape<'a>>,
+    /// What stands before the value: `key: `, or the dash of an element.
+    pub(super) key: String,
+    /// The value as a user could type it.
+    pub(super) example: String,
+    pub(super) line: u32,
+    pub(super) path: KeyPath,
+}
+
+impl Expected<'_> {
+    /// How to write the value rightly.
+    pub(super) fn write(&self, value: &str) -> String {
+        format!("write `{}{value}`", self.key)
+    }
+
+    pub(super) fn write_example(&self) -> String {
+        self.write(&self.example)
+    }
+}
+
+/// The scalar's value as JSON, if that is what should stand here.
+pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
+    let shapes = &expected.shapes;
+    if scalar.kind == ScalarKind::Null {
+        return Err(Mistake::new("no value", expected.write_example()));
+    }
+    if shapes.iter().any(|shape| shape.keywords.contains_key("const")) {
+        return choice(scalar, expected);
+    }
+    if scalar.kind == ScalarKind::Text && shapes.iter().any(|shape| shape.is("string")) {
+        return Ok(json!(scalar.typed));
+    }
+    if let Some(shape) = shapes.iter().find(|shape| shape.is("integer")) {
+        return whole_number(scalar, *shape, expected);
+    }
+    if shapes.iter().any(|shape| shape.is("boolean")) {
+        return truth(scalar, expected);
+    }
+    if shapes.iter().any(|shape| shape.definition == "Duration") {
+        return Err(duration::not_a_duration(&scalar.typed));
+    }
+    let problem = format!(
+        "{} stands where {} should",
+        scalar_described(scalar),
+        wanted(shapes)
+    );
+    Err(Mistake::new(problem, remedy_for_scalar(scalar, expected)))
+}
+
+fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
+    let typed = scalar.typed.trim();
+    // `endpoints: 192.0.2.1:53, 192.0.2.2:53` is one text to YAML.
+    if expected.shapes.iter().any(|shape| shape.is("array"))
+        && !typed.contains(['"', '[', ']', '{', '}', '\n'])
+    {
+        return expected.write(&format!("[{}]", clipped(typed)));
+    }
+    match expected.shapes.first().map(|shape| shape.definition) {
+        Some("Name" | "InterfaceName") => expected.write(&format!("\"{}\"", clipped(typed))),
+        _ => expected.write_example(),
+    }
+}
+
+/// One of a few words.
+fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
+    let words: Vec<&str> = expected
+        .shapes
+        .iter()
+        .filter_map(|shape| shape.keywords.get("const")?.as_str())
+        .collect();
+    if scalar.kind == ScalarKind::Text && words.contains(&scalar.typed.as_str()) {
+        return Ok(json!(scalar.typed));
+    }
+    let definition = expected.shapes.first().map_or("", |shape| shape.definition);
+    if suggest::is_later_value(definition, &scalar.typed) {
+        let problem = format!("{} is not in this version yet", shown(&scalar.typed));
+        return Err(Mistake::new(problem, expected.write(&words.join(" or "))));
+    }
+    // Tools for YAML 1.1 write `off` as false.
+    let off = matches!(
+        scalar.typed.to_lowercase().as_str(),
+        "false" | "no" | "none" | "never" | "disabled"
+    );
+    let meant = words
+        .iter()
+        .copied()
+        .find(|word| off && *word == "off")
+        .or(match words.as_slice() {
+            [only] => Some(only),
+            _ => nearest(&scalar.typed, words.iter().copied()),
+        });
+    let problem = format!("{} is not {}", shown(&scalar.typed), one_of(&words));
+    let remedy = match meant {
+        Some(word) => expected.write(&typed(&json!(word))),
+        None => format!(
+            "write one of these, such as `{}{}`",
+            expected.key, expected.example
+        ),
+    };
+    Err(Mistake::new(problem, remedy))
+}
+
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+fn whole_number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_>) -> Result<Value, Mistake> {
+    let minimum = shape.bound("minimum").unwrap_or(0);
+    let maximum = shape.bound("maximum").unwrap_or(i64::MAX);
+    let bounds = format!("write a whole number from {minimum} to {maximum}");
+    if let ScalarKind::Integer(number) = scalar.kind {
+        let small = number.map_or(scalar.typed.starts_with('-'), |number| number < minimum);
+        let size = if small { "small" } else { "great" };
+        return match number {
+            Some(number) if (minimum..=maximum).contains(&number) => Ok(json!(number)),
+            _ => Err(Mistake::new(
+                format!("{} is too {size}", clipped(&scalar.typed)),
+                bounds,
+            )),
+        };
+    }
+    let digits = scalar.typed.replace(['_', ',', ' ', '\'', '%'], "");
+    // `1e6` and `1.0` are whole, though YAML calls them floats.
+    let float = digits
+        .parse::<f64>()
+        .ok()
+        .filter(|float| float.fract() == 0.0 && float.abs() < 1e15);
+    let meant = digits.parse::<i64>().ok().or(float.map(|float| float as i64));
+    let meant = meant.filter(|number| (minimum..=maximum).contains(number));
+    let remedy = meant.map_or(bounds, |number| expected.write(&number.to_string()));
+    Err(Mistake::new(
+        format!("{} stands where a whole number should", scalar_described(scalar)),
+        remedy,
+    ))
+}
+
+fn truth(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
+    if let ScalarKind::Bool(value) = scalar.kind {
+        return Ok(json!(value));
+    }
+    let remedy = match scalar.typed.to_lowercase().as_str() {
+        "yes" | "on" | "y" | "1" | "true" => expected.write("true"),
+        "no" | "off" | "n" | "0" | "false" => expected.write("false"),
+        _ => format!("{} or `{}false`", expected.write("true"), expected.key),
+    };
+    Err(Mistake::new(
+        format!("{} stands where true or false should", scalar_described(scalar)),
+        remedy,
+    ))
+}
+
+pub(super) fn described(value: &Yaml) -> String {
+    match value {
+        Yaml::Mapping(_) => "a mapping (key: value)".to_owned(),
+        Yaml::List(_) => "a list".to_owned(),
+        Yaml::Scalar(scalar) => scalar_described(scalar),
+    }
+}
+
+fn scalar_described(scalar: &Scalar) -> String {
+    match scalar.kind {
+        ScalarKind::Null | ScalarKind::Unusable => "nothing".to_owned(),
+        ScalarKind::Bool(_) => format!("the word {}", clipped(&scalar.typed)),
+        ScalarKind::Integer(_) | ScalarKind::Float => format!("the number {}", clipped(&scalar.typed)),
+        ScalarKind::Text => format!("the text {}", shown(&scalar.typed)),
+    }
+}
+
+/// What a value should be, with its article.
+pub(super) fn wanted(shapes: &[Shape<'_>]) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for shape in shapes {
+        let word = match shape.definition {
+            "Duration" => "a duration",
+            "SocketAddress" => "an address with port",
+            "Ipv4Text" => "an IPv4 address",
+            "Ipv6Text" => "an IPv6 address",
+            "Name" => "a name",
+            "InterfaceName" => "an interface's name",
+            "PortRange" => "a range of ports",
+            "AbsolutePath" => "a path",
+            _ if shape.is("object") => "a mapping (key: value)",
+            _ if shape.is("array") => "a list",
+            _ if shape.is("integer") => "a whole number",
+            _ if shape.is("boolean") => "true or false",
+            _ => "one of a few words",
+        };
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(" or ")
+}
