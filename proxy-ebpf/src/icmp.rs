@@ -65,8 +65,10 @@ fn decide(ctx: &XdpContext, headers: &Headers) -> Result<Verdict, DropReason> {
     if !translate(&xdp::packet(ctx), headers, quoted, flow, ttl) {
         return Err(DropReason::Truncated);
     }
-    report::count_forwarded(flow, xdp::packet(ctx).len());
-    xdp::send(ctx, headers, reach, &hop)
+    let length = xdp::frame_length(ctx);
+    let verdict = xdp::send(ctx, headers, reach, &hop)?;
+    report::count_forwarded(flow, length);
+    Ok(verdict)
 }
 
 #[inline(always)]

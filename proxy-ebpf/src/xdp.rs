@@ -85,8 +85,11 @@ fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Resul
     if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }
-    report::count_forwarded(flow, packet(ctx).len());
-    send(ctx, headers, reach, &hop)
+    // As it came in: sending takes the tags away, and what is dropped there wasn't forwarded.
+    let length = frame_length(ctx);
+    let verdict = send(ctx, headers, reach, &hop)?;
+    report::count_forwarded(flow, length);
+    Ok(verdict)
 }
 
 /// [`rewrite::transport`] with a stack frame of its own, as [`parse_frame`].
@@ -189,7 +192,7 @@ pub fn packet(ctx: &XdpContext) -> Packet {
 
 /// Bytes of the whole frame, beyond the linear part too.
 #[inline(always)]
-fn frame_length(ctx: &XdpContext) -> usize {
+pub fn frame_length(ctx: &XdpContext) -> usize {
     // SAFETY: a helper on the program's own context.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
 }

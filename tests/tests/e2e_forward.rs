@@ -250,6 +250,30 @@ fn several_services_vips_and_interfaces_at_once() -> Result<()> {
 }
 
 #[test]
+fn a_client_on_the_balancer_whose_route_to_the_vip_is_lo() -> Result<()> {
+    let topology = Topology::new()?;
+    let _servers = topology.echo_servers(7)?;
+    topology
+        .balancer
+        .ip("route add local 198.18.0.0/24 dev lo\nroute add local 2001:db8:18::/64 dev lo")?;
+    // The VIP is one of the host's own addresses here, and comes in from backends as a source.
+    topology.balancer.sysctl("net.ipv4.conf.all.accept_local", "1")?;
+    let config = DaemonConfig::standard()
+        .interface("lo", "off")
+        .echo(&topology, Family::V4, 7)
+        .echo(&topology, Family::V6, 7);
+    let _daemon = Daemon::start(&topology.balancer, &config)?;
+    for family in Family::BOTH {
+        let vip = SocketAddr::new(family.vip(1), 7);
+        for client in [&topology.balancer, &topology.client] {
+            exchange(client, vip, &distinct_bytes(1 << 20))
+                .with_context(|| format!("{family} from {}", client.name()))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn generic_xdp_forwards_too() -> Result<()> {
     let topology = Topology::new()?;
     let _servers = topology.echo_servers(7)?;

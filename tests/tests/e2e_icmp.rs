@@ -152,11 +152,11 @@ fn a_small_link_near_the_backend_reaches_the_clients_stack() -> Result<()> {
         hop.connect("far", &far, "eth0")?;
         hop.forward()?;
         hop.ip("address add 198.19.0.1/24 dev far
-            address add 2001:db8:19::1/64 dev far
+            address add 2001:db8:19::1/64 dev far nodad
             link set dev far mtu 1300")?;
         // What it sends fits, but it asks for segments that don't.
         far.ip("address add 198.19.0.2/24 dev eth0
-            address add 2001:db8:19::2/64 dev eth0
+            address add 2001:db8:19::2/64 dev eth0 nodad
             route add default via 198.19.0.1 mtu 1300 advmss 1460
             route add default via 2001:db8:19::1 mtu 1300 advmss 1440")?;
         topology.balancer.ip("route add 198.19.0.0/24 via 203.0.113.11

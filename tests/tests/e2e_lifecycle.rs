@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_tests::lab::{
-    Daemon, EchoServer, Family, LongConnections, NewConnections, Running, failures, shares, until,
+    Daemon, EchoServer, Family, LongConnections, NewConnections, Protocol, Running, ask_many, failures,
+    shares, until,
 };
 
 /// More than anything awaited here takes on a busy machine.
@@ -57,6 +58,82 @@ fn nothing_is_lost_when_the_daemon_is_killed_and_starts_again() -> Result<()> {
         "{lost:?} {:?}",
         failures(&attempts)
     );
+    Ok(())
+}
+
+#[test]
+fn a_config_changed_while_the_daemon_is_dead_holds_when_it_starts() -> Result<()> {
+    let mut running = Running::start()?;
+    let long = running.long(Family::V4, 30)?;
+    running.daemon.kill();
+    let mut changed = running.config.clone();
+    changed.cluster("tcp4")["endpoints"][0]["weight"] = json!(0);
+    changed = changed.service(
+        "other",
+        "tcp",
+        SocketAddr::new(Family::V4.vip(2), 7),
+        &[(Running::backend(1), 1)],
+    );
+    running.daemon.write(&changed)?;
+    running.daemon.start_again()?;
+    assert_eq!(shares(&running.ask(200)).get("backend-1"), None);
+    let other = SocketAddr::new(Family::V4.vip(2), 7);
+    let attempts = ask_many(&running.topology.client, Protocol::Echo, other, 10, 1);
+    assert_eq!(shares(&attempts).get("backend-2"), Some(&10), "{attempts:?}");
+    long.wait_for_rounds(10, LIMIT)?;
+    assert_eq!(long.lost().len(), 0, "{:?}", long.lost());
+    Ok(())
+}
+
+#[test]
+fn an_interface_taken_out_of_the_config_is_left_alone() -> Result<()> {
+    let mut running = Running::start()?;
+    assert_eq!(failures(&running.ask(10)).len(), 0);
+    running.daemon.stop()?;
+    let mut changed = running.config.clone();
+    changed.value["interfaces"] = json!(["back"]);
+    running.daemon.write(&changed)?;
+    running.daemon.start_again()?;
+    let front = running.daemon.host().execute("ip -details link show dev front")?;
+    ensure!(!front.contains("xdp"), "{front}");
+    let links = running.ids("link", &running.daemon.pin("links"))?;
+    assert_eq!(links.len(), 3, "{links:?}");
+    Ok(())
+}
+
+#[test]
+fn a_removed_endpoint_and_service_are_gone_and_the_others_stay() -> Result<()> {
+    let running = Running::start()?;
+    let long = running.long(Family::V4, 30)?;
+    let six = running.long(Family::V6, 3)?;
+    let mut changed = running.config.clone();
+    changed.cluster("tcp4")["endpoints"]
+        .as_array_mut()
+        .context("endpoints")?
+        .remove(0);
+    let listeners = changed.value["listeners"].as_array_mut().context("listeners")?;
+    listeners.retain(|listener| listener["name"] != "tcp6");
+    running.daemon.reload(&changed)?;
+    let attempts = running.ask(200);
+    assert_eq!(
+        (failures(&attempts).len(), shares(&attempts).get("backend-1")),
+        (0, None)
+    );
+    long.wait_for_rounds(10, LIMIT)?;
+    for outcome in long.outcomes() {
+        assert_eq!(
+            outcome.lost.is_some(),
+            outcome.server == "backend-1",
+            "{outcome:?}"
+        );
+    }
+    until("the end of connections to a service that is gone", LIMIT, || {
+        (six.lost().len() == 3).then_some(())
+    })?;
+    // And back again.
+    running.daemon.reload(&running.config)?;
+    assert!(shares(&running.ask(200)).contains_key("backend-1"));
+    running.long(Family::V6, 3)?;
     Ok(())
 }
 

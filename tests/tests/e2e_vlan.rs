@@ -12,7 +12,8 @@ struct Tagged {
     client: Host,
     backend: Host,
     balancer: Host,
-    lab: Lab,
+    /// Keeps the hosts.
+    _lab: Lab,
 }
 
 impl Tagged {
@@ -54,7 +55,7 @@ impl Tagged {
             client,
             backend,
             balancer,
-            lab,
+            _lab: lab,
         })
     }
 
@@ -94,14 +95,17 @@ impl Tagged {
             self.client
                 .execute(&format!("ping -c 1 -W 5 {}", vip.trim_matches(['[', ']'])))?;
         }
-        for (name, wire) in [("client", &self.client_wire), ("backend", &self.backend_wire)] {
-            ensure!(
-                wire.tagged() > 500,
-                "{name}: {} frames had their tags",
-                wire.tagged()
-            );
-        }
-        ensure!(self.lab.directory().exists());
+        // Two files of a megabyte are 1,400 frames; the way back has acknowledgements, not one a frame.
+        ensure!(
+            self.client_wire.tagged() > 1000,
+            "{} tagged to the client",
+            self.client_wire.tagged()
+        );
+        ensure!(
+            self.backend_wire.tagged() > 50,
+            "{} tagged to the backend",
+            self.backend_wire.tagged()
+        );
         Ok(())
     }
 }

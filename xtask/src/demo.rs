@@ -200,7 +200,7 @@ impl Demo {
 
     fn kill_daemon(&mut self, checks: &mut Checks, long: &LongConnections) -> Result<()> {
         let part = Part {
-            title: "The daemon is killed with SIGKILL, and then started again.",
+            title: "The daemon is killed with SIGKILL, and later started again: the config's weights hold.",
             connections: 2_000,
             time: Duration::from_secs(4),
         };

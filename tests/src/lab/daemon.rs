@@ -113,13 +113,13 @@ impl Daemon {
 
     /// Writes the config file; whole at once, as an editor does, since the daemon may be watching.
     pub fn write(&self, config: &DaemonConfig) -> Result<()> {
-        self.write_text(&config.text(&self.pin_path, self.admin.socket()))
+        self.write_bytes(config.text(&self.pin_path, self.admin.socket()).as_bytes())
     }
 
-    /// Writes any text as the config file.
-    pub fn write_text(&self, text: &str) -> Result<()> {
+    /// Writes anything as the config file.
+    pub fn write_bytes(&self, bytes: &[u8]) -> Result<()> {
         let new = self.config.with_extension("new");
-        fs::write(&new, text)?;
+        fs::write(&new, bytes)?;
         fs::rename(&new, &self.config).with_context(|| format!("write {}", self.config.display()))
     }
 

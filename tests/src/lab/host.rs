@@ -3,11 +3,11 @@
 use super::{
     command::{Finished, Process, tool},
     namespace::Namespace,
-    pins, xdp_pass,
+    pins, until, xdp_pass,
 };
 use anyhow::{Context, Result, ensure};
 use std::{
-    fs,
+    fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Command,
@@ -15,10 +15,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 /// Counts the labs of this process, to keep their names apart.
 static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// The kernel looks at links once a second when they change often.
+const ADDRESS: Duration = Duration::from_secs(20);
 
 /// For `ethtool -K`: checksums and VLAN tags are in the frame when it leaves, and NAPI receives.
 const OFFLOADS: &str = "tx off tx-vlan-hw-insert off tx-vlan-stag-hw-insert off gro on";
@@ -173,13 +177,18 @@ impl Host {
         Process::start(command, &self.directory().join(log))
     }
 
-    /// Runs `ip` commands, one a line, without the word `ip`.
+    /// Runs `ip` commands, one a line, without the word `ip`. IPv6 addresses can be used on return.
     pub fn ip(&self, lines: &str) -> Result<()> {
         let mut command = self.command("ip")?;
         let finished = Finished::run(command.args(["-batch", "-"]), lines)?;
         finished
             .success()
             .with_context(|| format!("on {}, one of:\n{lines}", self.name()))?;
+        if lines.contains("address add") {
+            until(&format!("IPv6 addresses of {}", self.name()), ADDRESS, || {
+                self.run(no_address_is_tentative).ok()?.then_some(())
+            })?;
+        }
         Ok(())
     }
 
@@ -232,4 +241,17 @@ impl Host {
             .with_context(|| format!("no MAC address in `{}`", shown.trim()))?
             .to_owned())
     }
+}
+
+/// Whether every IPv6 address of the calling thread's namespace can be used. Even without duplicate
+/// address detection the kernel makes them so in the background, when the link is ready.
+fn no_address_is_tentative() -> io::Result<bool> {
+    /// `IFA_F_TENTATIVE`, linux/if_addr.h.
+    const TENTATIVE: u32 = 0x40;
+    let text = fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+    // Address, interface index, prefix length, scope, flags, name.
+    let flags = text.lines().filter_map(|line| line.split_whitespace().nth(4));
+    Ok(flags
+        .filter_map(|flags| u32::from_str_radix(flags, 16).ok())
+        .all(|flags| flags & TENTATIVE == 0))
 }

@@ -98,13 +98,13 @@ impl Topology {
         router.connect("balancer", &balancer, "front")?;
         router.take_xdp_tx("balancer")?;
         client.ip("address add 192.0.2.10/24 dev eth0
-            address add 2001:db8:2::10/64 dev eth0
+            address add 2001:db8:2::10/64 dev eth0 nodad
             route add default via 192.0.2.1
             route add default via 2001:db8:2::1")?;
         router.ip("address add 192.0.2.1/24 dev clients
-            address add 2001:db8:2::1/64 dev clients
+            address add 2001:db8:2::1/64 dev clients nodad
             address add 198.51.100.1/24 dev balancer
-            address add 2001:db8:51::1/64 dev balancer
+            address add 2001:db8:51::1/64 dev balancer nodad
             route add 198.18.0.0/24 via 198.51.100.2
             route add 2001:db8:18::/64 via 2001:db8:51::2
             route add 203.0.113.0/24 via 198.51.100.2
@@ -132,9 +132,9 @@ impl Topology {
         segment.take_xdp_tx("balancer")?;
         segment.ip("link set dev balancer master br0")?;
         balancer.ip("address add 198.51.100.2/24 dev front
-            address add 2001:db8:51::2/64 dev front
+            address add 2001:db8:51::2/64 dev front nodad
             address add 203.0.113.1/24 dev back
-            address add 2001:db8:113::1/64 dev back
+            address add 2001:db8:113::1/64 dev back nodad
             route add default via 198.51.100.1
             route add default via 2001:db8:51::1")?;
         balancer.forward()?;
@@ -153,7 +153,7 @@ impl Topology {
         let [v4, v6] = Family::BOTH.map(|family| family.backend(n));
         host.ip(&format!(
             "address add {v4}/24 dev eth0
-            address add {v6}/64 dev eth0
+            address add {v6}/64 dev eth0 nodad
             route add default via 203.0.113.1
             route add default via 2001:db8:113::1"
         ))?;
