@@ -17,7 +17,7 @@ pub struct Rest {
 /// # Errors
 /// When setting up or building fails.
 pub fn run(verb: &str, rest: &Rest) -> Result<()> {
-    setup::run()?;
+    setup::run(setup::Show::News)?;
     build::run(&build::BuildArgs::default())?;
     let error = shell::cargo()
         .args([

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Setup => setup::run(),
+        Verb::Setup => setup::run(setup::Show::All),
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),

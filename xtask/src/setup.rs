@@ -38,22 +38,33 @@ const CLIPPY: &str = "rust-web-clippy";
 const LINKER_VERSION: &str = "0.13.0";
 const LINKER_LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
 
-/// Finds or installs everything; prints a line an item.
+/// What is printed: a line for every item, or for those alone that weren't there.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Show {
+    /// All items.
+    All,
+    /// What was installed or is missing.
+    News,
+}
+
+/// Finds or installs everything.
 ///
 /// # Errors
 /// When something is missing and can't be installed here: the message says what to do.
-pub fn run() -> Result<()> {
-    let mut apt = Apt::default();
+pub fn run(show: Show) -> Result<()> {
+    let mut apt = Apt { updated: false, show };
     programs(&mut apt)?;
     let compiler = compiler(&mut apt)?;
     clippy(&mut apt, &compiler)?;
     linker(&mut apt, &compiler)?;
-    bpf_filesystem()
+    bpf_filesystem(show)
 }
 
 /// One line about one item.
-fn say(item: &str, state: &str, detail: &str) {
-    println!("{item:<12} {state:<10} {detail}");
+fn say(show: Show, item: &str, state: &str, detail: &str) {
+    if show == Show::All || state != "found" {
+        println!("{item:<12} {state:<10} {detail}");
+    }
 }
 
 fn programs(apt: &mut Apt) -> Result<()> {
@@ -72,7 +83,7 @@ fn programs(apt: &mut Apt) -> Result<()> {
         } else {
             "found"
         };
-        say(program, state, &path.display().to_string());
+        say(apt.show, program, state, &path.display().to_string());
     }
     Ok(())
 }
@@ -82,7 +93,7 @@ fn programs(apt: &mut Apt) -> Result<()> {
 fn compiler(apt: &mut Apt) -> Result<Compiler> {
     let found = toolchain::find().ok().map(|(compiler, _)| compiler);
     if let Some(compiler) = found.or_else(|| toolchain::compilers().into_iter().find(supported)) {
-        say("rustc (BPF)", "found", &described(&compiler));
+        say(apt.show, "rustc (BPF)", "found", &described(&compiler));
         return Ok(compiler);
     }
     // Debian keeps an older one beside it, and its newer one is in the security archive: lists that
@@ -100,7 +111,7 @@ fn compiler(apt: &mut Apt) -> Result<Compiler> {
     }
     match toolchain::compilers().into_iter().find(supported) {
         Some(compiler) => {
-            say("rustc (BPF)", "installed", &described(&compiler));
+            say(apt.show, "rustc (BPF)", "installed", &described(&compiler));
             Ok(compiler)
         }
         None => bail!(
@@ -136,7 +147,7 @@ fn clippy(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
             shell::run(Command::new(rustup).args(["component", "add", "clippy", "--toolchain=nightly"]))?;
         }
     }
-    say("clippy (BPF)", state, &driver.display().to_string());
+    say(apt.show, "clippy (BPF)", state, &driver.display().to_string());
     Ok(())
 }
 
@@ -149,6 +160,7 @@ fn linker(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
             .llvm
             .map_or("its own LLVM".into(), |major| format!("LLVM {major}"));
         say(
+            apt.show,
             "bpf-linker",
             "found",
             &format!("{llvm}, {}", linker.path.display()),
@@ -172,22 +184,28 @@ fn linker(apt: &mut Apt, compiler: &Compiler) -> Result<()> {
             .args(["--no-default-features", "--features", &format!("llvm-{llvm}")]),
     )?;
     match toolchain::linker() {
-        Some(linker) => say("bpf-linker", "installed", &linker.path.display().to_string()),
+        Some(linker) => say(
+            apt.show,
+            "bpf-linker",
+            "installed",
+            &linker.path.display().to_string(),
+        ),
         None => bail!("bpf-linker was installed but doesn't start; `ldd` on it says what it lacks"),
     }
     Ok(())
 }
 
 /// Maps and links are pinned on a bpffs; most systems mount it at boot.
-fn bpf_filesystem() -> Result<()> {
+fn bpf_filesystem(show: Show) -> Result<()> {
     const PATH: &str = "/sys/fs/bpf";
     let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
     if mounts.lines().any(|line| line.split(' ').nth(1) == Some(PATH)) {
-        say("bpffs", "found", PATH);
+        say(show, "bpffs", "found", PATH);
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() || !Path::new(PATH).is_dir() {
         say(
+            show,
             "bpffs",
             "missing",
             &format!("run `sudo mount -t bpf bpf {PATH}` before Weir forwards packets"),
@@ -195,15 +213,15 @@ fn bpf_filesystem() -> Result<()> {
         return Ok(());
     }
     shell::run(&mut shell::command("mount", &["-t", "bpf", "bpf", PATH]))?;
-    say("bpffs", "mounted", PATH);
+    say(show, "bpffs", "mounted", PATH);
     Ok(())
 }
 
 /// The package manager, asked only when something is missing.
-#[derive(Default)]
 struct Apt {
     /// Whether the package lists were fetched in this run.
     updated: bool,
+    show: Show,
 }
 
 impl Apt {

@@ -17,7 +17,7 @@ pub struct TestArgs {
 /// # Errors
 /// When anything can't be built, or a test fails.
 pub fn run(arguments: &TestArgs) -> Result<()> {
-    setup::run()?;
+    setup::run(setup::Show::News)?;
     // The tests start the daemon as it is shipped: optimised.
     build::run(&build::BuildArgs::default())?;
     let given = &arguments.arguments;

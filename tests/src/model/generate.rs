@@ -130,7 +130,7 @@ impl Generator {
     }
 
     fn port(&mut self) -> u16 {
-        40_000 + self.random.below(48) as u16
+        40_000 + self.random.below(24) as u16
     }
 
     /// One of the addresses of a family.

@@ -33,12 +33,12 @@ impl Model {
             return Ok(Next::Answer(frame));
         }
         if is_error && let Some(inner) = quoted(job.frame, packet) {
-            return Ok(self.error(job, packet, &inner, for_vip));
+            return Ok(self.error(job, packet, &inner));
         }
         Ok(Next::Untouched)
     }
 
-    fn error(&self, job: &mut Job, packet: &Packet, inner: &Packet, for_vip: bool) -> Next {
+    fn error(&self, job: &mut Job, packet: &Packet, inner: &Packet) -> Next {
         // An error goes to the sender of the packet it is about.
         if inner.source != packet.destination {
             return Next::Untouched;
@@ -50,7 +50,9 @@ impl Model {
         let Some((value, is_reply)) = self.entry(&key) else {
             return Next::Untouched;
         };
-        if is_reply && !self.is_nat_port(source.1) || !is_reply && !for_vip {
+        // An entry without REPLY was made by a packet for a VIP: that its service may be gone by now
+        // makes no difference to a flow that is not.
+        if is_reply && !self.is_nat_port(source.1) {
             return Next::Untouched;
         }
         // The inner packet is the entry's own, seen from its far side: its ends swap.

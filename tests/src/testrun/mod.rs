@@ -7,6 +7,7 @@ mod maps;
 pub mod program;
 mod scenario;
 pub mod snapshot;
+pub mod tally;
 pub mod topology;
 
 use crate::model::{Model, generate::Input};

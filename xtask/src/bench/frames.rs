@@ -40,19 +40,19 @@ pub const CLIENT_PORT: u16 = 16_384;
 pub fn frame(
     shape: Shape,
     macs: [[u8; 6]; 2],
-    client: IpAddr,
+    from: SocketAddr,
     to: SocketAddr,
     opening: bool,
 ) -> Result<[u8; LENGTH]> {
     let ethernet = PacketBuilder::ethernet2(macs[0], macs[1]);
-    let network = match (client, to.ip()) {
+    let network = match (from.ip(), to.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             ethernet.ipv4(source.octets(), destination.octets(), 64)
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             ethernet.ipv6(source.octets(), destination.octets(), 64)
         }
-        _ => anyhow::bail!("client and destination are of different families"),
+        _ => anyhow::bail!("source and destination are of different families"),
     };
     let headers = match shape {
         Shape::Udp4 => 14 + 20 + 8,
@@ -62,11 +62,11 @@ pub fn frame(
     let payload = vec![0u8; LENGTH - headers];
     let mut bytes = Vec::with_capacity(LENGTH);
     if shape == Shape::Tcp4 {
-        let tcp = network.tcp(CLIENT_PORT, to.port(), 1, 65_535);
+        let tcp = network.tcp(from.port(), to.port(), 1, 65_535);
         let tcp = if opening { tcp.syn() } else { tcp.ack(1) };
         tcp.write(&mut bytes, &payload)?;
     } else {
-        network.udp(CLIENT_PORT, to.port()).write(&mut bytes, &payload)?;
+        network.udp(from.port(), to.port()).write(&mut bytes, &payload)?;
     }
     bytes
         .try_into()

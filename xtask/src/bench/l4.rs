@@ -1,6 +1,6 @@
 //! `cargo xtask bench l4`: everything about the kernel plane, in one report.
 
-use super::{L4Args, cost, forwarding, maglev, network, report};
+use super::{L4Args, cost, forwarding, maglev, network, report, subject};
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -16,6 +16,7 @@ pub fn run(arguments: &L4Args) -> Result<()> {
         bail!("--rounds must be at least 1");
     }
     network::sweep()?;
+    subject::sweep()?;
     let environment = report::environment();
     println!("{environment:#}\n");
     let cost = if arguments.no_cost {

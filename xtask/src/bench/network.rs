@@ -118,7 +118,7 @@ pub fn sweep() -> Result<()> {
 }
 
 /// Whether a name carries the id of a bench process that is gone.
-fn is_orphan(name: &str) -> bool {
+pub fn is_orphan(name: &str) -> bool {
     let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
     process.is_some_and(|id| !Path::new("/proc").join(id).exists())
 }

@@ -1,14 +1,23 @@
 //! The balancer as the bench's subject: opened through the daemon's own kernel plane.
 
-use super::{network::PREFIX, programs};
+use super::{
+    network::{self, PREFIX},
+    programs,
+};
 use anyhow::{Context, Result, bail};
 use aya::{
     maps::{HashMap, Map, MapData},
     programs::ProgramFd,
 };
-use proxy_common::{keys::FlowKey, limits, net::Protocol, values::FlowValue};
+use proxy_common::{
+    keys::FlowKey,
+    limits,
+    net::Protocol,
+    values::{FlowValue, flow_flags},
+};
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
@@ -19,6 +28,9 @@ use weir::{
         Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
     },
 };
+
+/// Where maps and links are pinned.
+const BPF_FILESYSTEM: &str = "/sys/fs/bpf";
 
 /// Where clients send to, of either family.
 pub const VIPS: [SocketAddr; 2] = [
@@ -57,7 +69,7 @@ impl Balancer {
     /// # Errors
     /// What the kernel plane says.
     pub fn open(role: &str, interfaces: &[&str], backends: usize, max_flows: u32) -> Result<Self> {
-        let pin_path = PathBuf::from(format!("/sys/fs/bpf/{PREFIX}{}-{role}", std::process::id()));
+        let pin_path = PathBuf::from(format!("{BPF_FILESYSTEM}/{PREFIX}{}-{role}", std::process::id()));
         let settings = settings(&pin_path, interfaces, max_flows);
         let mut this = Self {
             plane: None,
@@ -85,11 +97,11 @@ impl Balancer {
         Ok(self.plane.as_ref().context("no kernel plane")?.counters()?)
     }
 
-    /// Packets forwarded to backends, flows opened, packets dropped.
+    /// Packets forwarded to backends, replies forwarded to clients, flows opened, packets dropped.
     ///
     /// # Errors
     /// The kernel refused a read.
-    pub fn totals(&self) -> Result<[u64; 3]> {
+    pub fn totals(&self) -> Result<[u64; 4]> {
         let counters = self.counters()?;
         let sum = |field: fn(&proxy_common::counters::Counters) -> u64| {
             counters
@@ -101,9 +113,33 @@ impl Balancer {
         let drops = counters.drops.iter().map(|(_, count)| count).sum();
         Ok([
             sum(|counters| counters.packets),
+            sum(|counters| counters.reply_packets),
             sum(|counters| counters.flows),
             drops,
         ])
+    }
+
+    /// From whom and to whom a backend's reply of some flow goes: the backend and NAT's source.
+    ///
+    /// # Errors
+    /// The kernel refused a read, or there is no flow.
+    pub fn reply(&self) -> Result<[SocketAddr; 2]> {
+        for flow in self.flows()?.iter() {
+            let (key, value) = flow?;
+            if value.flags & flow_flags::REPLY != 0 {
+                let from = SocketAddr::new(key.source.into(), key.source_port);
+                return Ok([
+                    from,
+                    SocketAddr::new(key.destination.into(), key.destination_port),
+                ]);
+            }
+        }
+        bail!("no flow is open")
+    }
+
+    fn flows(&self) -> Result<HashMap<MapData, FlowKey, FlowValue>> {
+        let data = MapData::from_pin(self.pin_path.join("flows"))?;
+        Ok(Map::HashMap(data).try_into()?)
     }
 
     /// Forgets every flow.
@@ -111,8 +147,7 @@ impl Balancer {
     /// # Errors
     /// The kernel refused a read or a delete.
     pub fn clear_flows(&self) -> Result<()> {
-        let data = MapData::from_pin(self.pin_path.join("flows"))?;
-        let mut flows: HashMap<_, FlowKey, FlowValue> = Map::HashMap(data).try_into()?;
+        let mut flows = self.flows()?;
         let keys = flows.keys().collect::<Result<Vec<_>, _>>()?;
         for key in &keys {
             flows.remove(key)?;
@@ -131,6 +166,20 @@ impl Drop for Balancer {
             eprintln!("{}: {error}", self.pin_path.display());
         }
     }
+}
+
+/// Unloads what a bench that was killed has left.
+///
+/// # Errors
+/// When a folder can't be read, or what is in it can't be unloaded.
+pub fn sweep() -> Result<()> {
+    for entry in fs::read_dir(BPF_FILESYSTEM).into_iter().flatten() {
+        let entry = entry?;
+        if network::is_orphan(&entry.file_name().to_string_lossy()) {
+            KernelPlane::unload(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> DaemonSettings {

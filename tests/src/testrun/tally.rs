@@ -1,0 +1,68 @@
+//! What a run of the fuzzer reached, as it is printed.
+
+use crate::model::Decision;
+use proxy_common::verdict::DropReason;
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+/// What was reached.
+#[derive(Clone, Default, Debug)]
+pub struct Tally {
+    /// Frames run.
+    pub packets: u64,
+    /// How often each verdict was reached; drops by reason.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Changes applied.
+    pub changes: u64,
+    /// Flows ended.
+    pub ended: u64,
+    /// Time of the whole run.
+    pub elapsed: Duration,
+}
+
+impl Tally {
+    /// How often a drop reason was reached.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.verdicts
+            .get(&label(Decision::Drop(reason)))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Adds another thread's part.
+    pub(super) fn add(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.changes += other.changes;
+        self.ended += other.ended;
+        for (verdict, count) in other.verdicts {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        let rate = self.packets as f64 / seconds;
+        writeln!(
+            f,
+            "{} packets in {seconds:.1} s: {rate:.0} packets/s",
+            self.packets
+        )?;
+        writeln!(f, "{} changes, {} flows ended", self.changes, self.ended)?;
+        for (verdict, count) in &self.verdicts {
+            writeln!(f, "{count:>12}  {verdict}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A verdict's row.
+pub(super) fn label(decision: Decision) -> String {
+    match decision {
+        Decision::Pass => "pass".to_owned(),
+        Decision::HandOver(_) => "hand over".to_owned(),
+        Decision::Transmit => "transmit".to_owned(),
+        Decision::Redirect(_) => "redirect".to_owned(),
+        Decision::Drop(reason) => format!("drop: {}", reason.label()),
+    }
+}
