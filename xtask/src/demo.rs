@@ -270,7 +270,7 @@ impl Demo {
         let pace = if self.once {
             Duration::ZERO
         } else {
-            Duration::from_millis(20)
+            Duration::from_millis(4)
         };
         let new = NewConnections::start(&self.topology.client, Protocol::Http, vip(), THREADS, pace);
         let began = Instant::now();
