@@ -72,6 +72,9 @@ impl Network {
     /// # Errors
     /// Why it cannot be forwarded, as docs/dataplane.md names it.
     pub fn next_hop(&self, ifindex: u32, destination: IpAddr, length: usize) -> Result<NextHop, DropReason> {
+        if is_never_forwarded(destination) {
+            return Err(DropReason::NoRoute);
+        }
         let arriving = &self.interfaces[&ifindex];
         let forwarding = match destination {
             IpAddr::V4(_) => arriving.forwarding_ipv4,
@@ -103,6 +106,16 @@ impl Network {
             ifindex,
             macs: neighbour.map(|mac| (leaving.mac, *mac)),
         })
+    }
+}
+
+/// IPv6 addresses that mean another host on every link: the kernel looks at nothing else first.
+fn is_never_forwarded(destination: IpAddr) -> bool {
+    match destination {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => {
+            address.is_multicast() || address.is_unicast_link_local() || address.is_loopback()
+        }
     }
 }
 
@@ -174,5 +187,7 @@ mod tests {
             })
         );
         assert_eq!(hop("2001:db8::1", 20), Err(DropReason::ForwardingDisabled));
+        assert_eq!(hop("ff01::1", 20), Err(DropReason::NoRoute));
+        assert_eq!(hop("fe80::1", 20), Err(DropReason::NoRoute));
     }
 }
