@@ -26,15 +26,6 @@ impl Delta {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
-    /// Four words changed: an IPv6 address.
-    #[inline(always)]
-    pub const fn words(self, old: [u32; 4], new: [u32; 4]) -> Self {
-        self.word(old[0], new[0])
-            .word(old[1], new[1])
-            .word(old[2], new[2])
-            .word(old[3], new[3])
-    }
-
     /// Both sets of changes.
     #[inline(always)]
     pub const fn and(self, other: Self) -> Self {

@@ -16,11 +16,11 @@ mod table;
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
 pub use error::KernelError;
 pub use object::OBJECT;
-pub use pins::Pins;
 
 use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
 use ids::Ids;
 use maps::Maps;
+use pins::Pins;
 use proxy_common::net::Protocol;
 use std::{collections::HashMap, path::Path};
 
