@@ -1,9 +1,11 @@
-//! Weir's userspace half, in the order data flows: config → model → control → kernel → admin.
+//! Weir's userspace half, in the order data flows: config → model → control → {kernel, l7} → admin.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod discovery;
 pub mod health;
 pub mod kernel;
+pub mod l7;
 pub mod model;

@@ -22,7 +22,7 @@ mod yaml;
 pub use error::{ConfigError, ConfigErrors};
 pub use schema::schema;
 
-use crate::model::{Cluster, ClusterName, DaemonSettings, Service};
+use crate::model::{Cluster, ClusterName, DaemonSettings, Service, l7::Listener};
 use error::{Mistake, Report};
 use path::KeyPath;
 use std::{
@@ -36,12 +36,16 @@ use validate::Document;
 pub struct Loaded {
     /// L4 services, in the order of files and lines.
     pub services: Vec<Service>,
+    /// L7 listeners, in the order of files and lines.
+    pub listeners: Vec<Listener>,
     /// By name; every endpoint's health is still unknown.
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// What the daemon reads once at start.
     pub settings: DaemonSettings,
     /// The files it came from, in the order they were read.
     pub files: Vec<PathBuf>,
+    /// Files it names: certificates, keys, CAs, secrets. A change of one is a change of the config.
+    pub referenced_files: Vec<PathBuf>,
     /// What is legal and yet likely not meant; each with file, line, key and remedy.
     pub warnings: Vec<String>,
 }
@@ -72,9 +76,11 @@ fn finish(documents: &[Document], mut report: Report) -> Result<Loaded, ConfigEr
     let (files, warnings) = report.finish()?;
     Ok(Loaded {
         services: model.services,
+        listeners: model.listeners,
         clusters: model.clusters,
         settings: model.settings,
         files,
+        referenced_files: model.referenced_files,
         warnings,
     })
 }

@@ -51,6 +51,7 @@ pub(super) fn build(
         Snapshot {
             generation,
             services,
+            listeners: config.listeners.clone(),
             clusters: clusters.collect(),
             settings,
         },

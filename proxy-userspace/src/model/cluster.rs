@@ -1,6 +1,6 @@
 //! Clusters: named sets of endpoints with weights and health.
 
-use super::BackendAddr;
+use super::{BackendAddr, l7::L7Settings};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A cluster's name, unique in a config.
@@ -36,8 +36,25 @@ pub struct Cluster {
     pub name: ClusterName,
     /// In config order; addresses are unique.
     pub endpoints: Vec<Endpoint>,
+    /// Endpoints given by name: control resolves them, and what it finds stands in `endpoints` of the Snapshot too.
+    pub dns: Vec<DnsEndpoint>,
     /// How endpoints are probed; none means always taken for healthy.
     pub health_check: Option<HealthCheck>,
+    /// How the L7 plane spreads requests over them and speaks to them.
+    pub l7: L7Settings,
+}
+
+/// An endpoint given by name; each of its addresses becomes an endpoint. For the L7 plane only.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DnsEndpoint {
+    /// Lower case, without a dot at its end.
+    pub name: Arc<str>,
+    /// The port of every address.
+    pub port: u16,
+    /// The weight of every address.
+    pub weight: u32,
+    /// Whether every address drains.
+    pub drain: bool,
 }
 
 /// One endpoint and all that its effective weight follows from.
@@ -45,6 +62,8 @@ pub struct Cluster {
 pub struct Endpoint {
     /// Where it listens.
     pub address: BackendAddr,
+    /// The DNS name it was resolved from.
+    pub name: Option<Arc<str>>,
     /// Relative share of new flows; 0 means none.
     pub weight: u32,
     /// Keeps its flows, gets no new ones.

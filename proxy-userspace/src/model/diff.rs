@@ -1,7 +1,7 @@
 //! What changes from one Snapshot to the next, in an order in which nothing is ever referred to
 //! before it exists or after it is gone.
 
-use super::{Cluster, EndpointId, Health, ListenAddr, Service, Snapshot};
+use super::{Cluster, EndpointId, Health, ListenAddr, Service, Snapshot, l7::Listener};
 use proxy_common::net::Protocol;
 use std::{collections::BTreeMap, fmt};
 
@@ -28,6 +28,14 @@ pub enum Change {
     ServiceAdded(Box<Service>),
     /// The same VIP, port and protocol with other properties: before, after.
     ServiceChanged(Box<Service>, Box<Service>),
+    /// An L7 listener of a new name.
+    ListenerAdded(Box<Listener>),
+    /// The L7 listener of this name has other properties: addresses, TLS, routes, …
+    ListenerChanged(Box<Listener>),
+    /// No L7 listener has this name any more.
+    ListenerRemoved(Box<Listener>),
+    /// Requests are spread, or endpoints spoken to, otherwise than before.
+    L7SettingsChanged(super::ClusterName),
     /// Gone, with its endpoints.
     ClusterRemoved(Box<Cluster>),
 }
@@ -68,9 +76,30 @@ pub fn diff(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
             Some(_) => {}
         }
     }
+    diff_listeners(&from.listeners, &to.listeners, &mut changes);
     let gone = (from.clusters.iter()).filter(|(name, _)| !to.clusters.contains_key(*name));
     changes.extend(gone.map(|(_, cluster)| Change::ClusterRemoved(Box::new(cluster.clone()))));
     changes
+}
+
+fn diff_listeners(from: &[Listener], to: &[Listener], changes: &mut Vec<Change>) {
+    fn by_name(listeners: &[Listener]) -> BTreeMap<&str, &Listener> {
+        (listeners.iter())
+            .map(|listener| (&*listener.name, listener))
+            .collect()
+    }
+    let (old, new) = (by_name(from), by_name(to));
+    for listener in to {
+        match old.get(&*listener.name) {
+            None => changes.push(Change::ListenerAdded(Box::new(listener.clone()))),
+            Some(before) if *before != listener => {
+                changes.push(Change::ListenerChanged(Box::new(listener.clone())));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = from.iter().filter(|listener| !new.contains_key(&*listener.name));
+    changes.extend(gone.map(|listener| Change::ListenerRemoved(Box::new(listener.clone()))));
 }
 
 fn diff_cluster(from: &Cluster, to: &Cluster, changes: &mut Vec<Change>) {
@@ -86,6 +115,9 @@ fn diff_cluster(from: &Cluster, to: &Cluster, changes: &mut Vec<Change>) {
         .collect();
     if from.health_check != to.health_check {
         changes.push(Change::HealthCheckChanged(to.name.clone()));
+    }
+    if from.l7 != to.l7 {
+        changes.push(Change::L7SettingsChanged(to.name.clone()));
     }
     for after in &to.endpoints {
         let Some(before) = old.get(&after.address) else {
@@ -146,6 +178,10 @@ impl fmt::Display for Change {
                 service.cluster
             ),
             Self::ServiceChanged(from, to) => fmt_service_changed(f, from, to),
+            Self::ListenerAdded(listener) => write!(f, "listener {}: added", listener.name),
+            Self::ListenerChanged(listener) => write!(f, "listener {}: changed", listener.name),
+            Self::ListenerRemoved(listener) => write!(f, "listener {}: removed", listener.name),
+            Self::L7SettingsChanged(cluster) => write!(f, "cluster {cluster}: L7 settings changed"),
             Self::ClusterAdded(cluster) => {
                 write!(
                     f,

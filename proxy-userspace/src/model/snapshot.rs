@@ -1,6 +1,6 @@
 //! The Snapshot: everything the planes need, at one generation.
 
-use super::{Cluster, ClusterName, Service};
+use super::{Cluster, ClusterName, Service, l7::Listener};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// L4 services in config order.
     pub services: Vec<Service>,
+    /// L7 listeners in config order.
+    pub listeners: Vec<Listener>,
     /// By name.
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// What is read once at start; a change asks for a restart.
@@ -29,6 +31,10 @@ pub struct DaemonSettings {
     pub pin_path: PathBuf,
     /// UNIX socket of the admin API.
     pub admin_socket: PathBuf,
+    /// Worker threads of the L7 plane; none for one a core.
+    pub workers: Option<u16>,
+    /// Whether worker N is pinned to the N-th CPU it may run on.
+    pub pin_workers: bool,
     /// NAT sources and ports.
     pub nat: NatSettings,
     /// Most services, a map size.

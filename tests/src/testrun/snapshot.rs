@@ -6,7 +6,7 @@ use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
     BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
-    Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
+    Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
 };
 
 /// Slots of every table: a prime small enough to be read back after each change.
@@ -79,6 +79,7 @@ impl PlannedBackend {
     fn endpoint(&self) -> Endpoint {
         Endpoint {
             address: BackendAddr(self.address),
+            name: None,
             weight: self.weight,
             drain: self.drain,
             health: if self.dead {
@@ -111,11 +112,14 @@ impl Plan {
                 name: name(at),
                 endpoints: planned.backends.iter().map(PlannedBackend::endpoint).collect(),
                 health_check: None,
+                dns: Vec::new(),
+                l7: L7Settings::default(),
             };
             (name(at), cluster)
         };
         Ok(Snapshot {
             generation: 1,
+            listeners: Vec::new(),
             services: self.services.iter().enumerate().map(service).collect(),
             clusters: self.services.iter().enumerate().map(cluster).collect(),
             settings: self.settings(pins)?,
@@ -139,6 +143,8 @@ impl Plan {
             max_services: 64,
             max_backends: 1024,
             max_flows: self.max_flows,
+            workers: None,
+            pin_workers: false,
         })
     }
 }

@@ -25,7 +25,7 @@ use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
         BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
-        Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode,
+        Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
     },
 };
 
@@ -200,6 +200,8 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_services: limits::SERVICES,
         max_backends: limits::BACKENDS,
         max_flows,
+        workers: None,
+        pin_workers: false,
     }
 }
 
@@ -211,6 +213,7 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
         let name = ClusterName(format!("backends-{family}").into());
         let endpoint = |index| Endpoint {
             address: BackendAddr(SocketAddr::new(backend(index)[family], BACKEND_PORT)),
+            name: None,
             weight: 1,
             drain: false,
             health: Health::Unknown,
@@ -219,6 +222,8 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
             name: name.clone(),
             endpoints: (0..backends).map(endpoint).collect(),
             health_check: None,
+            dns: Vec::new(),
+            l7: L7Settings::default(),
         };
         clusters.insert(name.clone(), cluster);
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -235,6 +240,7 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
     }
     Snapshot {
         generation: 1,
+        listeners: Vec::new(),
         services,
         clusters,
         settings,

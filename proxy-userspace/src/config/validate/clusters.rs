@@ -3,7 +3,7 @@
 use super::{Checks, Document, Place, elements};
 use crate::{
     config::{address, duration, limits, raw, suggest::shown},
-    model::{BackendAddr, Cluster, ClusterName, Endpoint, Health, HealthCheck, TcpCheck},
+    model::{BackendAddr, Cluster, ClusterName, Endpoint, Health, HealthCheck, TcpCheck, l7::L7Settings},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,7 +21,9 @@ impl ReadCluster<'_> {
         Some(Cluster {
             name: ClusterName(Arc::from(self.name?)),
             endpoints: self.endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
+            dns: Vec::new(),
             health_check: self.health_check,
+            l7: L7Settings::default(),
         })
     }
 }
@@ -118,6 +120,7 @@ fn endpoints<'a>(
         first.insert(address, place.clone());
         let endpoint = Endpoint {
             address,
+            name: None,
             weight: weight.unwrap_or(1),
             drain: drain.unwrap_or(false),
             health: Health::Unknown,

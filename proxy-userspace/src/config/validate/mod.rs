@@ -11,8 +11,8 @@ use super::{
     raw,
     yaml::Node,
 };
-use crate::model::{Cluster, ClusterName, DaemonSettings, Service};
-use std::collections::BTreeMap;
+use crate::model::{Cluster, ClusterName, DaemonSettings, Service, l7::Listener};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// One file after its structure was checked.
 pub(super) struct Document {
@@ -39,8 +39,10 @@ impl Document {
 /// The model; worth something only if the report has no error.
 pub(super) struct Model {
     pub(super) services: Vec<Service>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) clusters: BTreeMap<ClusterName, Cluster>,
     pub(super) settings: DaemonSettings,
+    pub(super) referenced_files: Vec<PathBuf>,
 }
 
 /// Checks every value that is there, however many others are wrong.
@@ -64,6 +66,8 @@ pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
             .map(|cluster| (cluster.name.clone(), cluster))
             .collect(),
         settings,
+        listeners: Vec::new(),
+        referenced_files: Vec::new(),
     }
 }
 

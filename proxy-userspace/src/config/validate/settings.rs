@@ -21,6 +21,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_services: limits::SERVICES,
         max_backends: limits::BACKENDS,
         max_flows: limits::FLOWS,
+        workers: None,
+        pin_workers: false,
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path

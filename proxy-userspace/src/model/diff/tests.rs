@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     BackendAddr, ClusterName, DaemonSettings, Endpoint, ForwardMode, HealthCheck, IdleTimeouts, NatSettings,
-    TcpCheck,
+    TcpCheck, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ fn endpoint(address: &str, weight: u32) -> Endpoint {
     let address = BackendAddr(address.parse().unwrap());
     Endpoint {
         address,
+        name: None,
         weight,
         drain: false,
         health: Health::Unknown,
@@ -22,6 +23,8 @@ fn cluster(name: &str, endpoints: Vec<Endpoint>) -> Cluster {
         name: ClusterName(name.into()),
         endpoints,
         health_check: None,
+        dns: Vec::new(),
+        l7: L7Settings::default(),
     }
 }
 
@@ -40,6 +43,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
 fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
     Snapshot {
         generation: 1,
+        listeners: Vec::new(),
         services,
         clusters: clusters
             .into_iter()
@@ -57,6 +61,8 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_services: 1,
             max_backends: 1,
             max_flows: 1,
+            workers: None,
+            pin_workers: false,
         },
     }
 }

@@ -1,0 +1,1 @@
+//! Where endpoints come from beside the config: DNS names, resolved and refreshed.

@@ -1,0 +1,1 @@
+//! Chooses an endpoint for a request: a policy over weights, kept per worker.

@@ -1,0 +1,1 @@
+//! Access logs: templates, and lines written off the request path.

@@ -1,0 +1,1 @@
+//! One canonical path for router, access rules and upstream.

@@ -1,0 +1,1 @@
+//! TLS towards clients and endpoints: certificates by SNI, tickets, client certificates.
