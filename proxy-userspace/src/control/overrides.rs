@@ -84,6 +84,7 @@ mod tests {
         let address = BackendAddr("198.51.100.1:80".parse().unwrap());
         let endpoint = Endpoint {
             address,
+            name: None,
             weight,
             drain: false,
             health: Health::Unknown,
@@ -92,6 +93,8 @@ mod tests {
             name: name.clone(),
             endpoints: vec![endpoint],
             health_check: None,
+            dns: Vec::new(),
+            l7: crate::model::l7::L7Settings::default(),
         };
         (
             BTreeMap::from([(name.clone(), cluster)]),

@@ -11,6 +11,7 @@ fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> BTreeMap<Clu
     let name = ClusterName("web".into());
     let endpoints = addresses.iter().map(|address| Endpoint {
         address: BackendAddr(*address),
+        name: None,
         weight: 1,
         drain: false,
         health: Health::Unknown,
@@ -19,6 +20,8 @@ fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> BTreeMap<Clu
         name: name.clone(),
         endpoints: endpoints.collect(),
         health_check: check,
+        dns: Vec::new(),
+        l7: crate::model::l7::L7Settings::default(),
     };
     BTreeMap::from([(name, cluster)])
 }
