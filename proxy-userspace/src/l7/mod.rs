@@ -3,5 +3,9 @@
 pub mod balance;
 pub mod log;
 pub mod path;
+mod peek;
+pub mod proxy_header;
 pub mod router;
+mod scratch;
+pub mod tcp;
 pub mod tls;
