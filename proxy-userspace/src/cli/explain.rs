@@ -73,7 +73,8 @@ fn answer(args: &ExplainArgs, listeners: &[Listener]) -> anyhow::Result<bool> {
         None => (args.path.as_str(), None),
     };
     let path = match path {
-        "*" if args.method == Method::OPTIONS => Cow::Borrowed(path),
+        // As the worker routes it.
+        "*" if args.method == Method::OPTIONS => Cow::Borrowed("/"),
         path => canonical(path, &settings.path)
             .with_context(|| format!("listener {} answers {path} with 400", listener.name))?,
     };
