@@ -2,4 +2,5 @@
 
 pub mod lab;
 pub mod model;
+pub mod routes;
 pub mod testrun;

@@ -8,6 +8,7 @@ mod maglev;
 mod network;
 mod programs;
 mod report;
+mod routes;
 mod site;
 mod subject;
 
@@ -24,6 +25,16 @@ pub struct BenchArgs {
 enum Subject {
     /// The kernel plane: nanoseconds per packet, packets per second, Maglev's build time.
     L4(L4Args),
+    /// Routing of HTTP requests: nanoseconds per lookup among 10 to 100,000 routes.
+    Routes(RoutesArgs),
+}
+
+/// How long to measure routing.
+#[derive(clap::Args, Clone)]
+pub struct RoutesArgs {
+    /// Measurements of each case; medians are shown.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
 }
 
 /// How long to measure the kernel plane.
@@ -50,5 +61,6 @@ pub struct L4Args {
 pub fn run(arguments: BenchArgs) -> Result<()> {
     match arguments.subject {
         Subject::L4(arguments) => l4::run(&arguments),
+        Subject::Routes(arguments) => routes::run(&arguments),
     }
 }
