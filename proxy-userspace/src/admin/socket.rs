@@ -42,7 +42,9 @@ pub enum SocketError {
     #[error("{0} is not a socket; remove it, or set another admin.socket")]
     NotASocket(String),
     /// Its directory is somebody else's.
-    #[error("{directory} belongs to the user with id {owner}; write `admin: {{ socket: PATH }}` with another directory")]
+    #[error(
+        "{directory} belongs to the user with id {owner}; write `admin: {{ socket: PATH }}` with another directory"
+    )]
     Foreign {
         /// The directory.
         directory: String,

@@ -79,7 +79,12 @@ impl Home {
         let path = env::temp_dir().join(format!("weir-proxy-{}", process::id()));
         // One that is there already is not ours: whoever made it could read and change what is in it.
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("making {}; set TMPDIR to a directory you may write to", path.display()))?;
+        made.with_context(|| {
+            format!(
+                "making {}; set TMPDIR to a directory you may write to",
+                path.display()
+            )
+        })?;
         Ok(Self(path))
     }
 }
@@ -92,7 +97,8 @@ impl Drop for Home {
 
 /// The config that says the same.
 fn yaml(args: &ProxyArgs, socket: &Path) -> anyhow::Result<String> {
-    let mut text = String::from("# The same from a file: weir run FILE --no-kernel\nlisteners:\n  - name: proxy\n");
+    let mut text =
+        String::from("# The same from a file: weir run FILE --no-kernel\nlisteners:\n  - name: proxy\n");
     text += &format!("    address: {}\n", quoted(&args.from));
     if args.self_signed {
         text += "    tls: { self_signed: true }\n";
@@ -158,15 +164,21 @@ mod tests {
 
     /// The config of a command line, as it is loaded.
     fn loaded(arguments: &[&str]) -> (String, config::Loaded) {
-        let args = CommandLine::try_parse_from([&["proxy"], arguments].concat()).unwrap().args;
-        let directory = env::temp_dir().join(format!("weir-proxy-test-{}-{}", process::id(), arguments.len()));
+        let args = CommandLine::try_parse_from([&["proxy"], arguments].concat())
+            .unwrap()
+            .args;
+        let directory =
+            env::temp_dir().join(format!("weir-proxy-test-{}-{}", process::id(), arguments.len()));
         fs::create_dir(&directory).unwrap();
         let text = yaml(&args, &directory.join("admin.sock")).unwrap();
         let file = directory.join("weir.yaml");
         fs::write(&file, &text).unwrap();
         let loaded = config::load(&file);
         fs::remove_dir_all(directory).unwrap();
-        (text.clone(), loaded.unwrap_or_else(|errors| panic!("{errors}\n{text}")))
+        (
+            text.clone(),
+            loaded.unwrap_or_else(|errors| panic!("{errors}\n{text}")),
+        )
     }
 
     #[test]
@@ -179,14 +191,29 @@ mod tests {
             &["--self-signed"],
             &["--self-signed", "--protocol", "h2"],
             &["--tcp", "--policy", "random", "--workers", "2"],
-            &["--policy", "maglev", "--protocol", "http1", "--log", "debug", "--self-signed"],
+            &[
+                "--policy",
+                "maglev",
+                "--protocol",
+                "http1",
+                "--log",
+                "debug",
+                "--self-signed",
+            ],
             &pair,
         ] {
-            let arguments = [&["--from", "[::1]:8080", "--to", "127.0.0.1:3000,db.internal:1"], more].concat();
+            let arguments = [
+                &["--from", "[::1]:8080", "--to", "127.0.0.1:3000,db.internal:1"],
+                more,
+            ]
+            .concat();
             let (text, loaded) = loaded(&arguments);
             assert_eq!(loaded.warnings, Vec::<String>::new(), "{text}");
             assert_eq!((loaded.listeners.len(), loaded.clusters.len()), (1, 1));
-            assert_eq!(loaded.listeners[0].tls.is_some(), more.contains(&"--self-signed") || more == pair);
+            assert_eq!(
+                loaded.listeners[0].tls.is_some(),
+                more.contains(&"--self-signed") || more == pair
+            );
         }
     }
 
@@ -196,8 +223,26 @@ mod tests {
             &["--from", "127.0.0.1:1"][..],
             &["--to", "127.0.0.1:1"],
             &["--from", "127.0.0.1:1", "--to", "127.0.0.1:2", "--cert", "a"],
-            &["--from", "127.0.0.1:1", "--to", "127.0.0.1:2", "--self-signed", "--cert", "a", "--key", "b"],
-            &["--from", "127.0.0.1:1", "--to", "127.0.0.1:2", "--tcp", "--protocol", "h2"],
+            &[
+                "--from",
+                "127.0.0.1:1",
+                "--to",
+                "127.0.0.1:2",
+                "--self-signed",
+                "--cert",
+                "a",
+                "--key",
+                "b",
+            ],
+            &[
+                "--from",
+                "127.0.0.1:1",
+                "--to",
+                "127.0.0.1:2",
+                "--tcp",
+                "--protocol",
+                "h2",
+            ],
         ] {
             assert!(CommandLine::try_parse_from([&["proxy"], arguments].concat()).is_err());
         }

@@ -41,7 +41,11 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn new(errors: Vec<ConfigError>, referenced_files: Vec<PathBuf>, read_since: SystemTime) -> Self {
+    pub(super) fn new(
+        errors: Vec<ConfigError>,
+        referenced_files: Vec<PathBuf>,
+        read_since: SystemTime,
+    ) -> Self {
         Self {
             errors,
             referenced_files,

@@ -184,7 +184,8 @@ impl Core {
                     return Ok(Arc::new(config));
                 }
                 Err(errors) => {
-                    self.referenced.set(errors.referenced_files(), errors.read_since());
+                    self.referenced
+                        .set(errors.referenced_files(), errors.read_since());
                     let remedy = format!("{goes_on}; correct the file and it is read again");
                     Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
                 }

@@ -108,7 +108,9 @@ impl ConfigWatch {
     /// read; what is no longer named is forgotten.
     fn files(&mut self) -> BTreeSet<PathBuf> {
         let mut all = files(&self.path);
-        let Some(referenced) = &self.referenced else { return all };
+        let Some(referenced) = &self.referenced else {
+            return all;
+        };
         let referenced = referenced.0.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |file: &PathBuf| all.contains(file) || referenced.files.contains(file);
         self.stamp.0.retain(|file, _| named(file));
@@ -224,7 +226,12 @@ type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Stamp {
     fn take(files: &BTreeSet<PathBuf>) -> Self {
-        Self(files.iter().map(|file| (file.clone(), file_stamp(file))).collect())
+        Self(
+            files
+                .iter()
+                .map(|file| (file.clone(), file_stamp(file)))
+                .collect(),
+        )
     }
 }
 
@@ -250,8 +257,15 @@ fn stamp_as_read(file: &Path, since: SystemTime) -> Option<FileStamp> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .saturating_sub(GRANULARITY);
-    let begin = (i64::try_from(begin.as_secs()).ok()?, i64::from(begin.subsec_nanos()));
-    Some(if stamp.4 >= begin { (0, 0, 0, (0, 0), (0, 0)) } else { stamp })
+    let begin = (
+        i64::try_from(begin.as_secs()).ok()?,
+        i64::from(begin.subsec_nanos()),
+    );
+    Some(if stamp.4 >= begin {
+        (0, 0, 0, (0, 0), (0, 0))
+    } else {
+        stamp
+    })
 }
 
 #[cfg(test)]

@@ -150,10 +150,7 @@ impl Probe {
                 parts.authority = Some(self.authority.clone());
             }
             None => {
-                headers.insert(
-                    header::CONNECTION,
-                    header::HeaderValue::from_static("close"),
-                );
+                headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                 if let Ok(host) = header::HeaderValue::from_str(self.authority.as_str()) {
                     headers.insert(header::HOST, host);
                 }
