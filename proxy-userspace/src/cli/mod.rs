@@ -2,6 +2,7 @@
 
 mod check;
 mod endpoint;
+mod explain;
 mod proxy;
 mod run;
 mod schema;
@@ -33,6 +34,8 @@ enum Verb {
     Proxy(proxy::ProxyArgs),
     /// Read a config, report every mistake, change nothing.
     Check(check::CheckArgs),
+    /// Say which route of a config takes a request, and why those before it don't.
+    Explain(explain::ExplainArgs),
     /// Print the config's JSON Schema.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
@@ -57,6 +60,7 @@ struct SocketArgs {
 pub fn main() -> ExitCode {
     let outcome = match CommandLine::parse().verb {
         Verb::Check(args) => return check::run(&args),
+        Verb::Explain(args) => return explain::run(&args),
         Verb::Schema(args) => return schema::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Proxy(args) => proxy::run(&args),
