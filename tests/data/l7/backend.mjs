@@ -54,8 +54,8 @@ async function echo(req, res) {
 }
 
 const actions = {
-  // /status/N: no body, and nothing said about one where the status itself says so.
-  status(_req, res, code) {
+  // /status/N (200 without N): no body, and nothing said about one where the status itself says so.
+  status(_req, res, code = '200') {
     const none = code === '204' || code === '304';
     res.writeHead(Number(code), none ? { etag: '"one"' } : { 'content-length': 0 });
     res.end();
@@ -155,7 +155,7 @@ function handle(req, res) {
   const [, verb, argument] = req.url.split('?')[0].split('/');
   res.setHeader('x-backend', options.name ?? 'backend');
   const action = Object.hasOwn(actions, verb) ? actions[verb] : echo;
-  Promise.resolve(action(req, res, argument)).catch(() => res.destroy?.());
+  Promise.resolve().then(() => action(req, res, argument)).catch(() => res.destroy?.());
 }
 
 // `Expect: 100-continue`: refused under /expect-refused, else the body is asked for.

@@ -9,6 +9,7 @@ mod backends;
 mod certificates;
 mod curl;
 mod daemon;
+pub mod parity;
 mod peers;
 mod raw;
 mod site;

@@ -22,12 +22,17 @@ pub struct Raw {
 impl Raw {
     /// Connects.
     pub fn connect(site: &Site, address: SocketAddr) -> Result<Self> {
+        Self::connect_patient(site, address, LIMIT)
+    }
+
+    /// Connects; reading fails after `patience` without a byte.
+    pub fn connect_patient(site: &Site, address: SocketAddr, patience: Duration) -> Result<Self> {
         let stream = site
             .host()
             .run(|| TcpStream::connect(address))
             .with_context(|| format!("connect to {address}"))?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
@@ -82,6 +87,11 @@ impl Raw {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(true),
             Err(error) => Err(error).context("wait for the end of the connection"),
         }
+    }
+
+    /// Whether the connection has ended, or ends while this waits.
+    pub fn ended(&mut self) -> bool {
+        self.is_closed().unwrap_or(false)
     }
 
     fn head(&mut self) -> Result<String> {
