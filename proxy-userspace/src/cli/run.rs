@@ -101,7 +101,11 @@ fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane
 
 fn start_workers(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<L7Plane> {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let count = args.workers.or(settings.workers).map_or_else(cores, usize::from).max(1);
+    let count = args
+        .workers
+        .or(settings.workers)
+        .map_or_else(cores, usize::from)
+        .max(1);
     let pinned = args.pin_workers || settings.pin_workers;
     Ok(L7Plane::start(count, pinned, Vec::new())?)
 }

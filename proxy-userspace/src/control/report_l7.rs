@@ -14,7 +14,12 @@ use std::net::SocketAddr;
 pub(super) fn l7_status(plane: &L7Plane, snapshot: &Snapshot) -> L7Status {
     L7Status {
         generation: plane.generation(),
-        steering: if plane.is_steered() { "sk_lookup" } else { "reuseport" }.into(),
+        steering: if plane.is_steered() {
+            "sk_lookup"
+        } else {
+            "reuseport"
+        }
+        .into(),
         workers: plane.counters().map(|counters| worker_status(counters)).collect(),
         listeners: snapshot.listeners.iter().map(listener_status).collect(),
     }

@@ -99,7 +99,10 @@ fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
 const FINISH: Duration = Duration::from_secs(10);
 
 fn stop(signal: &str, core: &mut Core) {
-    info!("{signal}: requests that run have {} s to finish", FINISH.as_secs());
+    info!(
+        "{signal}: requests that run have {} s to finish",
+        FINISH.as_secs()
+    );
     core.plane.stop(FINISH);
     log_stop(signal, core);
 }

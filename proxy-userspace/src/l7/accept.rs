@@ -172,7 +172,11 @@ async fn speak(connection: Rc<Connection>, mut transport: Transport, alpn_h2: Op
                     CompiledKind::Tcp(_) => Duration::ZERO,
                 }
             };
-            let deadline = if limit.is_zero() { Duration::from_secs(86_400) } else { limit };
+            let deadline = if limit.is_zero() {
+                Duration::from_secs(86_400)
+            } else {
+                limit
+            };
             match timeout_at(Instant::now() + deadline, sniff(&mut transport)).await {
                 Ok(Ok(Some(sniffed))) => sniffed,
                 _ => return,

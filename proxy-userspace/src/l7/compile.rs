@@ -27,8 +27,8 @@ pub struct CompiledListener {
     pub kind: CompiledKind,
     /// The clusters that [`Target`]s count from.
     pub clusters: Vec<ClusterName>,
-    /// Its access log.
-    pub log: Option<Arc<log::Format>>,
+    /// Its access log: where to, and how.
+    pub log: Option<(Arc<log::Sink>, Arc<log::Format>)>,
 }
 
 /// What a listener speaks.
@@ -83,6 +83,7 @@ pub fn compile(
     snapshot: &Snapshot,
     before: Option<&Compiled>,
     shared: &tls::Shared,
+    writers: &log::Writers,
 ) -> Result<Compiled, CompileError> {
     let old: HashMap<&str, &Arc<CompiledListener>> = (before.iter())
         .flat_map(|before| &before.listeners)
@@ -90,7 +91,7 @@ pub fn compile(
         .collect();
     let listeners = (snapshot.listeners.iter()).map(|listener| match old.get(&*listener.name) {
         Some(old) if old.model == *listener => Ok(Arc::clone(old)),
-        _ => compile_listener(listener, shared).map(Arc::new),
+        _ => compile_listener(listener, shared, writers).map(Arc::new),
     });
     let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
     let old: HashMap<&ClusterName, &Arc<CompiledCluster>> = (before.iter())
@@ -110,7 +111,11 @@ pub fn compile(
     })
 }
 
-fn compile_listener(listener: &Listener, shared: &tls::Shared) -> Result<CompiledListener, CompileError> {
+fn compile_listener(
+    listener: &Listener,
+    shared: &tls::Shared,
+    writers: &log::Writers,
+) -> Result<CompiledListener, CompileError> {
     let wrong = |why: String| CompileError {
         what: format!("listener {}", listener.name),
         why,
@@ -150,21 +155,26 @@ fn compile_listener(listener: &Listener, shared: &tls::Shared) -> Result<Compile
             (kind, access_log)
         }
         ListenerKind::Tcp { settings, access_log } => {
-            settings.cluster.iter().for_each(|name| drop(number(name)));
-            settings.sni.iter().for_each(|route| drop(number(&route.cluster)));
+            let named = settings.sni.iter().map(|route| &route.cluster);
+            for name in named.chain(&settings.cluster) {
+                number(name);
+            }
             (CompiledKind::Tcp(Arc::clone(settings)), access_log)
         }
     };
-    let log = access_log
-        .as_deref()
-        .map(|access_log: &AccessLog| log::Format::compile(&access_log.format).map_err(wrong))
-        .transpose()?;
+    let open = |access_log: &AccessLog| {
+        let sink = writers.open(&access_log.target);
+        let sink = sink.map_err(|error| wrong(error.to_string()))?;
+        let format = log::Format::new(&access_log.format).map_err(wrong)?;
+        Ok((sink, Arc::new(format)))
+    };
+    let log = access_log.as_deref().map(open).transpose()?;
     Ok(CompiledListener {
         model: listener.clone(),
         tls,
         kind,
         clusters,
-        log: log.map(Arc::new),
+        log,
     })
 }
 

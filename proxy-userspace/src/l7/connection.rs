@@ -2,12 +2,7 @@
 //!
 //! No timer of its own: the worker looks at all connections a few times a second, which costs requests nothing.
 
-use super::{
-    listener::Listener,
-    stream::Observer,
-    tls::PeerIdentity,
-    worker::Worker,
-};
+use super::{listener::Listener, stream::Observer, tls::PeerIdentity, worker::Worker};
 use crate::model::l7::ForwardedSettings;
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -157,9 +152,8 @@ impl Connection {
 
     /// Looks at the time.
     pub fn look(&self, now: Instant, timeouts: &crate::model::l7::HttpTimeouts) {
-        let passed = |limit: Duration| {
-            !limit.is_zero() && now.saturating_duration_since(self.since.get()) >= limit
-        };
+        let passed =
+            |limit: Duration| !limit.is_zero() && now.saturating_duration_since(self.since.get()) >= limit;
         match self.phase.get() {
             Phase::Head if passed(timeouts.header_read) => self.tell(Order::Expire),
             Phase::Idle if passed(timeouts.idle_connection) => self.tell(Order::Finish),

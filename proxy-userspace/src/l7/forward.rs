@@ -110,8 +110,8 @@ impl Forwarding<'_> {
     fn choice(&self, request: &Request<RequestBody>) -> (Option<u64>, Option<Chosen>) {
         let compiled = self.cluster.compiled.borrow();
         let settings = &compiled.model.l7;
-        let sticky = (settings.sticky.as_ref())
-            .and_then(|_| self.cluster.balancer.borrow().sticky(request.headers()));
+        let sticky =
+            (settings.sticky.as_ref()).and_then(|_| self.cluster.balancer.borrow().sticky(request.headers()));
         if settings.hash.is_empty() {
             return (None, sticky);
         }

@@ -43,10 +43,7 @@ pub fn fault_response<B>(fault: Fault, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(fault.grpc_status())));
     if let Ok(message) = HeaderValue::try_from(percent_encoded(&fault.to_string())) {
         headers.insert(GRPC_MESSAGE, message);

@@ -187,7 +187,11 @@ fn request_id() -> String {
 
 /// Adds this proxy to Via (RFC 9110, 7.6.3).
 pub fn via(headers: &mut HeaderMap, version: http::Version, name: &str) {
-    let version = if version == http::Version::HTTP_2 { "2" } else { "1.1" };
+    let version = if version == http::Version::HTTP_2 {
+        "2"
+    } else {
+        "1.1"
+    };
     if let Ok(value) = HeaderValue::try_from(format!("{version} {name}")) {
         headers.append(header::VIA, value);
     }

@@ -77,7 +77,11 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
     let parts = codec.into_parts();
     let (transport, ahead) = parts.io.into_inner().into_parts();
     if let Some(tunnel) = tunnel.take() {
-        let early = if parts.read_buf.is_empty() { ahead } else { parts.read_buf };
+        let early = if parts.read_buf.is_empty() {
+            ahead
+        } else {
+            parts.read_buf
+        };
         return tunnel.run(&connection, transport, early).await;
     }
     if let Err(error) = ended {
@@ -115,10 +119,7 @@ async fn answer(
     }
     if connection.is_finishing() || answer.close {
         let headers = answer.response.headers_mut();
-        headers.insert(
-            http::header::CONNECTION,
-            http::HeaderValue::from_static("close"),
-        );
+        headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     answer.response.map(|mut body| {
         body.hold(busy);

@@ -35,7 +35,11 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
     connection.is_framed();
     let io = Io::new(transport, ahead, Rc::clone(&connection));
     let (builder, header_read) = builder(&connection);
-    let limit = if header_read.is_zero() { Duration::from_secs(86_400) } else { header_read };
+    let limit = if header_read.is_zero() {
+        Duration::from_secs(86_400)
+    } else {
+        header_read
+    };
     let Ok(Ok(mut codec)) = timeout(limit, builder.handshake::<_, Bytes>(io)).await else {
         return;
     };

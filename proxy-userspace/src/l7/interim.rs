@@ -44,13 +44,7 @@ impl Interim {
             return;
         }
         self.0.any.store(false, Ordering::Relaxed);
-        let responses = std::mem::take(
-            &mut *self
-                .0
-                .responses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let responses = std::mem::take(&mut *self.0.responses.lock().unwrap_or_else(PoisonError::into_inner));
         for (status, headers) in responses {
             let mut response = Response::new(());
             *response.status_mut() = status;

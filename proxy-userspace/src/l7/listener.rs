@@ -66,7 +66,7 @@ pub struct Serving {
     /// Its clusters, as its targets count them.
     pub clusters: Vec<Rc<Cluster>>,
     /// Writes its access log.
-    pub log: Option<log::Logger>,
+    pub log: Option<Rc<log::Logger>>,
 }
 
 /// A listener in one worker: connections keep it, whatever it serves.
@@ -162,12 +162,7 @@ impl World {
     }
 
     /// Goes over to another generation. What is gone stays with the connections that use it.
-    pub fn follow(
-        &mut self,
-        compiled: &Compiled,
-        seat: Seat,
-        logger: &mut dyn FnMut(&CompiledListener) -> Option<log::Logger>,
-    ) {
+    pub fn follow(&mut self, compiled: &Compiled, seat: Seat) {
         let mut clusters = HashMap::new();
         for each in &compiled.clusters {
             let cluster = match self.clusters.remove(&each.model.name) {
@@ -189,7 +184,7 @@ impl World {
                 clusters: named
                     .filter_map(|name| self.clusters.get(name).cloned())
                     .collect(),
-                log: logger(each),
+                log: self.logger(each),
             });
             let listener = match self.listeners.remove(&each.model.name) {
                 Some(listener) => {
@@ -207,6 +202,27 @@ impl World {
         }
         self.listeners = listeners;
         self.index();
+    }
+
+    fn logger(&self, compiled: &Arc<CompiledListener>) -> Option<Rc<log::Logger>> {
+        let (sink, format) = compiled.log.as_ref()?;
+        if let Some(before) = self.listeners.get(&compiled.model.name) {
+            let before = before.serving.borrow();
+            if Arc::ptr_eq(&before.compiled, compiled) {
+                return before.log.clone();
+            }
+        }
+        let logger = log::Logger::new(Arc::clone(sink), Arc::clone(format));
+        Some(Rc::new(logger))
+    }
+
+    /// Hands over what access logs have gathered.
+    pub fn flush_logs(&self) {
+        for listener in self.listeners.values() {
+            if let Some(log) = &listener.serving.borrow().log {
+                log.flush();
+            }
+        }
     }
 
     /// Every pool.

@@ -38,12 +38,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Takes what an upgrade needs from the client's headers before they are stripped.
-    pub fn new(
-        target: PathAndQuery,
-        authority: HeaderValue,
-        purpose: Purpose,
-        headers: &HeaderMap,
-    ) -> Self {
+    pub fn new(target: PathAndQuery, authority: HeaderValue, purpose: Purpose, headers: &HeaderMap) -> Self {
         Self {
             target,
             authority,

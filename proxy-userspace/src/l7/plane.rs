@@ -61,9 +61,6 @@ pub enum L7Error {
         "listener {0}: more than {MOST_PORTS} ports without the kernel plane; list fewer, or run with it"
     )]
     Ports(String),
-    /// A log file.
-    #[error("access log {0}")]
-    Log(String),
     /// A thread.
     #[error("starting a worker: {0}")]
     Thread(io::Error),
@@ -90,7 +87,6 @@ impl L7Plane {
                 seat: Seat { index, count },
                 counters: Arc::clone(&counters),
                 cpu: (!cpus.is_empty()).then(|| cpus[index % cpus.len()]),
-                logs: Some(writers.worker()),
                 load: loads.pop(),
             };
             let (commands, receiver) = mpsc::unbounded_channel();
@@ -150,12 +146,7 @@ impl L7Plane {
     /// # Errors
     /// TLS material, a log file or an address that can't be used; what ran goes on.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
-        let compiled = compile::compile(snapshot, self.compiled.as_deref(), &self.shared)?;
-        for listener in &compiled.listeners {
-            if let Some(format) = &listener.log {
-                self.writers.open(format.target()).map_err(L7Error::Log)?;
-            }
-        }
+        let compiled = compile::compile(snapshot, self.compiled.as_deref(), &self.shared, &self.writers)?;
         let wanted = if self.steered {
             HashSet::new()
         } else {
@@ -203,13 +194,17 @@ impl L7Plane {
                 Err(_) => tracing::error!("a worker panicked; this is a bug of weir"),
             }
         }
+        self.writers.drain();
     }
 }
 
 fn wanted(listeners: &[Listener]) -> Result<HashSet<SocketAddr>, L7Error> {
     let mut wanted = HashSet::new();
     for listener in listeners {
-        let ports = listener.addresses.iter().map(|range| usize::from(range.last - range.first) + 1);
+        let ports = listener
+            .addresses
+            .iter()
+            .map(|range| usize::from(range.last - range.first) + 1);
         if ports.sum::<usize>() > MOST_PORTS {
             return Err(L7Error::Ports(listener.name.to_string()));
         }
@@ -221,7 +216,8 @@ fn wanted(listeners: &[Listener]) -> Result<HashSet<SocketAddr>, L7Error> {
 
 fn listen_error(snapshot: &Snapshot, address: SocketAddr, error: io::Error) -> L7Error {
     let has = |listener: &&Listener| {
-        (listener.addresses.iter()).any(|range| range.address == address.ip() && range.contains(address.ip(), address.port()))
+        (listener.addresses.iter())
+            .any(|range| range.address == address.ip() && range.contains(address.ip(), address.port()))
     };
     let listener = snapshot.listeners.iter().find(has);
     L7Error::Listen {
@@ -237,5 +233,7 @@ fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return Vec::new();
     };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
 }

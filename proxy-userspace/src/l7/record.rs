@@ -19,7 +19,11 @@ struct Facts {
 
 impl Record {
     /// A request was read.
-    pub fn begin(_connection: &Rc<Connection>, serving: &Rc<Serving>, _request: &Request<RequestBody>) -> Self {
+    pub fn begin(
+        _connection: &Rc<Connection>,
+        serving: &Rc<Serving>,
+        _request: &Request<RequestBody>,
+    ) -> Self {
         Self(serving.log.as_ref().map(|_| Box::new(Facts { fault: None })))
     }
 

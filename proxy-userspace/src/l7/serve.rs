@@ -21,9 +21,7 @@ use super::{
 };
 use crate::model::l7::{Action, HttpSettings, PathOptions, Redirect, Respond, Route, ServerHeader};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header,
-    uri::PathAndQuery,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
 };
 use std::{borrow::Cow, rc::Rc};
 use tokio::time::Instant;
@@ -159,8 +157,11 @@ async fn respond(
                 query,
             };
             let matched = route.matches.path.as_ref();
-            redirected(redirect, rewrite::location(redirect, matched, &target, &settings.path)?)?
-        },
+            redirected(
+                redirect,
+                rewrite::location(redirect, matched, &target, &settings.path)?,
+            )?
+        }
         Action::Forward(_) => {
             let target = target(route, &settings.path, &path, query)?;
             let going = Going {
@@ -183,7 +184,9 @@ async fn respond(
 /// It may not have it.
 fn purpose(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<Purpose, Fault> {
     let allowed = |protocol: &str| {
-        (settings.upgrades.iter()).find(|each| each.eq_ignore_ascii_case(protocol)).cloned()
+        (settings.upgrades.iter())
+            .find(|each| each.eq_ignore_ascii_case(protocol))
+            .cloned()
     };
     if request.method() == Method::CONNECT {
         if let Some(protocol) = request.extensions().get::<h2::ext::Protocol>() {
@@ -227,11 +230,18 @@ fn check_size(request: &Request<RequestBody>, settings: &HttpSettings) -> Result
         && headers.contains_key(header::CONTENT_LENGTH)
     {
         // RFC 9112, 6.3: most likely an attempt at request smuggling.
-        return Err(Fault::BadRequest("Transfer-Encoding and Content-Length in one request"));
+        return Err(Fault::BadRequest(
+            "Transfer-Encoding and Content-Length in one request",
+        ));
     }
     if let Some(limit) = settings.limits.body_bytes {
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit) {
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok());
+        if length
+            .and_then(|text| text.parse::<u64>().ok())
+            .is_some_and(|length| length > limit)
+        {
             return Err(Fault::BodyTooLarge);
         }
         request.body().limit(limit);
@@ -380,7 +390,9 @@ async fn forwarded(
         clock,
         client: peer,
     };
-    forwarding.run(Request::from_parts(head, body), sink, record).await
+    forwarding
+        .run(Request::from_parts(head, body), sink, record)
+        .await
 }
 
 impl Answer {

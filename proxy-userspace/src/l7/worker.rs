@@ -3,11 +3,10 @@
 use super::{
     accept,
     balance::Seat,
-    compile::{Compiled, CompiledKind, CompiledListener},
+    compile::{Compiled, CompiledKind},
     connection::{Connection, Order},
     counters::Counters,
     listener::World,
-    log,
 };
 use crate::model::l7::HttpTimeouts;
 use std::{
@@ -56,8 +55,6 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// What it serves.
     pub world: RefCell<World>,
-    /// Writes its part of access logs.
-    pub logs: Option<log::WorkerLogs>,
     now: Cell<Instant>,
     last_connection: Cell<u64>,
     connections: RefCell<Vec<Weak<Connection>>>,
@@ -76,8 +73,6 @@ pub struct Start {
     pub counters: Arc<Counters>,
     /// CPU to run on.
     pub cpu: Option<usize>,
-    /// Its part of access logs.
-    pub logs: Option<log::WorkerLogs>,
     /// Told connections and busy permille.
     pub load: Option<Box<dyn Fn(u64, u32) + Send>>,
 }
@@ -96,7 +91,6 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         seat: start.seat,
         counters: start.counters,
         world: RefCell::default(),
-        logs: start.logs,
         now: Cell::new(Instant::now()),
         last_connection: Cell::new(start.seat.index as u64),
         connections: RefCell::default(),
@@ -147,9 +141,7 @@ impl Worker {
             if let Some(deadline) = deadline
                 && (self.counters.connections.value() == 0 || Instant::now() >= deadline)
             {
-                if let Some(logs) = &self.logs {
-                    logs.flush();
-                }
+                self.world.borrow().flush_logs();
                 return;
             }
         }
@@ -161,13 +153,7 @@ impl Worker {
         opened: Vec<(SocketAddr, StdListener)>,
         closed: &[SocketAddr],
     ) {
-        let mut logger = |listener: &CompiledListener| -> Option<log::Logger> {
-            let format = listener.log.as_ref()?;
-            Some(self.logs.as_ref()?.logger(format))
-        };
-        self.world
-            .borrow_mut()
-            .follow(compiled, self.seat, &mut logger);
+        self.world.borrow_mut().follow(compiled, self.seat);
         for address in closed {
             if let Some(accepting) = self.accepting.borrow_mut().remove(address) {
                 accepting.abort();
@@ -240,9 +226,7 @@ impl Worker {
         if turn.is_multiple_of(LOOKS_PER_EXPIRY) {
             let pools = self.world.borrow().pools();
             pools.iter().for_each(|pool| pool.expire(now));
-            if let Some(logs) = &self.logs {
-                logs.flush();
-            }
+            self.world.borrow().flush_logs();
         }
     }
 }

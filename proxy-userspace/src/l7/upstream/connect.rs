@@ -73,7 +73,5 @@ pub async fn connect_transport(
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    timeout(time, work)
-        .await
-        .unwrap_or(Err(Fault::ConnectTimeout))
+    timeout(time, work).await.unwrap_or(Err(Fault::ConnectTimeout))
 }
