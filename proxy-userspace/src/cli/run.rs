@@ -5,6 +5,7 @@ use crate::{
     config,
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
     kernel::KernelPlane,
+    l7::L7Plane,
     model::DaemonSettings,
 };
 use anyhow::{Context, bail};
@@ -12,6 +13,7 @@ use std::{
     env,
     io::{self, IsTerminal},
     path::PathBuf,
+    thread,
 };
 use tokio::runtime;
 use tracing::info;
@@ -29,6 +31,12 @@ pub(super) struct RunArgs {
     /// Run without the kernel plane: needs no privileges, forwards nothing.
     #[arg(long)]
     no_kernel: bool,
+    /// Worker threads of the L7 plane. Default: the config's `workers`, else one a core.
+    #[arg(long, value_name = "N")]
+    workers: Option<u16>,
+    /// Pin worker N to the N-th CPU that weir may run on.
+    #[arg(long)]
+    pin_workers: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
@@ -73,8 +81,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane> {
+    let l7 = start_workers(args, settings)?;
     if args.no_kernel {
-        return Ok(Plane::absent("--no-kernel"));
+        return Ok(Plane::absent("--no-kernel", l7));
     }
     if settings.interfaces.is_empty() {
         bail!(
@@ -83,11 +92,22 @@ fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane
         );
     }
     match KernelPlane::open(settings) {
-        Ok(plane) => Ok(Plane::kernel(plane)),
+        Ok(plane) => Ok(Plane::kernel(plane, l7)),
         // Lack of privilege names it already.
         Err(error) if error.to_string().contains("--no-kernel") => Err(error.into()),
         Err(error) => bail!("{error}, or run with --no-kernel"),
     }
+}
+
+fn start_workers(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<L7Plane> {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let count = args
+        .workers
+        .or(settings.workers)
+        .map_or_else(cores, usize::from)
+        .max(1);
+    let pinned = args.pin_workers || settings.pin_workers;
+    Ok(L7Plane::start(count, pinned, Vec::new())?)
 }
 
 /// To stderr; with colours when somebody looks at it.

@@ -1,7 +1,7 @@
 //! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
 
 use super::{
-    Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
+    Event, Plane, PlaneError, Refusal, RefusalKind, Trigger, Want, Wish,
     build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
     desired::Desired,
     report::{counted, unix_seconds},
@@ -10,7 +10,6 @@ use crate::{
     admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
     health,
-    kernel::KernelError,
     model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
 };
 use std::{
@@ -46,8 +45,8 @@ impl Core {
     /// stay so until they pass their checks: a restart must not give flows to them again.
     ///
     /// # Errors
-    /// The kernel plane could not take it.
-    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, KernelError> {
+    /// A plane could not take it.
+    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, PlaneError> {
         let desired = Desired::new(config);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
@@ -141,7 +140,7 @@ impl Core {
     }
 
     /// Goes back to what ran before, then finds out which of several wishes is the guilty one.
-    fn refuse(&mut self, wishes: Vec<Wish>, error: &KernelError) -> bool {
+    fn refuse(&mut self, wishes: Vec<Wish>, error: &PlaneError) -> bool {
         self.settle();
         if wishes.len() > 1 {
             return wishes
@@ -183,7 +182,7 @@ impl Core {
     }
 
     /// Makes this the wanted state and the planes equal to it.
-    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, KernelError> {
+    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
         for gone in desired.overrides.reconcile(&desired.config.clusters) {
             info!("{gone}: its override is forgotten with it");
         }
@@ -242,7 +241,7 @@ impl Core {
         changes
     }
 
-    fn apply(&mut self, snapshot: &Snapshot) -> Result<(), KernelError> {
+    fn apply(&mut self, snapshot: &Snapshot) -> Result<(), PlaneError> {
         let begin = Instant::now();
         let writes = self.plane.apply(snapshot)?;
         debug!(writes, took = ?begin.elapsed(), "generation {} applied", snapshot.generation);
@@ -273,7 +272,7 @@ impl Core {
                 }
                 debug!(ended, left, "flows swept");
             }
-            Err(error) => self.note_kernel_trouble(&error),
+            Err(error) => self.note_kernel_trouble(&error.into()),
         }
     }
 
@@ -311,7 +310,7 @@ impl Core {
     }
 
     /// Logged when it is another than before: the timer meets the same trouble again and again.
-    fn note_kernel_trouble(&mut self, error: &KernelError) {
+    fn note_kernel_trouble(&mut self, error: &PlaneError) {
         let text = error.to_string();
         if self
             .kernel_trouble

@@ -3,7 +3,7 @@
 mod judge;
 mod probe;
 
-use crate::model::{Cluster, ClusterName, EndpointId, Health, HealthCheck};
+use crate::model::{Cluster, ClusterName, EndpointId, Health, HealthCheck, Probe};
 use judge::Judge;
 use probe::Outcome;
 use std::{
@@ -104,7 +104,11 @@ impl Checks {
 /// Ends when control is gone.
 async fn probe_for_ever(mut report: Report, check: HealthCheck, reports: mpsc::Sender<Report>) {
     let mut target: SocketAddr = report.endpoint.address.0;
-    if let Some(port) = check.tcp.port {
+    let port = match &check.probe {
+        Probe::Tcp(tcp) => tcp.port,
+        Probe::Http(http) => http.port,
+    };
+    if let Some(port) = port {
         target.set_port(port);
     }
     let mut judge = Judge::new(report.health, check.rise, check.fall);
