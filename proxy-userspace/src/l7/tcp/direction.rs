@@ -118,7 +118,10 @@ impl Direction {
     /// Writes what an earlier step left, in the pipe or in memory.
     fn write_out<T: Stream>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Step<()> {
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
-            let count = ready!(pipe.drain(cx, to.socket())).map_err(|_| Failure::Write)?;
+            let Some(socket) = to.socket() else {
+                return Poll::Ready(Err(Failure::Write));
+            };
+            let count = ready!(pipe.drain(cx, socket)).map_err(|_| Failure::Write)?;
             self.bytes += count as u64;
         }
         while self.written < self.rest.len() {
@@ -168,7 +171,10 @@ impl Direction {
             self.run = 0;
             return self.copy(cx, from, to);
         };
-        let filled = pipe.fill(cx, from.socket());
+        let Some(socket) = from.socket() else {
+            return Poll::Ready(Err(Failure::Read));
+        };
+        let filled = pipe.fill(cx, socket);
         match filled {
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.judge(count);

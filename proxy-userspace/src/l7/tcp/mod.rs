@@ -27,16 +27,16 @@ use tokio_rustls::{client, server};
 
 /// A connection's end that bytes can be proxied from and to.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// Its socket.
-    fn socket(&self) -> &TcpStream;
+    /// Its socket; a stream of an HTTP/2 connection has none of its own.
+    fn socket(&self) -> Option<&TcpStream>;
 
     /// Whether what is read and written is what passes through the socket, so that the kernel may move it.
     fn is_plain(&self) -> bool;
 }
 
 impl Stream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 
     fn is_plain(&self) -> bool {
@@ -45,8 +45,8 @@ impl Stream for TcpStream {
 }
 
 impl Stream for server::TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
     }
 
     fn is_plain(&self) -> bool {
@@ -55,8 +55,8 @@ impl Stream for server::TlsStream<TcpStream> {
 }
 
 impl Stream for client::TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
     }
 
     fn is_plain(&self) -> bool {
@@ -167,7 +167,8 @@ fn turn<S: Stream, U: Stream>(
 }
 
 /// Has the socket's closing send a reset instead of an end.
-fn reset(socket: &TcpStream) {
+fn reset(socket: Option<&TcpStream>) {
+    let Some(socket) = socket else { return };
     // It may be reset already.
     let _gone = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
