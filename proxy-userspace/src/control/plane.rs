@@ -1,7 +1,7 @@
 //! The kernel plane as control sees it: perhaps absent, perhaps not yet where it should be.
 
 use crate::{
-    kernel::{KernelCounters, KernelError, KernelPlane},
+    kernel::{KernelCounters, KernelError, KernelPlane, Steering},
     model::{BackendAddr, ListenAddr, Snapshot},
 };
 use proxy_common::net::Protocol;
@@ -44,6 +44,14 @@ impl Plane {
         match &self.kind {
             Kind::Kernel(_) => None,
             Kind::Absent(reason) => Some(reason),
+        }
+    }
+
+    /// Where workers are registered; none without a kernel plane.
+    pub fn steering(&mut self) -> Option<&mut Steering> {
+        match &mut self.kind {
+            Kind::Kernel(plane) => Some(plane.steering()),
+            Kind::Absent(_) => None,
         }
     }
 
