@@ -2,6 +2,7 @@
 
 use proxy_common::counters::Counters;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Everything `weir status` shows.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
@@ -22,6 +23,59 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// In config order.
     pub services: Vec<ServiceStatus>,
+    /// What the L7 plane runs.
+    pub l7: L7Status,
+}
+
+/// The L7 plane.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct L7Status {
+    /// The generation that was published last.
+    pub generation: Option<u64>,
+    /// How connections reach workers: `sk_lookup` or `reuseport`.
+    pub steering: String,
+    /// In order.
+    pub workers: Vec<WorkerStatus>,
+    /// In config order.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// One worker.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct WorkerStatus {
+    /// The generation it serves.
+    pub generation: u64,
+    /// Client connections open now.
+    pub connections: u64,
+    /// Client connections ever.
+    pub accepted: u64,
+    /// HTTP requests, and TCP connections forwarded.
+    pub requests: u64,
+    /// Responses: 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 5],
+    /// Bytes from clients.
+    pub received_bytes: u64,
+    /// Bytes to clients.
+    pub sent_bytes: u64,
+    /// TLS handshakes that failed, by reason, those that happened.
+    pub handshakes_failed: BTreeMap<String, u64>,
+    /// Failures to accept, for want of file descriptors or memory.
+    pub accept_errors: u64,
+}
+
+/// An L7 listener.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Addresses and ports.
+    pub addresses: Vec<String>,
+    /// `http`, `https`, `tcp`, `tls` (TCP inside TLS).
+    pub protocol: String,
+    /// How many routes it has.
+    pub routes: usize,
+    /// Names and the seconds since 1970 at which their certificates end.
+    pub certificates: BTreeMap<String, i64>,
 }
 
 /// The kernel plane.

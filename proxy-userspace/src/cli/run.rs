@@ -2,9 +2,10 @@
 
 use crate::{
     admin::{self, AdminSocket},
-    config,
+    config::{self, Loaded},
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
     kernel::KernelPlane,
+    l7::L7Plane,
     model::DaemonSettings,
 };
 use anyhow::{Context, bail};
@@ -12,27 +13,34 @@ use std::{
     env,
     io::{self, IsTerminal},
     path::PathBuf,
+    thread,
 };
 use tokio::runtime;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `weir run`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[command(after_help = "\
 SIGHUP reads the config again; so does a change of its files. SIGTERM and SIGINT stop the daemon.
 The kernel goes on forwarding then; `weir unload` ends that.")]
 pub(super) struct RunArgs {
     /// A YAML file, or a directory of them.
     #[arg(value_name = "CONFIG")]
-    config: PathBuf,
-    /// Run without the kernel plane: needs no privileges, forwards nothing.
+    pub(super) config: PathBuf,
+    /// Run without the kernel plane: needs no privileges; only listeners with `routes` or `tcp` are served.
     #[arg(long)]
-    no_kernel: bool,
+    pub(super) no_kernel: bool,
+    /// Worker threads of the L7 plane. Default: the config's `workers`, else one a core.
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<u16>,
+    /// Pin worker N to the N-th CPU that weir may run on.
+    #[arg(long)]
+    pin_workers: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
+    pub(super) log: Option<String>,
 }
 
 /// Runs until a signal stops it.
@@ -40,7 +48,7 @@ pub(super) struct RunArgs {
 /// # Errors
 /// Whatever keeps the daemon from starting, with the remedy.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let watch = ConfigWatch::new(&args.config);
+    let mut watch = ConfigWatch::new(&args.config);
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
@@ -58,8 +66,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         // Before the kernel plane: it is also the lock that keeps a second daemon from touching
         // the first one's maps.
         let socket = AdminSocket::bind(&config.settings.admin_socket)?;
-        let plane = open_plane(args, &config.settings)?;
+        let plane = open_plane(args, &config)?;
         let core = Core::start(args.config.clone(), config, plane)?;
+        watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
         let server = tokio::spawn(admin::serve(socket, control.clone()));
         let watching = tokio::spawn(watch.report_to(control));
@@ -72,22 +81,39 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     })
 }
 
-fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane> {
+fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
+    let settings = &config.settings;
+    let l7 = start_workers(args, settings)?;
     if args.no_kernel {
-        return Ok(Plane::absent("--no-kernel"));
+        return Ok(Plane::absent("--no-kernel", l7));
     }
     if settings.interfaces.is_empty() {
+        if config.services.is_empty() && !config.listeners.is_empty() {
+            info!("no interfaces and no L4 listeners: running without the kernel plane");
+            return Ok(Plane::absent("no interfaces", l7));
+        }
         bail!(
             "{} lists no interfaces to attach to; add `interfaces: [eth0]`, or run with --no-kernel",
             args.config.display()
         );
     }
     match KernelPlane::open(settings) {
-        Ok(plane) => Ok(Plane::kernel(plane)),
+        Ok(plane) => Ok(Plane::kernel(plane, l7)),
         // Lack of privilege names it already.
         Err(error) if error.to_string().contains("--no-kernel") => Err(error.into()),
         Err(error) => bail!("{error}, or run with --no-kernel"),
     }
+}
+
+fn start_workers(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<L7Plane> {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let count = args
+        .workers
+        .or(settings.workers)
+        .map_or_else(cores, usize::from)
+        .max(1);
+    let pinned = args.pin_workers || settings.pin_workers;
+    Ok(L7Plane::start(count, pinned, Vec::new())?)
 }
 
 /// To stderr; with colours when somebody looks at it.

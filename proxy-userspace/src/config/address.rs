@@ -1,10 +1,70 @@
 //! Addresses, ports and names as they are typed, with a remedy for each way to get them wrong.
 
-use super::{error::Mistake, suggest::shown};
+use super::{error::Mistake, name, suggest::shown};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Where an endpoint listens.
+pub(super) enum Target {
+    /// By address.
+    Address(SocketAddr),
+    /// By a DNS name, lower case, and a port.
+    Name(String, u16),
+}
+
+/// An endpoint's IP address or name, and its port.
+pub(super) fn target(typed: &str) -> Result<Target, Mistake> {
+    let (host, port) = typed.rsplit_once(':').unwrap_or((typed, ""));
+    let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(['[', ':', '/']);
+    if !is_name {
+        return socket_address(typed).map(Target::Address);
+    }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name::dns(&name)?;
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(Target::Name(name, port)),
+        _ if port.is_empty() => Err(Mistake::new(
+            format!("{} has no port", shown(typed)),
+            format!("write {name}:PORT, such as {name}:80"),
+        )),
+        _ => Err(Mistake::new(
+            format!("{} has no usable port", shown(typed)),
+            format!("write a port from 1 to 65535: {name}:80"),
+        )),
+    }
+}
+
+/// An address that connections are taken for, with a port or a range of ports.
+pub(super) fn listen_address(typed: &str) -> Result<(IpAddr, u16, u16), Mistake> {
+    let trimmed = typed.trim();
+    if let Some(port) = trimmed.strip_prefix("*:").or_else(|| trimmed.strip_prefix(':')) {
+        let remedy =
+            format!("write 0.0.0.0:{port} for every IPv4 address, \"[::]:{port}\" for every IPv6 address");
+        return Err(Mistake::new(format!("{} has no address", shown(typed)), remedy));
+    }
+    let range = typed.rsplit_once(':').filter(|(_, ports)| ports.contains('-'));
+    let Some((host, ports)) = range else {
+        let address = parsed(typed)?;
+        return Ok((address.ip(), address.port(), address.port()));
+    };
+    let (first, last) = port_range(ports)?;
+    let address = parsed(&format!("{host}:{first}"))?;
+    Ok((address.ip(), first, last))
+}
 
 /// An IP address with a port that traffic can be sent to.
 pub(super) fn socket_address(typed: &str) -> Result<SocketAddr, Mistake> {
+    let address = parsed(typed)?;
+    if address.ip().is_unspecified() {
+        return Err(Mistake::new(
+            format!("{} is every address at once", shown(typed)),
+            "write one address for each entry",
+        ));
+    }
+    Ok(address)
+}
+
+/// An IP address with a port, as it can stand in a packet, or unspecified.
+fn parsed(typed: &str) -> Result<SocketAddr, Mistake> {
     let address: SocketAddr = typed.parse().map_err(|_| not_a_socket_address(typed))?;
     let bad =
         |problem: &str, remedy: String| Err(Mistake::new(format!("{} {problem}", shown(typed)), remedy));
@@ -30,12 +90,6 @@ pub(super) fn socket_address(typed: &str) -> Result<SocketAddr, Mistake> {
     }
     if address.port() == 0 {
         return bad("has port 0", "write a port from 1 to 65535".into());
-    }
-    if address.ip().is_unspecified() {
-        return bad(
-            "is every address at once",
-            "write one address for each entry".into(),
-        );
     }
     let broadcast = address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
     if address.ip().is_multicast() || broadcast {
@@ -106,7 +160,7 @@ fn not_a_socket_address(typed: &str) -> Mistake {
         );
     }
     if host.contains(|c: char| c.is_ascii_alphabetic()) {
-        let problem = "is a name, and names are not resolved in this version";
+        let problem = "is a name, and a listener has an address";
         return mistake(
             problem,
             "write its IP address and port, such as 192.0.2.11:53".into(),
@@ -213,48 +267,4 @@ pub(super) fn port_range(typed: &str) -> Result<(u16, u16), Mistake> {
         return Err(mistake("contains port 0", format!("write 1-{last}")));
     }
     Ok((first, last))
-}
-
-/// A name of a listener or cluster, fit for labels and URLs.
-pub(super) fn name(typed: &str) -> Result<&str, Mistake> {
-    const LONGEST: usize = 64;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let problem = if typed.is_empty() {
-        "the name is empty".to_owned()
-    } else if typed.len() > LONGEST {
-        format!(
-            "the name has {} characters, more than {LONGEST}",
-            typed.chars().count()
-        )
-    } else if let Some(bad) = typed.chars().find(|c| !fits(*c)) {
-        format!("the name {} contains {}", shown(typed), shown(&bad.to_string()))
-    } else if !typed.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        format!("the name {} does not start with a letter or digit", shown(typed))
-    } else {
-        return Ok(typed);
-    };
-    Err(Mistake::new(
-        problem,
-        "use letters, digits, -, _ and ., up to 64, a letter or digit first",
-    ))
-}
-
-/// A name that Linux gives to interfaces (dev_valid_name in net/core/dev.c).
-pub(super) fn interface_name(typed: &str) -> Result<&str, Mistake> {
-    const LONGEST: usize = 15;
-    let problem = if typed.is_empty() {
-        "the name is empty".to_owned()
-    } else if typed.len() > LONGEST {
-        format!("{} has more than {LONGEST} bytes", shown(typed))
-    } else if matches!(typed, "." | "..")
-        || typed.contains(|c: char| matches!(c, '/' | ':' | '*' | ',') || c.is_whitespace() || c.is_control())
-    {
-        format!("{} can't be an interface's name", shown(typed))
-    } else {
-        return Ok(typed);
-    };
-    Err(Mistake::new(
-        problem,
-        "write one name as `ip link` shows it, such as eth0",
-    ))
 }

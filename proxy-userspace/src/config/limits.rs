@@ -66,6 +66,69 @@ pub(super) const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 /// Greatest config file: 100,000 endpoints are about 10 MiB.
 pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
 
+/// Most workers: more than any host has cores for.
+pub(super) const MAX_WORKERS: u16 = 1_024;
+
+/// Connections of a listener at a time unless configured.
+pub(super) const CONNECTIONS: u32 = 65_536;
+
+/// Most connections of a listener: a host has no more file descriptors.
+pub(super) const MAX_CONNECTIONS: u32 = 16_777_216;
+
+/// Least room for a request's head: a browser's has about 1 KiB.
+pub(super) const MIN_HEADER_BYTES: u32 = 1_024;
+
+/// Most room for a request's head: each connection may take that much.
+pub(super) const MAX_HEADER_BYTES: u32 = 16 << 20;
+
+/// Most header fields of a request.
+pub(super) const MAX_HEADERS: u16 = 32_767;
+
+/// Longest path and query.
+pub(super) const MAX_URI_BYTES: u32 = 1 << 20;
+
+/// Most streams of an HTTP/2 connection (RFC 9113, 6.5.2, has no bound; each costs about 1 KiB).
+pub(super) const MAX_STREAMS: u32 = 1_000_000;
+
+/// Greatest bound of a body: what a signed 64-bit number holds.
+pub(super) const MAX_BODY_BYTES: i64 = i64::MAX;
+
+/// Most proxies in front of this one.
+pub(super) const MAX_HOPS: u8 = 32;
+
+/// Most connections of a pool, and most requests that wait for one.
+pub(super) const MAX_POOL: u32 = 1_000_000;
+
+/// Longest timeout of the L7 plane: a week.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Least time for a handshake with a client or an endpoint.
+pub(super) const MIN_HANDSHAKE: Duration = Duration::from_millis(10);
+
+/// Longest handshake.
+pub(super) const MAX_HANDSHAKE: Duration = Duration::from_secs(3_600);
+
+/// A TLS client that has not finished by then is gone.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A TCP connection without a byte for this long is closed. Envoy's.
+pub(super) const TCP_IDLE: Duration = Duration::from_secs(3_600);
+
+/// Longest life of a sticky cookie: browsers keep none longer (RFC 6265bis: 400 days).
+pub(super) const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 24 * 3_600);
+
+/// Greatest certificate, key, CA or secret: the system's CAs are 250 KiB.
+pub(super) const MAX_REFERENCED_BYTES: u64 = 4 << 20;
+
+/// Least bytes of a sticky cookie's secret, the output of its hash (RFC 2104, 3).
+pub(super) const MIN_SECRET_BYTES: usize = 32;
+
+/// Longest body of a response that Weir makes.
+pub(super) const MAX_RESPOND_BYTES: usize = 64 << 10;
+
+/// A certificate that ends sooner than this is a warning.
+pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3_600);
+
 /// NAT ports as a user would type them.
 pub(super) fn nat_ports_text() -> String {
     format!("{}-{}", NAT_PORTS.0, NAT_PORTS.1)

@@ -93,6 +93,13 @@ impl<'a> Shape<'a> {
             .map(|(_, value)| value)
     }
 
+    /// What the values of a mapping are whose keys are the user's.
+    pub(super) fn any_name(&self) -> Option<&'a Value> {
+        self.keywords
+            .get("additionalProperties")
+            .filter(|schema| schema.is_object())
+    }
+
     pub(super) fn required(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let names = self.keywords.get("required").and_then(Value::as_array);
         names.into_iter().flatten().filter_map(Value::as_str)

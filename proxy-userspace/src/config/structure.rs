@@ -70,6 +70,19 @@ impl<'a> Checker<'a> {
         let mut meant = Vec::new();
         let mut previous = None;
         for entry in entries {
+            if let Some(schema) = shape.any_name() {
+                let expected = Expected {
+                    shapes: shapes(self.schema, schema),
+                    key: format!("{}: ", clipped(&entry.key)),
+                    example: "text".to_owned(),
+                    line: entry.shown_line(),
+                    path: path.key(&entry.key),
+                };
+                if let Some(value) = self.value(&mut entry.node, schema, &expected) {
+                    kept.insert(entry.key.clone(), value);
+                }
+                continue;
+            }
             if shape.property(&entry.key).is_none() {
                 self.unknown_key(entry, path, previous, &there, &mut meant);
             }
@@ -144,7 +157,10 @@ impl<'a> Checker<'a> {
                 let Some(shape) = shape else {
                     return self.wrong_type(node, expected);
                 };
-                self.list(elements, shape, &schema["examples"][0][0], expected)
+                // Where one value or a list may stand, the example is one value.
+                let example = &schema["examples"][0];
+                let element = if example.is_array() { &example[0] } else { example };
+                self.list(elements, shape, element, expected)
             }
             Yaml::Scalar(Scalar {
                 kind: ScalarKind::Unusable,

@@ -9,25 +9,22 @@ use serde_json::Value;
 
 /// Keys that later versions bring, by definition of the schema.
 const LATER_KEYS: &[(&str, &[&str])] = &[
+    ("Listener", &["http3", "quic", "filters"]),
     (
-        "Listener",
+        "Route",
         &[
-            "tls",
-            "routes",
-            "http",
-            "http3",
+            "retry",
+            "retries",
+            "mirror",
+            "rate_limit",
+            "cors",
+            "auth",
             "filters",
-            "access_log",
-            "redirect",
-            "proxy_protocol",
         ],
     ),
     (
         "Cluster",
         &[
-            "policy",
-            "protocol",
-            "tls",
             "circuit_breaker",
             "outlier_detection",
             "retry",
@@ -36,20 +33,9 @@ const LATER_KEYS: &[(&str, &[&str])] = &[
             "dns",
         ],
     ),
-    ("HealthCheck", &["http", "grpc"]),
+    ("HealthCheck", &["grpc"]),
     ("Forward", &["tracking"]),
-    (
-        "Config",
-        &[
-            "routes",
-            "certificates",
-            "access_log",
-            "tracing",
-            "metrics",
-            "kubernetes",
-            "xds",
-        ],
-    ),
+    ("Config", &["tracing", "metrics", "kubernetes", "xds"]),
 ];
 
 /// Values that later versions bring, by definition.
@@ -70,6 +56,39 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
     ("Listener", "listen", "address"),
     ("Listener", "ip", "address"),
     ("Listener", "proto", "protocol"),
+    ("Listener", "ssl", "tls"),
+    ("Listener", "locations", "routes"),
+    ("Listener", "rules", "routes"),
+    ("Listener", "virtual_hosts", "routes"),
+    ("ServerTls", "certs", "certificates"),
+    ("ServerTls", "client_auth", "client_certificates"),
+    ("Certificate", "certificate", "cert"),
+    ("Certificate", "certificate_chain", "cert"),
+    ("Certificate", "private_key", "key"),
+    ("UpstreamTls", "sni", "server_name"),
+    ("Route", "backend", "cluster"),
+    ("Route", "upstream", "cluster"),
+    ("Route", "backends", "clusters"),
+    ("Route", "weighted_clusters", "clusters"),
+    ("Route", "matches", "match"),
+    ("Route", "direct_response", "respond"),
+    ("Route", "return", "respond"),
+    ("RouteMatch", "prefix", "path_prefix"),
+    ("RouteMatch", "regex", "path_regex"),
+    ("RouteMatch", "path_separated_prefix", "path_segment_prefix"),
+    ("RouteMatch", "hostname", "host"),
+    ("RouteMatch", "domains", "hosts"),
+    ("RouteMatch", "query_parameters", "query"),
+    ("TextMatch", "value", "exact"),
+    ("TextMatch", "equals", "exact"),
+    ("TextMatch", "header", "name"),
+    ("WeightedCluster", "name", "cluster"),
+    ("Redirect", "code", "status"),
+    ("Respond", "code", "status"),
+    ("AccessLog", "file", "path"),
+    ("Cluster", "lb_policy", "policy"),
+    ("Cluster", "balance", "policy"),
+    ("HttpCheck", "expected_statuses", "status"),
     ("Forward", "backend", "cluster"),
     ("Forward", "upstream", "cluster"),
     ("Forward", "timeout", "idle_timeouts"),
@@ -156,7 +175,7 @@ pub(super) fn unknown_key<'a>(
             .find(|name| *name == wanted)
     };
     if listed(LATER_KEYS, definition, key) {
-        // A listener with `tls` was meant to have no `forward`, a check with `http` no `tcp`.
+        // A listener with `http3` was meant to have no `forward`, a check with `grpc` no `tcp`.
         let instead = known("forward").or(known("tcp"));
         return (
             later(definition, key),
@@ -181,7 +200,10 @@ pub(super) fn unknown_key<'a>(
         && let Some(forward) = known("forward")
     {
         return (
-            unknown("write `forward: { cluster: NAME }`".to_owned()),
+            unknown(
+                "write `forward: { cluster: NAME }` (in the kernel) or `routes: [{ cluster: NAME }]` (HTTP)"
+                    .to_owned(),
+            ),
             Meant::Reshaped(forward),
         );
     }
@@ -234,13 +256,9 @@ fn other_name<'a>(shape: Shape<'a>, key: &str) -> Option<(&'a str, String)> {
 
 fn later(definition: &str, key: &str) -> Mistake {
     match definition {
-        "Listener" => Mistake::new(
-            "L7 listeners are not in this version yet",
-            format!("remove `{key}`, and forward in the kernel (L4) with `forward: {{ cluster: NAME }}`"),
-        ),
         "HealthCheck" => Mistake::new(
             format!("health checks by {key} are not in this version yet"),
-            "check by connecting: `tcp: {}`",
+            "check by `http: { path: / }`, or by connecting: `tcp: {}`",
         ),
         _ => Mistake::new("not in this version yet", format!("remove `{key}`")),
     }

@@ -1,7 +1,7 @@
 //! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
 
 use super::{
-    Event, Plane, Refusal, RefusalKind, Trigger, Want, Wish,
+    Event, Plane, PlaneError, ReferencedFiles, Refusal, RefusalKind, Trigger, Want, Wish,
     build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
     desired::Desired,
     report::{counted, unix_seconds},
@@ -10,7 +10,6 @@ use crate::{
     admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
     health,
-    kernel::KernelError,
     model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
 };
 use std::{
@@ -35,6 +34,7 @@ pub struct Core {
     pub(super) refused_config: Option<ErrorStatus>,
     pub(super) kernel_trouble: Option<ErrorStatus>,
     pub(super) started: SystemTime,
+    referenced: ReferencedFiles,
     /// A verdict is not in the snapshot yet.
     stale: bool,
     /// A change that ends flows was made since the last sweep.
@@ -46,8 +46,10 @@ impl Core {
     /// stay so until they pass their checks: a restart must not give flows to them again.
     ///
     /// # Errors
-    /// The kernel plane could not take it.
-    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, KernelError> {
+    /// A plane could not take it.
+    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, PlaneError> {
+        // It was read a moment ago; files that changed since then are read again.
+        let referenced = ReferencedFiles::new(&config.referenced_files, config.read_since);
         let desired = Desired::new(config);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
@@ -64,6 +66,7 @@ impl Core {
             refused_config: None,
             kernel_trouble: None,
             started: SystemTime::now(),
+            referenced,
             stale: false,
             sweep_due: true,
         })
@@ -72,6 +75,11 @@ impl Core {
     /// What is to be checked.
     pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
         &self.snapshot.clusters
+    }
+
+    /// The files that the last config named, for the watch.
+    pub fn referenced_files(&self) -> ReferencedFiles {
+        self.referenced.clone()
     }
 
     /// Takes in all events, then builds and applies at most one Snapshot, unless several wishes are
@@ -141,7 +149,7 @@ impl Core {
     }
 
     /// Goes back to what ran before, then finds out which of several wishes is the guilty one.
-    fn refuse(&mut self, wishes: Vec<Wish>, error: &KernelError) -> bool {
+    fn refuse(&mut self, wishes: Vec<Wish>, error: &PlaneError) -> bool {
         self.settle();
         if wishes.len() > 1 {
             return wishes
@@ -171,8 +179,13 @@ impl Core {
             Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
         } else {
             match config::load(&self.path) {
-                Ok(config) => return Ok(Arc::new(config)),
+                Ok(config) => {
+                    self.referenced.set(&config.referenced_files, config.read_since);
+                    return Ok(Arc::new(config));
+                }
                 Err(errors) => {
+                    self.referenced
+                        .set(errors.referenced_files(), errors.read_since());
                     let remedy = format!("{goes_on}; correct the file and it is read again");
                     Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
                 }
@@ -183,7 +196,7 @@ impl Core {
     }
 
     /// Makes this the wanted state and the planes equal to it.
-    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, KernelError> {
+    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
         for gone in desired.overrides.reconcile(&desired.config.clusters) {
             info!("{gone}: its override is forgotten with it");
         }
@@ -242,7 +255,7 @@ impl Core {
         changes
     }
 
-    fn apply(&mut self, snapshot: &Snapshot) -> Result<(), KernelError> {
+    fn apply(&mut self, snapshot: &Snapshot) -> Result<(), PlaneError> {
         let begin = Instant::now();
         let writes = self.plane.apply(snapshot)?;
         debug!(writes, took = ?begin.elapsed(), "generation {} applied", snapshot.generation);
@@ -273,7 +286,7 @@ impl Core {
                 }
                 debug!(ended, left, "flows swept");
             }
-            Err(error) => self.note_kernel_trouble(&error),
+            Err(error) => self.note_kernel_trouble(&error.into()),
         }
     }
 
@@ -311,7 +324,7 @@ impl Core {
     }
 
     /// Logged when it is another than before: the timer meets the same trouble again and again.
-    fn note_kernel_trouble(&mut self, error: &KernelError) {
+    fn note_kernel_trouble(&mut self, error: &PlaneError) {
         let text = error.to_string();
         if self
             .kernel_trouble

@@ -8,13 +8,14 @@ mod desired;
 mod overrides;
 mod plane;
 mod report;
+mod report_l7;
 mod turns;
 mod watch;
 
 pub use self::core::Core;
-pub use plane::Plane;
+pub use plane::{Plane, PlaneError};
 pub use turns::{Signals, run};
-pub use watch::ConfigWatch;
+pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
     admin::status::{ChangeAnswer, EndpointPatch, Status},

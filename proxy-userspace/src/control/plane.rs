@@ -1,18 +1,32 @@
-//! The kernel plane as control sees it: perhaps absent, perhaps not yet where it should be.
+//! The planes as control sees them: the kernel's perhaps absent, either perhaps not yet where it should be.
 
 use crate::{
     kernel::{KernelCounters, KernelError, KernelPlane, Steering},
+    l7::{L7Error, L7Plane},
     model::{BackendAddr, ListenAddr, Snapshot},
 };
 use proxy_common::net::Protocol;
+use std::time::Duration;
 
-/// The kernel plane, or why there is none.
+/// Both planes; the kernel's, or why there is none.
 pub struct Plane {
     kind: Kind,
+    l7: L7Plane,
     /// The generation that was last applied in full.
     generation: Option<u64>,
     /// An apply failed half-way: the maps hold parts of two generations.
     torn: bool,
+}
+
+/// What a plane could not take.
+#[derive(thiserror::Error, Debug)]
+pub enum PlaneError {
+    /// The kernel plane.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The L7 plane.
+    #[error(transparent)]
+    L7(#[from] L7Error),
 }
 
 enum Kind {
@@ -22,18 +36,20 @@ enum Kind {
 
 impl Plane {
     /// Forwards in the kernel.
-    pub fn kernel(plane: KernelPlane) -> Self {
+    pub fn kernel(plane: KernelPlane, l7: L7Plane) -> Self {
         Self {
             kind: Kind::Kernel(Box::new(plane)),
+            l7,
             generation: None,
             torn: false,
         }
     }
 
-    /// Forwards nothing, for this reason.
-    pub fn absent(reason: impl Into<String>) -> Self {
+    /// Forwards nothing in the kernel, for this reason.
+    pub fn absent(reason: impl Into<String>, l7: L7Plane) -> Self {
         Self {
             kind: Kind::Absent(reason.into()),
+            l7,
             generation: None,
             torn: false,
         }
@@ -71,8 +87,19 @@ impl Plane {
         }
     }
 
-    /// Makes the maps equal to the snapshot; returns the number of map writes.
-    pub(super) fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
+    pub(super) fn l7(&self) -> &L7Plane {
+        &self.l7
+    }
+
+    /// Lets connections of the L7 plane finish within the time, then ends it.
+    pub(super) fn stop(&mut self, time: Duration) {
+        self.l7.stop(time);
+    }
+
+    /// Makes both planes equal to the snapshot; returns the number of map writes. The L7 plane comes first: it takes
+    /// all or nothing, and refuses more often.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, PlaneError> {
+        self.l7.apply(snapshot)?;
         let Kind::Kernel(plane) = &mut self.kind else {
             return Ok(0);
         };

@@ -1,6 +1,6 @@
 //! The state of things, as `GET /status` answers it.
 
-use super::Core;
+use super::{Core, report_l7::l7_status};
 use crate::{
     admin::status::{
         BackendState, BackendStatus, DropStatus, HealthStatus, InterfaceStatus, KernelStatus, ServiceStatus,
@@ -49,6 +49,7 @@ impl Core {
             services: (self.snapshot.services.iter())
                 .map(|service| self.service_status(service, &counted))
                 .collect(),
+            l7: l7_status(self.plane.l7(), &self.snapshot),
         }
     }
 

@@ -54,9 +54,12 @@ pub async fn run(mut core: Core, mut events: mpsc::Receiver<Event>, mut signals:
         let mut batch = Vec::new();
         let mut found = Vec::new();
         tokio::select! {
-            _ = signals.terminate.recv() => return log_stop("SIGTERM", &core),
-            _ = signals.interrupt.recv() => return log_stop("SIGINT", &core),
-            _ = signals.hangup.recv() => batch.push(Event::Wish(Wish::reload(Trigger::Hangup))),
+            _ = signals.terminate.recv() => return stop("SIGTERM", &mut core),
+            _ = signals.interrupt.recv() => return stop("SIGINT", &mut core),
+            _ = signals.hangup.recv() => {
+                core.plane.l7().reopen_logs();
+                batch.push(Event::Wish(Wish::reload(Trigger::Hangup)));
+            }
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
@@ -90,6 +93,18 @@ fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
     (found.into_iter())
         .filter(|report| checks.is_current(report))
         .map(Event::Health)
+}
+
+/// Requests that run have this long to finish when the daemon stops.
+const FINISH: Duration = Duration::from_secs(10);
+
+fn stop(signal: &str, core: &mut Core) {
+    info!(
+        "{signal}: requests that run have {} s to finish",
+        FINISH.as_secs()
+    );
+    core.plane.stop(FINISH);
+    log_stop(signal, core);
 }
 
 fn log_stop(signal: &str, core: &Core) {

@@ -1,7 +1,7 @@
 //! Checks against real TCP sockets on the loopback interface.
 
 use super::*;
-use crate::model::{BackendAddr, Endpoint, TcpCheck};
+use crate::model::{BackendAddr, Endpoint, Probe, TcpCheck};
 use std::net::TcpListener;
 use tokio::runtime;
 
@@ -28,7 +28,7 @@ fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> BTreeMap<Clu
 
 fn check(rise: u32, fall: u32) -> HealthCheck {
     HealthCheck {
-        tcp: TcpCheck { port: None },
+        probe: Probe::Tcp(TcpCheck { port: None }),
         interval: INTERVAL,
         timeout: Duration::from_millis(500),
         rise,

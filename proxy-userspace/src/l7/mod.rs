@@ -1,7 +1,43 @@
 //! The L7 plane: a worker per core that accepts, terminates TLS, routes, balances and streams.
+//!
+//! In the order a request goes: plane → worker → accept → http1, http2 → serve → router → forward → balance → upstream.
 
+mod accept;
 pub mod balance;
+mod body;
+mod clock;
+mod compile;
+mod connection;
+mod counters;
+mod error;
+mod forward;
+mod grpc;
+mod grpc_web;
+mod headers;
+mod http1;
+mod http2;
+mod interim;
+mod listener;
 pub mod log;
+mod outgoing;
 pub mod path;
+mod peek;
+mod plane;
+pub mod proxy_header;
+mod pump;
+mod record;
 pub mod router;
+mod scratch;
+mod serve;
+pub mod sockets;
+mod stream;
+pub mod tcp;
+mod tcp_proxy;
 pub mod tls;
+mod tunnel;
+mod upstream;
+mod worker;
+
+pub use counters::Counters;
+pub use plane::{L7Error, L7Plane, Load};
+pub use tls::AcceptError;

@@ -111,7 +111,7 @@ impl fmt::Display for Health {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HealthCheck {
     /// What a probe does.
-    pub tcp: TcpCheck,
+    pub probe: Probe,
     /// Time between two probes of an endpoint.
     pub interval: Duration,
     /// Time a probe may take.
@@ -120,6 +120,29 @@ pub struct HealthCheck {
     pub rise: u32,
     /// Failures in a row until unhealthy.
     pub fall: u32,
+}
+
+/// What a probe does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// Connects.
+    Tcp(TcpCheck),
+    /// Asks.
+    Http(HttpCheck),
+}
+
+/// A probe that sends `GET path` by HTTP: over TLS where the cluster has it, its certificate not verified; by HTTP/2
+/// where the cluster's protocol is that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: Box<str>,
+    /// The Host header; none takes the endpoint's name, else its address.
+    pub host: Option<Box<str>>,
+    /// Codes that pass; empty for 200 to 299.
+    pub status: Vec<http::StatusCode>,
+    /// Another port than the endpoint's.
+    pub port: Option<u16>,
 }
 
 /// A probe that connects by TCP and closes.

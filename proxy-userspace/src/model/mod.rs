@@ -8,7 +8,9 @@ mod service;
 mod snapshot;
 
 pub use address::{BackendAddr, ListenAddr};
-pub use cluster::{Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, TcpCheck};
+pub use cluster::{
+    Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, TcpCheck,
+};
 pub use diff::{Change, diff};
 pub use service::{ForwardMode, IdleTimeouts, Service};
 pub use snapshot::{DaemonSettings, Interface, NatSettings, Snapshot, XdpMode};

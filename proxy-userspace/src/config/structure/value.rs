@@ -71,7 +71,9 @@ fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
         return expected.write(&format!("[{}]", clipped(typed)));
     }
     match expected.shapes.first().map(|shape| shape.definition) {
-        Some("Name" | "InterfaceName") => expected.write(&format!("\"{}\"", clipped(typed))),
+        Some("Name" | "InterfaceName" | "Text" | "HostPattern" | "RegexText" | "FilePath") => {
+            expected.write(&format!("\"{}\"", clipped(typed)))
+        }
         _ => expected.write_example(),
     }
 }
@@ -83,7 +85,8 @@ fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
         .iter()
         .filter_map(|shape| shape.keywords.get("const")?.as_str())
         .collect();
-    if scalar.kind == ScalarKind::Text && words.contains(&scalar.typed.as_str()) {
+    // `min_version: 1.2` is a number to YAML, and leaves no doubt.
+    if matches!(scalar.kind, ScalarKind::Text | ScalarKind::Float) && words.contains(&scalar.typed.as_str()) {
         return Ok(json!(scalar.typed));
     }
     let definition = expected.shapes.first().map_or("", |shape| shape.definition);
@@ -191,17 +194,22 @@ pub(super) fn wanted(shapes: &[Shape<'_>]) -> String {
     for shape in shapes {
         let word = match shape.definition {
             "Duration" => "a duration",
-            "SocketAddress" => "an address with port",
+            "ListenAddress" | "EndpointAddress" => "an address with port",
             "Ipv4Text" => "an IPv4 address",
             "Ipv6Text" => "an IPv6 address",
             "Name" => "a name",
             "InterfaceName" => "an interface's name",
             "PortRange" => "a range of ports",
-            "AbsolutePath" => "a path",
+            "AbsolutePath" | "FilePath" | "PathText" => "a path",
+            "HostPattern" => "a host",
+            "HeaderNameText" => "a header's name",
+            "RegexText" => "a regular expression",
             _ if shape.is("object") => "a mapping (key: value)",
             _ if shape.is("array") => "a list",
             _ if shape.is("integer") => "a whole number",
             _ if shape.is("boolean") => "true or false",
+            _ if shape.keywords.contains_key("const") => "one of a few words",
+            _ if shape.is("string") => "a text",
             _ => "one of a few words",
         };
         if !words.contains(&word) {

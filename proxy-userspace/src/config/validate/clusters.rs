@@ -1,10 +1,14 @@
 //! Clusters: names, endpoints, weights, health checks.
 
-use super::{Checks, Document, Place, elements};
+use super::{Checks, Document, Place, elements, text, upstream};
 use crate::{
-    config::{address, duration, limits, raw, suggest::shown},
-    model::{BackendAddr, Cluster, ClusterName, Endpoint, Health, HealthCheck, TcpCheck, l7::L7Settings},
+    config::{address, duration, limits, name, raw, suggest::shown},
+    model::{
+        BackendAddr, Cluster, ClusterName, DnsEndpoint, Endpoint, Health, HealthCheck, HttpCheck, Probe,
+        TcpCheck, l7::L7Settings,
+    },
 };
+use http::StatusCode;
 use std::{collections::HashMap, sync::Arc};
 
 /// A cluster as far as it could be read.
@@ -13,7 +17,12 @@ pub(super) struct ReadCluster<'a> {
     /// As typed, so that a reference to a cluster with mistakes is no mistake itself.
     pub(super) name: Option<&'a str>,
     pub(super) endpoints: Vec<(Place<'a>, Endpoint)>,
+    /// Those by name.
+    pub(super) dns: Vec<(Place<'a>, DnsEndpoint)>,
+    /// Keys that were typed and mean something to L7 only.
+    pub(super) l7_keys: Vec<&'static str>,
     health_check: Option<HealthCheck>,
+    l7: L7Settings,
 }
 
 impl ReadCluster<'_> {
@@ -21,9 +30,9 @@ impl ReadCluster<'_> {
         Some(Cluster {
             name: ClusterName(Arc::from(self.name?)),
             endpoints: self.endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
-            dns: Vec::new(),
+            dns: self.dns.into_iter().map(|(_, endpoint)| endpoint).collect(),
             health_check: self.health_check,
-            l7: L7Settings::default(),
+            l7: self.l7,
         })
     }
 }
@@ -41,10 +50,14 @@ pub(super) fn read<'a>(documents: &'a [Document], checks: &mut Checks<'_>) -> Ve
                 .health_check
                 .as_ref()
                 .and_then(|typed| health_check(typed, &place.key("health_check"), checks));
+            let (endpoints, dns) = endpoints(typed, &place, checks);
             clusters.push(ReadCluster {
                 name: typed.name.as_ref().map(|name| name.0.as_str()),
-                endpoints: endpoints(typed, &place, checks),
+                endpoints,
+                dns,
+                l7_keys: upstream::typed_keys(typed),
                 health_check,
+                l7: upstream::settings(typed, &place, checks),
                 place,
             });
         }
@@ -61,7 +74,7 @@ impl Checks<'_> {
         name: &'a str,
         names: &mut HashMap<&'a str, Place<'a>>,
     ) {
-        self.parsed(place, address::name(name));
+        self.parsed(place, name::of_config(name));
         if let Some(first) = names.get(name) {
             let pointer = self.pointer(place, first);
             self.error(
@@ -75,14 +88,13 @@ impl Checks<'_> {
     }
 }
 
-fn endpoints<'a>(
-    typed: &'a raw::Cluster,
-    place: &Place<'a>,
-    checks: &mut Checks<'_>,
-) -> Vec<(Place<'a>, Endpoint)> {
+/// Endpoints by address, and those by name.
+type Endpoints<'a> = (Vec<(Place<'a>, Endpoint)>, Vec<(Place<'a>, DnsEndpoint)>);
+
+fn endpoints<'a>(typed: &'a raw::Cluster, place: &Place<'a>, checks: &mut Checks<'_>) -> Endpoints<'a> {
     let list = place.key("endpoints");
-    let mut endpoints = Vec::new();
-    let mut first: HashMap<BackendAddr, Place<'_>> = HashMap::new();
+    let (mut endpoints, mut dns) = (Vec::new(), Vec::new());
+    let mut first: HashMap<String, Place<'_>> = HashMap::new();
     for (place, typed) in elements(typed.endpoints.as_ref(), list.clone()) {
         let (place, address, weight, drain) = match typed {
             raw::Endpoint::Address(address) => (place, Some(address), None, None),
@@ -93,15 +105,17 @@ fn endpoints<'a>(
                 settings.drain,
             ),
         };
-        let parsed = address.and_then(|address| checks.parsed(&place, address::socket_address(&address.0)));
-        let Some(address) = parsed.map(BackendAddr) else {
-            continue;
+        let parsed = address.and_then(|address| checks.parsed(&place, address::target(&address.0)));
+        let Some(target) = parsed else { continue };
+        let text = match &target {
+            address::Target::Address(address) => address.to_string(),
+            address::Target::Name(name, port) => format!("{name}:{port}"),
         };
-        if let Some(other) = first.get(&address) {
+        if let Some(other) = first.get(&text) {
             let pointer = checks.pointer(&place, other);
             let problem = format!(
                 "{} is an endpoint of this cluster already, {pointer}",
-                shown(&address.to_string())
+                shown(&text)
             );
             checks.error(
                 &place,
@@ -110,35 +124,51 @@ fn endpoints<'a>(
             );
             continue;
         }
-        if address.0.ip().is_loopback() {
-            let problem = format!(
-                "{} is a loopback address, which packets from other hosts can't be sent to",
-                shown(&address.to_string())
-            );
-            checks.warning(&place, problem, "use one of this host's other addresses");
+        first.insert(text, place.clone());
+        let (weight, drain) = (weight.unwrap_or(1), drain.unwrap_or(false));
+        match target {
+            address::Target::Address(address) => endpoints.push((
+                place,
+                Endpoint {
+                    address: BackendAddr(address),
+                    name: None,
+                    weight,
+                    drain,
+                    health: Health::Unknown,
+                },
+            )),
+            address::Target::Name(name, port) => dns.push((
+                place,
+                DnsEndpoint {
+                    name: name.into(),
+                    port,
+                    weight,
+                    drain,
+                },
+            )),
         }
-        first.insert(address, place.clone());
-        let endpoint = Endpoint {
-            address,
-            name: None,
-            weight: weight.unwrap_or(1),
-            drain: drain.unwrap_or(false),
-            health: Health::Unknown,
-        };
-        endpoints.push((place, endpoint));
     }
-    if !endpoints.is_empty()
-        && endpoints
+    let takes_flows = endpoints
+        .iter()
+        .any(|(_, endpoint)| endpoint.effective_weight() > 0)
+        || dns
             .iter()
-            .all(|(_, endpoint)| endpoint.effective_weight() == 0)
-    {
+            .any(|(_, endpoint)| endpoint.weight > 0 && !endpoint.drain);
+    if !takes_flows && !first.is_empty() {
         let problem = "no endpoint takes new flows: each has weight 0 or drains";
         checks.warning(&list, problem, "give one a weight of 1 or more");
     }
-    endpoints
+    (endpoints, dns)
 }
 
 fn health_check(typed: &raw::HealthCheck, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<HealthCheck> {
+    let kinds = [("tcp", typed.tcp.is_some()), ("http", typed.http.is_some())];
+    checks.exactly_one(place, &kinds, "add `tcp: {}`, or `http: { path: /healthz }`");
+    let probe = match (&typed.tcp, &typed.http) {
+        (_, Some(http)) => Some(Probe::Http(http_check(http, &place.key("http"), checks))),
+        (Some(tcp), None) => Some(Probe::Tcp(TcpCheck { port: tcp.port })),
+        (None, None) => None,
+    };
     let bounds = limits::MIN_PROBE_TIME..=limits::MAX_PROBE_TIME;
     let mut time = |key: &str, typed: Option<&raw::Duration>, default| {
         let place = place.key(key);
@@ -158,12 +188,45 @@ fn health_check(typed: &raw::HealthCheck, place: &Place<'_>, checks: &mut Checks
         );
     }
     Some(HealthCheck {
-        tcp: TcpCheck {
-            port: typed.tcp.as_ref()?.port,
-        },
+        probe: probe?,
         interval,
         timeout,
         rise: typed.rise.unwrap_or(limits::RISE),
         fall: typed.fall.unwrap_or(limits::FALL),
     })
+}
+
+fn http_check(typed: &raw::HttpCheck, place: &Place<'_>, checks: &mut Checks<'_>) -> HttpCheck {
+    let path = typed.path.as_ref();
+    // Unlike a path that requests are compared with, one that is asked for may have a query.
+    let (path, query) = path.map_or(("/", None), |path| match path.0.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path.0.as_str(), None),
+    });
+    checks.parsed(&place.key("path"), text::url_path(path));
+    if let Some(query) = query {
+        checks.parsed(
+            &place.key("path"),
+            text::url_path(&format!("/{}", query.replace('?', ""))),
+        );
+    }
+    let host = typed.host.as_ref();
+    let host = host.and_then(|host| checks.parsed(&place.key("host"), text::authority(&host.0)));
+    let mut status = Vec::new();
+    match &typed.status {
+        None => {}
+        Some(raw::Statuses::One(only)) => status.extend(StatusCode::from_u16(only.0)),
+        Some(raw::Statuses::Several(list)) => {
+            let codes = list.iter().flatten();
+            status.extend(codes.filter_map(|code| StatusCode::from_u16(code.0).ok()));
+        }
+    }
+    HttpCheck {
+        path: query
+            .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+            .into(),
+        host,
+        status,
+        port: typed.port,
+    }
 }

@@ -1,6 +1,6 @@
 //! What settings, listeners and clusters must agree on with each other.
 
-use super::{Checks, Document, Place, clusters::ReadCluster, listeners::ReadListener};
+use super::{Checks, Document, Place, clusters::ReadCluster, listeners::Listeners, services::ReadService};
 use crate::{
     config::{
         limits,
@@ -10,6 +10,7 @@ use crate::{
     },
     model::DaemonSettings,
 };
+use proxy_common::net::Protocol;
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -21,7 +22,7 @@ pub(super) fn check(
     documents: &[Document],
     settings: &DaemonSettings,
     clusters: &[ReadCluster<'_>],
-    listeners: &[ReadListener<'_>],
+    listeners: &Listeners<'_>,
     checks: &mut Checks<'_>,
 ) {
     // The first of a name, as the second was reported already.
@@ -31,41 +32,68 @@ pub(super) fn check(
             by_name.entry(name).or_insert(cluster);
         }
     }
-    let vips: HashSet<_> = listeners
+    let services = &listeners.services;
+    let vips: HashSet<_> = services
         .iter()
         .filter_map(|l| Some((l.address?.0, l.protocol?)))
         .collect();
-    for listener in listeners {
-        let Some((place, name)) = &listener.cluster else {
+    for service in services {
+        let Some((place, name)) = &service.cluster else {
             continue;
         };
         let Some(cluster) = by_name.get(name) else {
             unknown_cluster(place, name, &by_name, checks);
             continue;
         };
-        families(listener, place, cluster, checks);
-        shares(listener, place, cluster, checks);
-        for (endpoint_place, endpoint) in &cluster.endpoints {
-            if listener
-                .protocol
-                .is_some_and(|protocol| vips.contains(&(endpoint.address.0, protocol)))
-            {
-                let pointer = checks.pointer(endpoint_place, &listener.place.key("address"));
-                let problem = format!(
-                    "{} is a VIP itself, so its packets would come back",
-                    shown(&endpoint.address.to_string())
-                );
-                checks.error(
-                    endpoint_place,
-                    problem,
-                    format!("write the address of a backend; the listener {pointer} forwards here"),
-                );
-            }
+        addresses_only(place, cluster, checks);
+        families(service, place, cluster, checks);
+        shares(service, place, cluster, checks);
+        vips_as_endpoints(service, cluster, &vips, checks);
+    }
+    for (place, name) in listeners.l7.iter().flat_map(|listener| &listener.uses) {
+        if !by_name.contains_key(name) {
+            unknown_cluster(place, name, &by_name, checks);
         }
     }
-    unused(clusters, listeners, checks);
-    room(documents, settings, listeners, &by_name, checks);
-    nat_source(documents, settings, listeners, checks);
+    usage(clusters, listeners, checks);
+    room(documents, settings, services, &by_name, checks);
+    nat_source(documents, settings, services, checks);
+}
+
+/// The kernel's maps hold addresses, and no packet waits for a name.
+fn addresses_only(place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
+    let Some((endpoint_place, endpoint)) = cluster.dns.first() else {
+        return;
+    };
+    let pointer = checks.pointer(place, endpoint_place);
+    let typed = format!("{}:{}", endpoint.name, endpoint.port);
+    let problem = format!("the endpoint {} {pointer} is a name", shown(&typed));
+    let remedy =
+        "the kernel forwards to addresses only: write those of the endpoint, or use `routes` or `tcp`";
+    checks.error(place, problem, remedy);
+}
+
+fn vips_as_endpoints(
+    service: &ReadService<'_>,
+    cluster: &ReadCluster<'_>,
+    vips: &HashSet<(SocketAddr, Protocol)>,
+    checks: &mut Checks<'_>,
+) {
+    let Some(protocol) = service.protocol else { return };
+    for (endpoint_place, endpoint) in &cluster.endpoints {
+        if vips.contains(&(endpoint.address.0, protocol)) {
+            let pointer = checks.pointer(endpoint_place, &service.place.key("address"));
+            let problem = format!(
+                "{} is a VIP itself, so its packets would come back",
+                shown(&endpoint.address.to_string())
+            );
+            checks.error(
+                endpoint_place,
+                problem,
+                format!("write the address of a backend; the listener {pointer} forwards here"),
+            );
+        }
+    }
 }
 
 /// Among more names than this one is not looked for by its spelling.
@@ -111,7 +139,7 @@ fn family(address: SocketAddr) -> &'static str {
 
 /// NAT translates addresses within a family.
 fn families(
-    listener: &ReadListener<'_>,
+    listener: &ReadService<'_>,
     place: &Place<'_>,
     cluster: &ReadCluster<'_>,
     checks: &mut Checks<'_>,
@@ -147,12 +175,7 @@ fn families(
 }
 
 /// Whether the Maglev table is large enough for the shares asked for.
-fn shares(
-    listener: &ReadListener<'_>,
-    place: &Place<'_>,
-    cluster: &ReadCluster<'_>,
-    checks: &mut Checks<'_>,
-) {
+fn shares(listener: &ReadService<'_>, place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
     let Some(size) = listener.table_size else { return };
     let weights = || {
         cluster
@@ -193,21 +216,45 @@ fn shares(
     }
 }
 
-fn unused(clusters: &[ReadCluster<'_>], listeners: &[ReadListener<'_>], checks: &mut Checks<'_>) {
-    let used: HashSet<&str> = listeners
-        .iter()
-        .filter_map(|l| Some(l.cluster.as_ref()?.1))
-        .collect();
+/// Clusters that nothing uses, and what means nothing to those who use them.
+fn usage(clusters: &[ReadCluster<'_>], listeners: &Listeners<'_>, checks: &mut Checks<'_>) {
+    let services = listeners.services.iter();
+    let in_kernel: HashSet<&str> = services.filter_map(|l| Some(l.cluster.as_ref()?.1)).collect();
+    let uses = listeners.l7.iter().flat_map(|listener| &listener.uses);
+    let in_daemon: HashSet<&str> = uses.map(|(_, name)| *name).collect();
     for cluster in clusters {
-        if let Some(name) = cluster.name
-            && !used.contains(name)
-        {
+        let Some(name) = cluster.name else { continue };
+        let (kernel, daemon) = (in_kernel.contains(name), in_daemon.contains(name));
+        if !kernel && !daemon {
             let problem = format!("no listener forwards to the cluster {}", shown(name));
             checks.warning(
                 &cluster.place.key("name"),
                 problem,
-                "remove it, or name it in a listener's `forward`",
+                "remove it, or name it in a listener's `forward`, `routes` or `tcp`",
             );
+        }
+        if !kernel {
+            continue;
+        }
+        loopback(cluster, checks);
+        if !daemon {
+            for key in &cluster.l7_keys {
+                let problem =
+                    format!("{key} means nothing in the kernel, and no L7 listener uses this cluster");
+                checks.warning(&cluster.place.key(key), problem, "remove it");
+            }
+        }
+    }
+}
+
+fn loopback(cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
+    for (place, endpoint) in &cluster.endpoints {
+        if endpoint.address.0.ip().is_loopback() {
+            let problem = format!(
+                "{} is a loopback address, which packets from other hosts can't be sent to",
+                shown(&endpoint.address.to_string())
+            );
+            checks.warning(place, problem, "use one of this host's other addresses");
         }
     }
 }
@@ -216,13 +263,12 @@ fn unused(clusters: &[ReadCluster<'_>], listeners: &[ReadListener<'_>], checks: 
 fn room(
     documents: &[Document],
     settings: &DaemonSettings,
-    listeners: &[ReadListener<'_>],
+    listeners: &[ReadService<'_>],
     by_name: &ByName<'_, '_>,
     checks: &mut Checks<'_>,
 ) {
     let Some(first) = documents.first() else { return };
-    if listeners.is_empty()
-        && checks.complete
+    if checks.complete
         && documents
             .iter()
             .all(|d| d.raw.listeners.as_ref().is_none_or(Vec::is_empty))
@@ -276,7 +322,7 @@ fn room(
 fn nat_source(
     documents: &[Document],
     settings: &DaemonSettings,
-    listeners: &[ReadListener<'_>],
+    listeners: &[ReadService<'_>],
     checks: &mut Checks<'_>,
 ) {
     let Some(document) = documents.iter().find(|document| document.raw.nat.is_some()) else {

@@ -1,181 +1,245 @@
-//! Listeners: names, addresses, and how each forwards.
+//! Listeners: names, addresses, and which kind each is of.
 
-use super::{Checks, Document, Place, elements};
+use super::{
+    Checks, Document, Place, elements, http, log,
+    overlap::{self, Taken, range_text},
+    routes::{self, Uses},
+    services::{self, ReadService},
+    tcp, tls,
+};
 use crate::{
-    config::{address, duration, limits, prime, raw, suggest::shown},
-    model::{ClusterName, ForwardMode, IdleTimeouts, ListenAddr, Service},
+    config::{address, limits, raw, suggest::shown},
+    model::l7::{Listener, ListenerKind, PortRange},
 };
 use proxy_common::net::Protocol;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
-/// A listener as far as it could be read.
-pub(super) struct ReadListener<'a> {
-    pub(super) place: Place<'a>,
-    pub(super) name: Option<&'a str>,
-    pub(super) address: Option<ListenAddr>,
-    pub(super) protocol: Option<Protocol>,
-    pub(super) cluster: Option<(Place<'a>, &'a str)>,
-    pub(super) table_size: Option<u32>,
-    mode: ForwardMode,
-    idle_timeouts: IdleTimeouts,
+/// All listeners as far as they could be read.
+pub(super) struct Listeners<'a> {
+    /// Forwarded in the kernel.
+    pub(super) services: Vec<ReadService<'a>>,
+    /// Terminated in the daemon.
+    pub(super) l7: Vec<ReadL7<'a>>,
 }
 
-impl ReadListener<'_> {
-    pub(super) fn service(self) -> Option<Service> {
-        Some(Service {
-            name: Arc::from(self.name?),
-            address: self.address?,
-            protocol: self.protocol?,
-            cluster: ClusterName(Arc::from(self.cluster?.1)),
-            mode: self.mode,
-            table_size: self.table_size?,
-            idle_timeouts: self.idle_timeouts,
-        })
-    }
+/// A listener of the L7 plane.
+pub(super) struct ReadL7<'a> {
+    /// The clusters it names.
+    pub(super) uses: Uses<'a>,
+    pub(super) model: Option<Listener>,
 }
 
-pub(super) fn read<'a>(documents: &'a [Document], checks: &mut Checks<'_>) -> Vec<ReadListener<'a>> {
+pub(super) fn read<'a>(documents: &'a [Document], checks: &mut Checks<'_>) -> Listeners<'a> {
     let mut names: HashMap<&str, Place<'_>> = HashMap::new();
-    let mut listeners: Vec<ReadListener<'_>> = Vec::new();
-    for document in documents {
+    let mut taken: Vec<Taken<'_>> = Vec::new();
+    let mut listeners = Listeners {
+        services: Vec::new(),
+        l7: Vec::new(),
+    };
+    let all = documents.iter().flat_map(|document| {
         let list = Place::root(document).key("listeners");
-        for (place, typed) in elements(document.raw.listeners.as_ref(), list) {
-            if let Some(name) = &typed.name {
-                checks.unique_name("listener", &place.key("name"), &name.0, &mut names);
-            }
-            listeners.push(listener(typed, place, checks));
+        elements(document.raw.listeners.as_ref(), list)
+    });
+    for (number, (place, typed)) in all.enumerate() {
+        if let Some(name) = &typed.name {
+            checks.unique_name("listener", &place.key("name"), &name.0, &mut names);
+        }
+        let addresses = addresses(typed, &place, checks);
+        let protocol = typed.protocol.map(|protocol| match protocol {
+            raw::Protocol::Tcp => Protocol::Tcp,
+            raw::Protocol::Udp => Protocol::Udp,
+        });
+        let protocol = checks.or_default(&place.key("protocol"), protocol, Protocol::Tcp);
+        taken.extend(addresses.iter().filter_map(|(place, range)| {
+            Some(Taken {
+                place: place.clone(),
+                name: typed.name.as_ref().map(|name| name.0.as_str()),
+                listener: number,
+                range: *range,
+                protocol: protocol?,
+                in_kernel: typed.forward.is_some(),
+            })
+        }));
+        let kinds = [
+            ("forward", typed.forward.is_some()),
+            ("routes", typed.routes.is_some()),
+            ("tcp", typed.tcp.is_some()),
+        ];
+        let remedy = "add `forward: { cluster: NAME }` (in the kernel), `routes: [{ cluster: NAME }]` (HTTP) or `tcp: { cluster: NAME }`";
+        checks.exactly_one(&place, &kinds, remedy);
+        if typed.forward.is_some() {
+            foreign_keys(typed, &place, checks);
+            let service = services::read(typed, &place, &addresses, protocol, checks);
+            listeners.services.push(service);
+        }
+        if typed.routes.is_some() || typed.tcp.is_some() {
+            listeners.l7.push(l7(typed, &place, &addresses, checks));
         }
     }
-    unique_addresses(&listeners, checks);
+    overlap::check(&taken, checks);
     listeners
 }
 
-fn listener<'a>(typed: &'a raw::Listener, place: Place<'a>, checks: &mut Checks<'_>) -> ReadListener<'a> {
-    let address_place = place.key("address");
-    let address = typed.address.as_ref();
-    let address = address.and_then(|typed| checks.parsed(&address_place, address::socket_address(&typed.0)));
-    if address.is_some_and(|address| address.ip().is_loopback()) {
+/// Addresses with their places.
+pub(super) type Addresses<'a> = Vec<(Place<'a>, PortRange)>;
+
+fn addresses<'a>(typed: &'a raw::Listener, place: &Place<'a>, checks: &mut Checks<'_>) -> Addresses<'a> {
+    let place = place.key("address");
+    let typed: Vec<(Place<'a>, &raw::ListenAddress)> = match &typed.address {
+        None => Vec::new(),
+        Some(raw::ListenAddresses::One(only)) => vec![(place, only)],
+        Some(raw::ListenAddresses::Several(list)) => elements(Some(list), place).collect(),
+    };
+    typed
+        .into_iter()
+        .filter_map(|(place, typed)| {
+            let (address, first, last) = checks.parsed(&place, address::listen_address(&typed.0))?;
+            Some((place, PortRange { address, first, last }))
+        })
+        .collect()
+}
+
+/// Keys of L7 listeners that were typed; the second says whether they mean something to TCP listeners.
+fn l7_keys(typed: &raw::Listener) -> impl Iterator<Item = (&'static str, bool)> {
+    let keys = [
+        ("tls", typed.tls.is_some(), true),
+        ("proxy_protocol", typed.proxy_protocol.is_some(), true),
+        ("max_connections", typed.max_connections.is_some(), true),
+        ("access_log", typed.access_log.is_some(), true),
+        ("limits", typed.limits.is_some(), false),
+        ("timeouts", typed.timeouts.is_some(), false),
+        ("path", typed.path.is_some(), false),
+        ("forwarded", typed.forwarded.is_some(), false),
+        ("upgrades", typed.upgrades.is_some(), false),
+        ("grpc_web", typed.grpc_web.is_some(), false),
+        ("via", typed.via.is_some(), false),
+        ("server_header", typed.server_header.is_some(), false),
+        ("connect", typed.connect.is_some(), false),
+    ];
+    keys.into_iter()
+        .filter_map(|(key, typed, of_tcp)| typed.then_some((key, of_tcp)))
+}
+
+/// Keys that mean nothing to a listener that forwards in the kernel.
+fn foreign_keys(typed: &raw::Listener, place: &Place<'_>, checks: &mut Checks<'_>) {
+    if typed.routes.is_some() || typed.tcp.is_some() {
+        return;
+    }
+    for (key, of_tcp) in l7_keys(typed) {
+        let problem = format!("{key} means nothing to a listener that forwards in the kernel");
+        let instead = if of_tcp { "`routes` or `tcp`" } else { "`routes`" };
+        checks.error(
+            &place.key(key),
+            problem,
+            format!("remove it, or replace `forward` by {instead}"),
+        );
+    }
+}
+
+fn l7<'a>(
+    typed: &'a raw::Listener,
+    place: &Place<'a>,
+    addresses: &Addresses<'a>,
+    checks: &mut Checks<'_>,
+) -> ReadL7<'a> {
+    if typed.protocol == Some(raw::Protocol::Udp) {
+        let problem = "udp is forwarded in the kernel only";
+        checks.error(
+            &place.key("protocol"),
+            problem,
+            "remove it, or write `forward` in place of `routes` or `tcp`",
+        );
+    }
+    let ranges: Vec<PortRange> = addresses.iter().map(|(_, range)| *range).collect();
+    let mut uses = Uses::new();
+    let mut hosts = Vec::new();
+    let is_http = typed.routes.is_some();
+    let log = typed.access_log.as_ref();
+    let access_log = log
+        .and_then(|typed| log::read(typed, &place.key("access_log"), is_http, checks))
+        .map(Arc::new);
+    let kind = match (&typed.routes, &typed.tcp) {
+        (Some(list), _) => {
+            let settings = http::settings(typed, place, checks);
+            let routes = routes::read(list, &place.key("routes"), &settings.path, &mut uses, checks);
+            hosts = routes::hosts(&routes);
+            Some(ListenerKind::Http {
+                settings: Arc::new(settings),
+                routes: routes.into(),
+                access_log,
+            })
+        }
+        (None, Some(tcp)) => {
+            for (key, _) in l7_keys(typed).filter(|(_, of_tcp)| !of_tcp) {
+                let problem = format!("{key} means nothing to a tcp listener");
+                let remedy = "remove it, or replace `tcp` by `routes`";
+                checks.error(&place.key(key), problem, remedy);
+            }
+            let settings = tcp::settings(tcp, &place.key("tcp"), typed.tls.is_some(), &mut uses, checks);
+            Some(ListenerKind::Tcp {
+                settings: Arc::new(settings),
+                access_log,
+            })
+        }
+        (None, None) => None,
+    };
+    let names = tls::Names {
+        addresses: &ranges,
+        hosts,
+    };
+    let tls = typed.tls.as_ref();
+    let tls = tls.and_then(|typed| tls::server(typed, &place.key("tls"), is_http, &names, checks));
+    let model_place = checks.model_place(place);
+    ReadL7 {
+        uses,
+        model: typed.name.as_ref().zip(kind).map(|(name, kind)| Listener {
+            name: name.0.as_str().into(),
+            place: model_place,
+            addresses: ranges,
+            proxy_protocol: typed.proxy_protocol.unwrap_or(false),
+            tls: tls.map(Arc::new),
+            max_connections: typed.max_connections.unwrap_or(limits::CONNECTIONS),
+            kind,
+        }),
+    }
+}
+
+/// The one address that a listener in the kernel has; its mistakes are reported.
+pub(super) fn only_address<'a>(
+    typed: &raw::Listener,
+    place: &Place<'a>,
+    addresses: &Addresses<'a>,
+    checks: &mut Checks<'_>,
+) -> Option<std::net::SocketAddr> {
+    if let Some(raw::ListenAddresses::Several(list)) = &typed.address {
+        let problem = "a list of addresses, and a listener that forwards in the kernel has one";
+        if list.len() > 1 {
+            checks.error(&place.key("address"), problem, "write a listener for each");
+            return None;
+        }
+    }
+    let (place, range) = addresses.first()?;
+    let shown_range = shown(&range_text(range));
+    if range.first != range.last {
+        let problem =
+            format!("{shown_range} is a range of ports, and a listener that forwards in the kernel has one");
+        checks.error(place, problem, "write a listener for each, or use `tcp`");
+        return None;
+    }
+    if range.address.is_unspecified() {
+        let problem = format!(
+            "{shown_range} is every address at once, and a listener that forwards in the kernel has one"
+        );
+        checks.error(place, problem, "write one address for each listener");
+        return None;
+    }
+    if range.address.is_loopback() {
         let problem = "a loopback address, which no packet from another host can be for";
         checks.warning(
-            &address_place,
+            place,
             problem,
             "use an address that clients' packets reach this host by",
         );
     }
-    let protocol = typed.protocol.map(|protocol| match protocol {
-        raw::Protocol::Tcp => Protocol::Tcp,
-        raw::Protocol::Udp => Protocol::Udp,
-    });
-    let protocol = checks.or_default(&place.key("protocol"), protocol, Protocol::Tcp);
-    let forward_place = place.key("forward");
-    let forward = typed.forward.as_ref();
-    let cluster = forward.and_then(|forward| forward.cluster.as_ref());
-    let timeouts = forward.and_then(|forward| forward.idle_timeouts.as_ref());
-    ReadListener {
-        name: typed.name.as_ref().map(|name| name.0.as_str()),
-        address: address.map(ListenAddr),
-        protocol,
-        cluster: cluster.map(|name| (forward_place.key("cluster"), name.0.as_str())),
-        table_size: table_size(forward, &forward_place.key("table_size"), checks),
-        mode: match forward.and_then(|forward| forward.mode) {
-            None | Some(raw::Mode::Nat) => ForwardMode::Nat,
-        },
-        idle_timeouts: timeouts.map_or_else(IdleTimeouts::default, |timeouts| {
-            idle_timeouts(timeouts, protocol, &forward_place.key("idle_timeouts"), checks)
-        }),
-        place,
-    }
-}
-
-fn table_size(forward: Option<&raw::Forward>, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<u32> {
-    let typed = forward.and_then(|forward| forward.table_size);
-    let size = checks.or_default(place, typed, limits::MAGLEV_SIZE)?;
-    if prime::is_prime(size) {
-        return Some(size);
-    }
-    let nearest = prime::nearest(size, limits::MAGLEV_SIZE_MAX);
-    checks.error(
-        place,
-        format!("{size} is not a prime"),
-        format!("write {nearest}, the nearest one"),
-    );
-    None
-}
-
-fn idle_timeouts(
-    typed: &raw::IdleTimeouts,
-    protocol: Option<Protocol>,
-    place: &Place<'_>,
-    checks: &mut Checks<'_>,
-) -> IdleTimeouts {
-    let default = IdleTimeouts::default();
-    let bounds = limits::MIN_IDLE..=limits::MAX_IDLE;
-    let mut time = |key: &str, of: Protocol, typed: Option<&raw::Duration>, default: Duration| {
-        let Some(typed) = typed else { return default };
-        let place = place.key(key);
-        if protocol.is_some_and(|protocol| protocol != of) {
-            let problem = format!(
-                "{key} means nothing to a {} listener",
-                if of == Protocol::Tcp { "udp" } else { "tcp" }
-            );
-            checks.warning(&place, problem, "remove it");
-        }
-        let Some(parsed) = checks.parsed(&place, duration::parse(&typed.0, &bounds)) else {
-            return default;
-        };
-        if parsed.subsec_nanos() != 0 {
-            let seconds = duration::text(Duration::from_secs(parsed.as_secs() + 1));
-            checks.error(
-                &place,
-                format!("{} is not whole seconds", shown(&typed.0)),
-                format!("write {seconds}"),
-            );
-        }
-        parsed
-    };
-    IdleTimeouts {
-        tcp: time("tcp", Protocol::Tcp, typed.tcp.as_ref(), default.tcp),
-        tcp_opening: time(
-            "tcp_opening",
-            Protocol::Tcp,
-            typed.tcp_opening.as_ref(),
-            default.tcp_opening,
-        ),
-        tcp_closing: time(
-            "tcp_closing",
-            Protocol::Tcp,
-            typed.tcp_closing.as_ref(),
-            default.tcp_closing,
-        ),
-        udp: time("udp", Protocol::Udp, typed.udp.as_ref(), default.udp),
-    }
-}
-
-fn unique_addresses(listeners: &[ReadListener<'_>], checks: &mut Checks<'_>) {
-    let mut first: HashMap<(ListenAddr, Protocol), &ReadListener<'_>> = HashMap::new();
-    for listener in listeners {
-        let (Some(address), Some(protocol)) = (listener.address, listener.protocol) else {
-            continue;
-        };
-        let Some(other) = first.get(&(address, protocol)) else {
-            first.insert((address, protocol), listener);
-            continue;
-        };
-        let place = listener.place.key("address");
-        let pointer = checks.pointer(&place, &other.place.key("address"));
-        let whose = other.name.map_or_else(
-            || "a listener".to_owned(),
-            |name| format!("the listener {}", shown(name)),
-        );
-        let problem = format!(
-            "{whose} {pointer} takes {address} over {} already",
-            protocol.name()
-        );
-        let other_protocol = if protocol == Protocol::Tcp { "udp" } else { "tcp" };
-        checks.error(
-            &place,
-            problem,
-            format!("use another port or address, or `protocol: {other_protocol}`"),
-        );
-    }
+    Some((range.address, range.first).into())
 }

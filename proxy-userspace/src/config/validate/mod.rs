@@ -1,18 +1,40 @@
 //! From what was typed to the model: values, and what they must agree on with each other.
 
+mod action;
 mod clusters;
 mod cross;
+mod files;
+mod http;
 mod listeners;
+mod log;
+mod matching;
+mod overlap;
+mod pem;
+mod routes;
+mod self_signed;
+mod services;
 mod settings;
+mod tcp;
+mod text;
+mod tls;
+mod upstream;
 
 use super::{
+    duration,
     error::{Mistake, Report},
     path::KeyPath,
     raw,
     yaml::Node,
 };
 use crate::model::{Cluster, ClusterName, DaemonSettings, Service, l7::Listener};
-use std::{collections::BTreeMap, path::PathBuf};
+use files::Files;
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// One file after its structure was checked.
 pub(super) struct Document {
@@ -50,24 +72,30 @@ pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
     let complete = documents
         .iter()
         .all(|document| document.complete && all_named(document, report));
-    let mut checks = Checks { report, complete };
+    let paths = report.files().iter().map(|path| path.as_path().into()).collect();
+    let mut checks = Checks {
+        report,
+        complete,
+        paths,
+        files: Files::default(),
+    };
     let settings = settings::read(documents, &mut checks);
     let clusters = clusters::read(documents, &mut checks);
     let listeners = listeners::read(documents, &mut checks);
     cross::check(documents, &settings, &clusters, &listeners, &mut checks);
     Model {
-        services: listeners
-            .into_iter()
-            .filter_map(|listener| listener.service())
+        services: (listeners.services.into_iter())
+            .filter_map(|service| service.service())
             .collect(),
-        clusters: clusters
-            .into_iter()
+        listeners: (listeners.l7.into_iter())
+            .filter_map(|listener| listener.model)
+            .collect(),
+        clusters: (clusters.into_iter())
             .filter_map(|cluster| cluster.model())
             .map(|cluster| (cluster.name.clone(), cluster))
             .collect(),
         settings,
-        listeners: Vec::new(),
-        referenced_files: Vec::new(),
+        referenced_files: checks.files.named(),
     }
 }
 
@@ -127,6 +155,9 @@ struct Checks<'a> {
     report: &'a mut Report,
     /// Whether every file could be read: only then is something that is nowhere missing.
     complete: bool,
+    /// The config's files by their numbers.
+    paths: Vec<Arc<Path>>,
+    files: Files,
 }
 
 impl Checks<'_> {
@@ -153,6 +184,49 @@ impl Checks<'_> {
         parsed
             .map_err(|mistake| self.error(place, mistake.problem, mistake.remedy))
             .ok()
+    }
+
+    /// A duration within bounds, or the default where nothing was typed.
+    fn duration(
+        &mut self,
+        place: &Place<'_>,
+        typed: Option<&raw::Duration>,
+        bounds: &RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let parsed = typed.and_then(|typed| self.parsed(place, duration::parse(&typed.0, bounds)));
+        parsed.unwrap_or(default)
+    }
+
+    /// Whether something was wrong with one of these keys.
+    fn blames_any(&self, place: &Place<'_>, keys: &[&str]) -> bool {
+        let file = place.document.file;
+        keys.iter()
+            .any(|key| self.report.blames(file, &place.path.key(key)))
+    }
+
+    /// Reports that more than one of these keys was typed.
+    fn at_most_one(&mut self, place: &Place<'_>, keys: &[(&str, bool)]) {
+        let mut typed = keys.iter().filter(|(_, typed)| *typed);
+        let Some((first, _)) = typed.next() else { return };
+        for (key, _) in typed {
+            let here = place.key(key);
+            let pointer = self.pointer(&here, &place.key(first));
+            let problem = format!("`{key}` beside `{first}` {pointer}");
+            self.error(&here, problem, "keep one of the two");
+        }
+    }
+
+    /// The same, and that none of them was.
+    fn exactly_one(&mut self, place: &Place<'_>, keys: &[(&str, bool)], remedy: &str) {
+        self.at_most_one(place, keys);
+        let names: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+        if keys.iter().any(|(_, typed)| *typed) || self.blames_any(place, &names) {
+            return;
+        }
+        let (last, most) = names.split_last().unwrap_or((&"", &[]));
+        let problem = format!("one of {} and {last} is missing", most.join(", "));
+        self.error(place, problem, remedy);
     }
 
     /// The value, or the default where nothing was typed; none where what was typed is wrong.

@@ -2,7 +2,7 @@
 
 use super::{Checks, Document, Place, elements};
 use crate::{
-    config::{address, error::Mistake, limits, raw, suggest::shown},
+    config::{address, error::Mistake, limits, name, raw, suggest::shown},
     model::{DaemonSettings, Interface, NatSettings, XdpMode},
 };
 use std::{collections::HashMap, path::PathBuf};
@@ -12,7 +12,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
     let mut settings = DaemonSettings {
         interfaces,
         pin_path: PathBuf::from(limits::PIN_PATH),
-        admin_socket: PathBuf::from(limits::ADMIN_SOCKET),
+        admin_socket: DaemonSettings::default_admin_socket(),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,
@@ -21,8 +21,9 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_services: limits::SERVICES,
         max_backends: limits::BACKENDS,
         max_flows: limits::FLOWS,
-        workers: None,
-        pin_workers: false,
+        workers: only_one(documents, "workers", |raw| raw.workers.as_ref(), checks).map(|(_, count)| *count),
+        pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
+            .is_some_and(|(_, pin)| *pin),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
@@ -67,7 +68,7 @@ fn only_one<'a, T>(
                 checks.error(
                     &place,
                     format!("{key} stands {pointer} already"),
-                    "keep all its keys in one file",
+                    "keep it, with all its keys, in one file",
                 );
             }
         }
@@ -89,8 +90,7 @@ fn interfaces(documents: &[Document], checks: &mut Checks<'_>) -> Vec<Interface>
             raw::Interface::Name(name) => (place.clone(), Some(name), None),
             raw::Interface::Settings(settings) => (place.key("name"), settings.name.as_ref(), settings.xdp),
         };
-        let Some(name) = name.and_then(|name| checks.parsed(&name_place, address::interface_name(&name.0)))
-        else {
+        let Some(name) = name.and_then(|name| checks.parsed(&name_place, name::of_interface(&name.0))) else {
             continue;
         };
         if let Some(first) = places.get(name) {
@@ -111,13 +111,19 @@ fn interfaces(documents: &[Document], checks: &mut Checks<'_>) -> Vec<Interface>
     let nothing_typed = documents
         .iter()
         .all(|document| document.raw.interfaces.as_ref().is_none_or(Vec::is_empty));
+    // L7 listeners do without the kernel plane.
+    let mut listeners = documents
+        .iter()
+        .flat_map(|document| document.raw.listeners.iter().flatten().flatten());
+    let in_kernel = listeners.clone().any(|listener| listener.forward.is_some());
     if let Some(document) = documents.first()
         && nothing_typed
+        && (in_kernel || listeners.next().is_none())
     {
         let remedy = "add `interfaces: [eth0]` with those that clients and backends are reached by, or run with --no-kernel";
         checks.warning(
             &Place::root(document).key("interfaces"),
-            "no interfaces, so nothing is forwarded",
+            "no interfaces, so nothing is forwarded in the kernel",
             remedy,
         );
     }

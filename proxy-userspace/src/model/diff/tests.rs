@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     BackendAddr, ClusterName, DaemonSettings, Endpoint, ForwardMode, HealthCheck, IdleTimeouts, NatSettings,
-    TcpCheck, l7::L7Settings,
+    Probe, TcpCheck, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ fn another_health_check_is_a_change() {
         .get_mut(&ClusterName("dns".into()))
         .unwrap()
         .health_check = Some(HealthCheck {
-        tcp: TcpCheck { port: None },
+        probe: Probe::Tcp(TcpCheck { port: None }),
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
         rise: 1,

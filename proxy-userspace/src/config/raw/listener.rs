@@ -1,0 +1,168 @@
+//! Listeners: addresses, and what becomes of what comes in.
+
+use super::{
+    AccessLog, Duration, Forwarded, HostPattern, HttpLimits, HttpTimeouts, List, ListenAddress, Name,
+    PathOptions, Route, ServerHeader, ServerTls, Text,
+};
+use crate::config::limits;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Addresses and ports that traffic is taken for. It has exactly one of `forward` (L4, in the
+/// kernel), `routes` (HTTP) and `tcp`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique among listeners.
+    #[schemars(with = "Name", example = &"dns")]
+    pub(in crate::config) name: Option<Name>,
+    /// VIP and port. With `routes` or `tcp` also a range of ports, or a list of addresses. No two
+    /// listeners overlap, but for TCP and UDP.
+    #[schemars(with = "ListenAddresses", example = &"192.0.2.53:53")]
+    pub(in crate::config) address: Option<ListenAddresses>,
+    /// The transport protocol; `udp` only with `forward`.
+    #[schemars(example = &"udp", extend("default" = "tcp"))]
+    pub(in crate::config) protocol: Option<Protocol>,
+    /// Forwards in the kernel (L4).
+    #[schemars(example = json!({"cluster": "dns"}))]
+    pub(in crate::config) forward: Option<Forward>,
+    /// Terminates HTTP/1.1 and HTTP/2; the first route that matches a request is taken.
+    #[schemars(with = "Option<Vec<Route>>", length(min = 1), example = json!([{"cluster": "web"}]))]
+    pub(in crate::config) routes: Option<List<Route>>,
+    /// Passes byte streams on.
+    #[schemars(example = json!({"cluster": "db"}))]
+    pub(in crate::config) tcp: Option<TcpProxy>,
+    /// Terminates TLS.
+    #[schemars(example = json!({"certificates": [{"cert": "web.pem", "key": "web.key"}]}))]
+    pub(in crate::config) tls: Option<ServerTls>,
+    /// Whether every connection starts with a PROXY protocol header, v1 or v2.
+    #[schemars(example = true, extend("default" = false))]
+    pub(in crate::config) proxy_protocol: Option<bool>,
+    /// Most connections at a time over all workers; more wait to be accepted.
+    #[schemars(range(min = 1, max = limits::MAX_CONNECTIONS), example = 65_536, extend("default" = limits::CONNECTIONS))]
+    pub(in crate::config) max_connections: Option<u32>,
+    /// Bounds on what a client may send.
+    #[schemars(example = json!({"body_bytes": 1_048_576}))]
+    pub(in crate::config) limits: Option<HttpLimits>,
+    /// When waiting ends.
+    #[schemars(example = json!({"request": "15s"}))]
+    pub(in crate::config) timeouts: Option<HttpTimeouts>,
+    /// How paths are made canonical, for routes and endpoints alike.
+    #[schemars(example = json!({"merge_slashes": true}))]
+    pub(in crate::config) path: Option<PathOptions>,
+    /// Headers about the client's connection.
+    #[schemars(example = json!({"trusted_hops": 1}))]
+    pub(in crate::config) forwarded: Option<Forwarded>,
+    /// Protocols that a client may upgrade to; by default `websocket`.
+    #[schemars(with = "Option<Vec<Text>>", example = json!(["websocket"]), extend("default" = json!(["websocket"])))]
+    pub(in crate::config) upgrades: Option<List<Text>>,
+    /// Whether gRPC-Web requests become gRPC.
+    #[schemars(example = true, extend("default" = false))]
+    pub(in crate::config) grpc_web: Option<bool>,
+    /// Name that is added to `Via` in both directions.
+    #[schemars(example = &"weir")]
+    pub(in crate::config) via: Option<Text>,
+    /// What becomes of a response's `Server` header.
+    #[schemars(example = &"remove", extend("default" = "keep"))]
+    pub(in crate::config) server_header: Option<ServerHeader>,
+    /// Whether CONNECT is forwarded and tunnelled; else it is refused.
+    #[schemars(example = true, extend("default" = false))]
+    pub(in crate::config) connect: Option<bool>,
+    /// Where requests or connections are logged.
+    #[schemars(example = json!({"path": "/dev/stdout"}))]
+    pub(in crate::config) access_log: Option<AccessLog>,
+}
+
+/// An address, or a list of them.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ListenAddresses {
+    /// The only one.
+    One(ListenAddress),
+    /// Several.
+    Several(#[schemars(with = "Vec<ListenAddress>", length(min = 1))] List<ListenAddress>),
+}
+
+/// A transport protocol.
+#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Where a listener's byte streams go: to `cluster`, or by `sni`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProxy {
+    /// Name of the cluster that gets what no name of `sni` takes.
+    #[schemars(example = &"db")]
+    pub(in crate::config) cluster: Option<Name>,
+    /// A connection without a byte in either direction for this long is closed.
+    #[schemars(example = &"1h", extend("default" = "1h"))]
+    pub(in crate::config) idle_timeout: Option<Duration>,
+    /// By the server name that TLS clients ask for; TLS passes through untouched. The first match is taken.
+    #[schemars(with = "Option<Vec<SniRoute>>", length(min = 1), example = json!([{"hosts": ["*.example.com"], "cluster": "tls"}]))]
+    pub(in crate::config) sni: Option<List<SniRoute>>,
+}
+
+/// Connections for these server names go to this cluster.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SniRoute {
+    /// Server names: `www.example.com`, or `"*.example.com"` for all below.
+    #[schemars(with = "Vec<HostPattern>", length(min = 1), example = json!(["*.example.com"]))]
+    pub(in crate::config) hosts: Option<List<HostPattern>>,
+    /// Name of the cluster.
+    #[schemars(with = "Name", example = &"tls")]
+    pub(in crate::config) cluster: Option<Name>,
+}
+
+/// How a listener's packets are forwarded.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Name of the cluster that gets them; its endpoints are of the VIP's family.
+    #[schemars(with = "Name", example = &"dns")]
+    pub(in crate::config) cluster: Option<Name>,
+    /// How packets get to a backend.
+    #[schemars(example = &"nat", extend("default" = "nat"))]
+    pub(in crate::config) mode: Option<Mode>,
+    /// Slots of the Maglev table: a prime, about 100 times the number of endpoints or more. A
+    /// change moves flows.
+    #[schemars(range(min = limits::MIN_TABLE_SIZE, max = limits::MAGLEV_SIZE_MAX), example = 65_537, extend("default" = limits::MAGLEV_SIZE))]
+    pub(in crate::config) table_size: Option<u32>,
+    /// After how long without a packet a flow ends.
+    #[schemars(example = json!({"tcp": "2h30m", "udp": "120s"}))]
+    pub(in crate::config) idle_timeouts: Option<IdleTimeouts>,
+}
+
+/// How packets get to a backend.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Full NAT: addresses and ports of both ends are translated, so that backends need no
+    /// change.
+    Nat,
+}
+
+/// After how long without a packet in either direction a flow ends; whole seconds.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct IdleTimeouts {
+    /// TCP connections, established.
+    #[schemars(example = &"2h30m", extend("default" = "2h30m"))]
+    pub(in crate::config) tcp: Option<Duration>,
+    /// TCP before the backend's first answer.
+    #[schemars(example = &"60s", extend("default" = "1m"))]
+    pub(in crate::config) tcp_opening: Option<Duration>,
+    /// TCP after a FIN or RST from either side.
+    #[schemars(example = &"60s", extend("default" = "1m"))]
+    pub(in crate::config) tcp_closing: Option<Duration>,
+    /// UDP.
+    #[schemars(example = &"120s", extend("default" = "2m"))]
+    pub(in crate::config) udp: Option<Duration>,
+}

@@ -1,0 +1,74 @@
+//! Just what was typed: the shape of a config, from which the JSON Schema is generated too.
+//!
+//! Every value is optional here, required or not: a mistake takes its value away, so that all the
+//! others can still be checked. What is required is said by the schema (`schemars(with = …)` without
+//! an `Option`), which `structure` holds every file against before these types see it.
+
+mod cluster;
+mod http;
+mod listener;
+mod log;
+mod route;
+mod settings;
+mod text;
+mod tls;
+
+pub(super) use cluster::{
+    Cluster, Endpoint, Hashed, HealthCheck, HttpCheck, Policy, Pool, ProxyVersion, Statuses, Sticky,
+    UpstreamProtocol, UpstreamTimeouts,
+};
+pub(super) use http::{
+    EncodedSlashes, Forwarded, HttpLimits, HttpTimeouts, PathOptions, ServerHeader, ServerHeaderWord,
+};
+pub(super) use listener::{Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy};
+pub(super) use log::{AccessLog, LogForm};
+pub(super) use route::{
+    GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,
+    TextMatch, WeightedCluster,
+};
+pub(super) use settings::{Admin, Interface, Kernel, Nat, Xdp};
+pub(super) use text::{
+    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, Ipv4Text,
+    Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText, Text, Texts,
+};
+pub(super) use tls::{
+    Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+/// A list; an element that could not be used is none, so that positions stay as they were typed.
+pub(super) type List<T> = Vec<Option<T>>;
+
+/// A config of Weir: what to listen on, and where it goes.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Worker threads of the L7 plane; by default one a core. Changes need a restart.
+    #[schemars(range(min = 1, max = super::limits::MAX_WORKERS), example = 4)]
+    pub(super) workers: Option<u16>,
+    /// Whether worker N runs on the N-th CPU only. Changes need a restart.
+    #[schemars(example = true, extend("default" = false))]
+    pub(super) pin_workers: Option<bool>,
+    /// Interfaces the kernel programs are attached to: those that clients and backends are
+    /// reached by. L7 listeners need none. Changes need a restart.
+    #[schemars(with = "Option<Vec<Interface>>", example = json!(["eth0"]))]
+    pub(super) interfaces: Option<List<Interface>>,
+    /// Where the kernel's maps are kept and how many entries they hold. Changes need a restart.
+    #[schemars(example = json!({"max_flows": 262_144}))]
+    pub(super) kernel: Option<Kernel>,
+    /// The addresses and ports that NAT gives to packets for backends. Changes need a restart.
+    #[schemars(example = json!({"source_ipv4": "192.0.2.1"}))]
+    pub(super) nat: Option<Nat>,
+    /// The local API. Changes need a restart.
+    #[schemars(example = json!({"socket": "/run/weir/admin.sock"}))]
+    pub(super) admin: Option<Admin>,
+    /// What traffic is taken, and where it goes.
+    #[schemars(with = "Option<Vec<Listener>>", example = json!([{"name": "dns", "address": "192.0.2.53:53", "forward": {"cluster": "dns"}}]))]
+    pub(super) listeners: Option<List<Listener>>,
+    /// Named sets of endpoints.
+    #[schemars(with = "Option<Vec<Cluster>>", example = json!([{"name": "dns", "endpoints": ["192.0.2.11:53"]}]))]
+    pub(super) clusters: Option<List<Cluster>>,
+}

@@ -1,0 +1,87 @@
+//! What the daemon reads once at start.
+
+use super::{AbsolutePath, InterfaceName, Ipv4Text, Ipv6Text, PortRange};
+use crate::config::limits;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An interface: its name, or a mapping with its name and more.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Interface {
+    /// The name alone.
+    Name(InterfaceName),
+    /// The name and how XDP is attached.
+    Settings(InterfaceSettings),
+}
+
+/// An interface with settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceSettings {
+    /// As `ip link` shows it.
+    #[schemars(with = "InterfaceName", example = &"eth0")]
+    pub(in crate::config) name: Option<InterfaceName>,
+    /// How XDP is attached.
+    #[schemars(example = &"auto", extend("default" = "auto"))]
+    pub(in crate::config) xdp: Option<Xdp>,
+}
+
+/// How XDP is attached to an interface.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum Xdp {
+    /// Native, else generic with a warning.
+    Auto,
+    /// Native, or the daemon does not start.
+    Native,
+    /// Generic: works with any driver, slower.
+    Generic,
+    /// TC programs alone; for `lo`, when clients on this host use a VIP.
+    Off,
+}
+
+/// Pinned maps and their sizes.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Directory on a bpffs for the maps and links, which outlive the daemon.
+    #[schemars(example = &"/sys/fs/bpf/weir", extend("default" = limits::PIN_PATH))]
+    pub(in crate::config) pin_path: Option<AbsolutePath>,
+    /// Most L4 listeners.
+    #[schemars(range(min = 1, max = limits::MAX_SERVICES), example = 1024, extend("default" = limits::SERVICES))]
+    pub(in crate::config) max_services: Option<u32>,
+    /// Most backends: the endpoints of every listener's cluster, added up.
+    #[schemars(range(min = 1, max = limits::MAX_BACKENDS), example = 16384, extend("default" = limits::BACKENDS))]
+    pub(in crate::config) max_backends: Option<u32>,
+    /// Most NAT flows at a time; each takes about 320 bytes of kernel memory.
+    #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 262_144, extend("default" = limits::FLOWS))]
+    pub(in crate::config) max_flows: Option<u32>,
+}
+
+/// What NAT puts into packets for backends.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Nat {
+    /// Source address for IPv4 backends; by default the one that the host's route to each
+    /// backend has.
+    #[schemars(example = &"192.0.2.1")]
+    pub(in crate::config) source_ipv4: Option<Ipv4Text>,
+    /// Source address for IPv6 backends; by default the one that the host's route to each
+    /// backend has.
+    #[schemars(example = &"2001:db8::1")]
+    pub(in crate::config) source_ipv6: Option<Ipv6Text>,
+    /// First and last source port.
+    #[schemars(example = &"1024-32767", extend("default" = limits::nat_ports_text()))]
+    pub(in crate::config) ports: Option<PortRange>,
+}
+
+/// The local API that `weir status` and `weir endpoint` use.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Its UNIX socket; by default /run/weir/admin.sock for root, for others weir/admin.sock in
+    /// XDG_RUNTIME_DIR, or /tmp/weir-UID/admin.sock.
+    #[schemars(example = &"/run/weir/admin.sock")]
+    pub(in crate::config) socket: Option<AbsolutePath>,
+}

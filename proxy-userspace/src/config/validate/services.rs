@@ -1,0 +1,129 @@
+//! Listeners that forward in the kernel.
+
+use super::{
+    Checks, Place,
+    listeners::{Addresses, only_address},
+};
+use crate::{
+    config::{duration, limits, prime, raw, suggest::shown},
+    model::{ClusterName, ForwardMode, IdleTimeouts, ListenAddr, Service},
+};
+use proxy_common::net::Protocol;
+use std::{sync::Arc, time::Duration};
+
+/// A listener as far as it could be read.
+pub(super) struct ReadService<'a> {
+    pub(super) place: Place<'a>,
+    name: Option<&'a str>,
+    pub(super) address: Option<ListenAddr>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) cluster: Option<(Place<'a>, &'a str)>,
+    pub(super) table_size: Option<u32>,
+    mode: ForwardMode,
+    idle_timeouts: IdleTimeouts,
+}
+
+impl ReadService<'_> {
+    pub(super) fn service(self) -> Option<Service> {
+        Some(Service {
+            name: Arc::from(self.name?),
+            address: self.address?,
+            protocol: self.protocol?,
+            cluster: ClusterName(Arc::from(self.cluster?.1)),
+            mode: self.mode,
+            table_size: self.table_size?,
+            idle_timeouts: self.idle_timeouts,
+        })
+    }
+}
+
+pub(super) fn read<'a>(
+    typed: &'a raw::Listener,
+    place: &Place<'a>,
+    addresses: &Addresses<'a>,
+    protocol: Option<Protocol>,
+    checks: &mut Checks<'_>,
+) -> ReadService<'a> {
+    let forward_place = place.key("forward");
+    let forward = typed.forward.as_ref();
+    let cluster = forward.and_then(|forward| forward.cluster.as_ref());
+    let timeouts = forward.and_then(|forward| forward.idle_timeouts.as_ref());
+    ReadService {
+        name: typed.name.as_ref().map(|name| name.0.as_str()),
+        address: only_address(typed, place, addresses, checks).map(ListenAddr),
+        protocol,
+        cluster: cluster.map(|name| (forward_place.key("cluster"), name.0.as_str())),
+        table_size: table_size(forward, &forward_place.key("table_size"), checks),
+        mode: match forward.and_then(|forward| forward.mode) {
+            None | Some(raw::Mode::Nat) => ForwardMode::Nat,
+        },
+        idle_timeouts: timeouts.map_or_else(IdleTimeouts::default, |timeouts| {
+            idle_timeouts(timeouts, protocol, &forward_place.key("idle_timeouts"), checks)
+        }),
+        place: place.clone(),
+    }
+}
+
+fn table_size(forward: Option<&raw::Forward>, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<u32> {
+    let typed = forward.and_then(|forward| forward.table_size);
+    let size = checks.or_default(place, typed, limits::MAGLEV_SIZE)?;
+    if prime::is_prime(size) {
+        return Some(size);
+    }
+    let nearest = prime::nearest(size, limits::MAGLEV_SIZE_MAX);
+    checks.error(
+        place,
+        format!("{size} is not a prime"),
+        format!("write {nearest}, the nearest one"),
+    );
+    None
+}
+
+fn idle_timeouts(
+    typed: &raw::IdleTimeouts,
+    protocol: Option<Protocol>,
+    place: &Place<'_>,
+    checks: &mut Checks<'_>,
+) -> IdleTimeouts {
+    let default = IdleTimeouts::default();
+    let bounds = limits::MIN_IDLE..=limits::MAX_IDLE;
+    let mut time = |key: &str, of: Protocol, typed: Option<&raw::Duration>, default: Duration| {
+        let Some(typed) = typed else { return default };
+        let place = place.key(key);
+        if protocol.is_some_and(|protocol| protocol != of) {
+            let problem = format!(
+                "{key} means nothing to a {} listener",
+                if of == Protocol::Tcp { "udp" } else { "tcp" }
+            );
+            checks.warning(&place, problem, "remove it");
+        }
+        let Some(parsed) = checks.parsed(&place, duration::parse(&typed.0, &bounds)) else {
+            return default;
+        };
+        if parsed.subsec_nanos() != 0 {
+            let seconds = duration::text(Duration::from_secs(parsed.as_secs() + 1));
+            checks.error(
+                &place,
+                format!("{} is not whole seconds", shown(&typed.0)),
+                format!("write {seconds}"),
+            );
+        }
+        parsed
+    };
+    IdleTimeouts {
+        tcp: time("tcp", Protocol::Tcp, typed.tcp.as_ref(), default.tcp),
+        tcp_opening: time(
+            "tcp_opening",
+            Protocol::Tcp,
+            typed.tcp_opening.as_ref(),
+            default.tcp_opening,
+        ),
+        tcp_closing: time(
+            "tcp_closing",
+            Protocol::Tcp,
+            typed.tcp_closing.as_ref(),
+            default.tcp_closing,
+        ),
+        udp: time("udp", Protocol::Udp, typed.udp.as_ref(), default.udp),
+    }
+}

@@ -1,0 +1,208 @@
+//! From a listening socket to a connection that speaks: accept, PROXY protocol, TLS, then the protocol.
+
+use super::{
+    compile::CompiledKind,
+    connection::{Connection, TlsFacts},
+    http1, http2,
+    listener::Listener,
+    proxy_header,
+    stream::Transport,
+    tcp_proxy, tls,
+    worker::Worker,
+};
+use bytes::{Bytes, BytesMut};
+use std::{
+    cell::OnceCell,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// After a failed accept: descriptors come back when connections end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What an HTTP/2 client sends first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Accepts connections until aborted. Which listener one belongs to, its local address says.
+pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<AbortHandle> {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!("a listening socket can't be used: {error}");
+            return None;
+        }
+    };
+    let worker = Rc::clone(worker);
+    let task = tokio::task::spawn_local(async move {
+        loop {
+            match socket.accept().await {
+                Ok((stream, peer)) => accepted(&worker, stream, peer).await,
+                Err(error) if is_clients(&error) => {}
+                Err(error) => {
+                    worker.counters.accept_errors.increase();
+                    if worker.counters.accept_errors.value().is_power_of_two() {
+                        tracing::error!("accept: {error}; trying again");
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    });
+    Some(task.abort_handle())
+}
+
+/// The client was gone before it was accepted (accept(2), "Error handling").
+fn is_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+async fn accepted(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    let (peer, local) = (unmapped(peer), unmapped(local));
+    let Some(listener) = worker.world.borrow().listener_at(local) else {
+        return;
+    };
+    listener.wait_for_room(worker.seat.count).await;
+    let entered = listener.enter();
+    let _not_vital = stream.set_nodelay(true);
+    worker.counters.accepted.increase();
+    worker.counters.connections.increase();
+    let counted = Counted(Rc::clone(worker));
+    tokio::task::spawn_local(async move {
+        let (_entered, counted) = (entered, counted);
+        serve(&counted.0, listener, stream, (peer, local)).await;
+    });
+}
+
+/// A dual-stack socket shows IPv4 as IPv4-mapped IPv6.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+struct Counted(Rc<Worker>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counters.connections.decrease();
+    }
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    listener: Rc<Listener>,
+    stream: TcpStream,
+    mut ends: (SocketAddr, SocketAddr),
+) {
+    let serving = listener.serving();
+    let model = &serving.compiled.model;
+    if model.proxy_protocol {
+        let limit = Duration::from_secs(10);
+        match proxy_header::read(&stream, limit).await {
+            Ok(Some(said)) => ends = said,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!("listener {}: {}: PROXY protocol: {error}", model.name, ends.0);
+                return;
+            }
+        }
+    }
+    if let CompiledKind::Tcp(settings) = &serving.compiled.kind {
+        let settings = Arc::clone(settings);
+        return tcp_proxy::serve(worker, &serving, &settings, stream, ends).await;
+    }
+    let (transport, facts, alpn_h2) = match (&serving.compiled.tls, &model.tls) {
+        (Some(config), Some(settings)) => {
+            match tls::accept(stream, Arc::clone(config), settings.handshake_timeout).await {
+                Ok(stream) => {
+                    let session = stream.get_ref().1;
+                    let is_h2 = session.alpn_protocol().map(|name| name == b"h2");
+                    let facts = facts(session);
+                    (Transport::Server(Box::new(stream)), Some(facts), is_h2)
+                }
+                Err(error) => {
+                    worker.counters.handshakes_failed[error as usize].increase();
+                    return tracing::debug!("listener {}: {}: {error}", model.name, ends.0);
+                }
+            }
+        }
+        _ => (Transport::Plain(stream), None, None),
+    };
+    drop(serving);
+    let connection = Connection::new(worker, listener, ends, facts);
+    speak(connection, transport, alpn_h2).await;
+}
+
+/// What the handshake showed.
+pub fn facts(session: &rustls::ServerConnection) -> TlsFacts {
+    TlsFacts {
+        server_name: session.server_name().map(Into::into),
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or(""),
+        identity: tls::peer_identity(session),
+        forwarded_certificate: OnceCell::new(),
+    }
+}
+
+async fn speak(connection: Rc<Connection>, mut transport: Transport, alpn_h2: Option<bool>) {
+    let (is_h2, ahead) = match alpn_h2 {
+        Some(is_h2) => (is_h2, Bytes::new()),
+        None => {
+            let limit = {
+                let serving = connection.listener.serving();
+                match &serving.compiled.kind {
+                    CompiledKind::Http { settings, .. } => settings.timeouts.header_read,
+                    CompiledKind::Tcp(_) => Duration::ZERO,
+                }
+            };
+            let deadline = if limit.is_zero() {
+                Duration::from_secs(86_400)
+            } else {
+                limit
+            };
+            match timeout_at(Instant::now() + deadline, sniff(&mut transport)).await {
+                Ok(Ok(Some(sniffed))) => sniffed,
+                _ => return,
+            }
+        }
+    };
+    if is_h2 {
+        http2::serve(connection, transport, ahead).await;
+    } else {
+        http1::serve(connection, transport, ahead).await;
+    }
+}
+
+/// Reads as much as tells HTTP/2 with prior knowledge from HTTP/1.1; none if the client closed without a word.
+async fn sniff(transport: &mut Transport) -> io::Result<Option<(bool, Bytes)>> {
+    let mut ahead = BytesMut::with_capacity(8 << 10);
+    loop {
+        if transport.read_buf(&mut ahead).await? == 0 {
+            return Ok((!ahead.is_empty()).then(|| (false, ahead.freeze())));
+        }
+        let compared = ahead.len().min(PREFACE.len());
+        if ahead[..compared] != PREFACE[..compared] {
+            return Ok(Some((false, ahead.freeze())));
+        }
+        if compared == PREFACE.len() {
+            return Ok(Some((true, ahead.freeze())));
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Forwards one request: an endpoint, a connection, the response; another one where that is safe.
+
+use super::{
+    balance::{self, Endpoint, InFlight},
+    body::{RequestBody, ResponseBody},
+    clock::Clock,
+    compile::Target,
+    connection::Connection,
+    error::Fault,
+    headers,
+    interim::InterimSink,
+    listener::Cluster,
+    outgoing::{Outgoing, Purpose},
+    record::Record,
+    serve::Answer,
+    tunnel::{Tunnel, Upstream},
+    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
+};
+use crate::model::BackendAddr;
+use http::{Method, Request, Response, uri::Scheme};
+use hyper::body::Body as _;
+use std::{net::SocketAddr, rc::Rc};
+use tokio::time::Instant;
+
+/// Endpoints tried for one request, as long as none has seen it.
+const MOST_TRIES: usize = 3;
+
+/// One of the targets by weight.
+pub fn pick_target(targets: &[Target], random: u32) -> Option<&Target> {
+    if let [only] = targets {
+        return (only.weight > 0).then_some(only);
+    }
+    let total: u64 = targets.iter().map(|each| u64::from(each.weight)).sum();
+    let mut left = (u64::from(random) * total) >> 32;
+    targets.iter().find(|each| {
+        let weight = u64::from(each.weight);
+        let here = left < weight;
+        left = left.saturating_sub(weight);
+        here
+    })
+}
+
+/// A request on its way.
+pub struct Forwarding<'a> {
+    /// The client's.
+    pub connection: &'a Rc<Connection>,
+    /// Where to.
+    pub cluster: &'a Rc<Cluster>,
+    /// How it is to look.
+    pub outgoing: Outgoing,
+    /// How long it may take.
+    pub clock: Clock,
+    /// Whom it is from, as far as is believed.
+    pub client: SocketAddr,
+}
+
+type Chosen = Rc<Endpoint<Rc<Pool>>>;
+
+/// A try that failed before the endpoint saw the request: it can be tried elsewhere.
+enum Tried {
+    Answered(Answer),
+    Again(Box<Request<RequestBody>>, Fault),
+    Failed(Fault),
+}
+
+impl Forwarding<'_> {
+    /// Tries endpoints until one answers.
+    ///
+    /// # Errors
+    /// The last one's fault.
+    pub async fn run(
+        self,
+        request: Request<RequestBody>,
+        sink: &InterimSink,
+        record: &mut Record,
+    ) -> Result<Answer, Fault> {
+        let (key, sticky) = self.choice(&request);
+        let mut tried: Vec<BackendAddr> = Vec::new();
+        let mut request = Box::new(request);
+        let mut last = Fault::NoEndpoint;
+        while tried.len() < MOST_TRIES {
+            let kept = sticky.clone().filter(|_| tried.is_empty());
+            let balancer = self.cluster.balancer.borrow();
+            let Some(endpoint) = kept.or_else(|| balancer.pick(key, &tried)) else {
+                return Err(last);
+            };
+            drop(balancer);
+            if tried.contains(&endpoint.address) {
+                return Err(last);
+            }
+            record.endpoint(self.cluster, endpoint.address);
+            let in_flight = endpoint.begin();
+            match self.try_endpoint(request, &endpoint, in_flight, sink).await {
+                Tried::Answered(mut answer) => {
+                    self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
+                    return Ok(answer);
+                }
+                Tried::Failed(fault) => return Err(fault),
+                Tried::Again(unsent, fault) => {
+                    last = fault;
+                    request = unsent;
+                    tried.push(endpoint.address);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The hash of what the request has, and the endpoint its cookie names.
+    fn choice(&self, request: &Request<RequestBody>) -> (Option<u64>, Option<Chosen>) {
+        let compiled = self.cluster.compiled.borrow();
+        let settings = &compiled.model.l7;
+        let sticky =
+            (settings.sticky.as_ref()).and_then(|_| self.cluster.balancer.borrow().sticky(request.headers()));
+        if settings.hash.is_empty() {
+            return (None, sticky);
+        }
+        let facts = balance::Facts {
+            headers: request.headers(),
+            source: self.client.ip(),
+            query: self.outgoing.target.query(),
+        };
+        (balance::key(&settings.hash, &facts), sticky)
+    }
+
+    fn set_cookie(&self, answer: &mut Answer, endpoint: &Chosen, named: Option<&Chosen>) {
+        if named.is_some_and(|named| Rc::ptr_eq(named, endpoint)) {
+            return;
+        }
+        if let Some(cookie) = self.cluster.balancer.borrow().set_cookie(endpoint) {
+            let headers = answer.response.headers_mut();
+            headers.append(http::header::SET_COOKIE, cookie);
+        }
+    }
+
+    async fn try_endpoint(
+        &self,
+        request: Box<Request<RequestBody>>,
+        endpoint: &Chosen,
+        in_flight: InFlight<Rc<Pool>>,
+        sink: &InterimSink,
+    ) -> Tried {
+        let ends = (self.connection.peer, self.connection.local);
+        let mut request = request;
+        let mut fresh = false;
+        let begin = Instant::now();
+        loop {
+            let lease = match self.clock.within(endpoint.pool.lease(fresh, ends)).await {
+                Ok(lease) => lease,
+                Err(fault) => {
+                    in_flight.failed();
+                    return if fault.is_untouched() {
+                        Tried::Again(request, fault)
+                    } else {
+                        Tried::Failed(fault)
+                    };
+                }
+            };
+            let (reused, spare) = match &lease {
+                Lease::H1(lease) => (lease.is_reused(), self.spare(&request, lease)),
+                Lease::H2(_) => (true, None),
+            };
+            let outcome = match lease {
+                Lease::H1(lease) => self.over_h1(*request, lease, sink).await,
+                Lease::H2(lease) => self.over_h2(*request, lease, sink).await,
+            };
+            match outcome {
+                Ok(answer) => {
+                    in_flight.answered(begin.elapsed());
+                    return Tried::Answered(self.hold(answer, in_flight));
+                }
+                Err(failed) => {
+                    let spare = spare.filter(|_| failed.fault == Fault::Reset);
+                    match failed.unsent.or(spare) {
+                        // The endpoint had closed a waiting connection: a fresh one tells whether it is there.
+                        Some(unsent) if reused && !fresh => {
+                            request = unsent;
+                            fresh = true;
+                        }
+                        Some(unsent) => return Tried::Again(unsent, failed.fault),
+                        None => {
+                            in_flight.failed();
+                            return Tried::Failed(failed.fault);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The request once more, where its connection may turn out closed after it was written, and a second time does no
+    /// harm (RFC 9110, 9.2.2; RFC 9112, 9.3.1).
+    fn spare(&self, request: &Request<RequestBody>, lease: &H1Lease) -> Option<Box<Request<RequestBody>>> {
+        let harmless = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+        );
+        if !lease.may_be_stale() || !harmless || !request.body().is_end_stream() {
+            return None;
+        }
+        if self.outgoing.purpose != Purpose::Exchange {
+            return None;
+        }
+        let mut again = Request::new(RequestBody::empty());
+        *again.method_mut() = request.method().clone();
+        *again.headers_mut() = request.headers().clone();
+        Some(Box::new(again))
+    }
+
+    fn hold(&self, mut answer: Answer, in_flight: InFlight<Rc<Pool>>) -> Answer {
+        if let Some(tunnel) = &mut answer.tunnel {
+            tunnel.hold(in_flight);
+            return answer;
+        }
+        let body = answer.response.body_mut();
+        body.hold_in_flight(in_flight);
+        body.set_timeouts(self.clock.idle, self.clock.end());
+        headers::remove_hop_by_hop(answer.response.headers_mut());
+        answer
+    }
+
+    async fn over_h1(
+        &self,
+        request: Request<RequestBody>,
+        lease: Box<H1Lease>,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (mut head, body) = request.into_parts();
+        self.outgoing.to_h1(&mut head)?;
+        let (body, client_stream) = match self.outgoing.purpose {
+            Purpose::Exchange => (body, None),
+            _ => (RequestBody::empty(), body.into_stream()),
+        };
+        let request = Request::from_parts(head, body);
+        match self.clock.within(lease.send(request, sink)).await? {
+            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
+            H1Answer::Tunnel(response, lease) => {
+                let (transport, ahead, slot) = lease.into_tunnel().await;
+                let upstream = Upstream::H1(transport, ahead, slot);
+                Ok(self.tunnel(response, upstream, client_stream))
+            }
+        }
+    }
+
+    async fn over_h2(
+        &self,
+        request: Request<RequestBody>,
+        lease: H2Lease,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (mut head, body) = request.into_parts();
+        if matches!(self.outgoing.purpose, Purpose::Upgrade(_)) && !lease.takes_extended_connect() {
+            return Err(Fault::BadResponse.into());
+        }
+        let scheme = if self.cluster.compiled.borrow().tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
+        self.outgoing.to_h2(&mut head, &scheme)?;
+        let (body, client_stream) = match self.outgoing.purpose {
+            Purpose::Exchange => (body, None),
+            _ => (RequestBody::empty(), body.into_stream()),
+        };
+        match self
+            .clock
+            .within(lease.send(Request::from_parts(head, body), sink))
+            .await?
+        {
+            H2Answer::Response(response) => Ok(Answer::from_upstream(response)),
+            H2Answer::Tunnel(response, receive, send, lease) => {
+                let upstream = Upstream::H2(receive, send, lease);
+                Ok(self.tunnel(response, upstream, client_stream))
+            }
+        }
+    }
+
+    fn tunnel(
+        &self,
+        response: Response<()>,
+        upstream: Upstream,
+        client_stream: Option<h2::RecvStream>,
+    ) -> Answer {
+        let (mut head, ()) = response.into_parts();
+        self.outgoing.tunnel_head(&mut head, client_stream.is_some());
+        let tunnel = Tunnel::new(upstream, client_stream, self.clock.idle);
+        Answer::tunnel(Response::from_parts(head, ResponseBody::empty()), tunnel)
+    }
+}

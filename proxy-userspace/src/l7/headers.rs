@@ -1,0 +1,225 @@
+//! Header fields that belong to one connection, or speak of it: hop-by-hop, X-Forwarded-*, Forwarded, Via.
+
+use crate::model::l7::{ForwardedSettings, HeaderOps};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
+use std::{fmt::Write, net::SocketAddr};
+
+/// RFC 9110, 7.6.1, and what older software sends.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Removes what belongs to the connection it came by, the fields named in Connection too. `TE: trailers` stays: it says
+/// that trailers are understood, and gRPC asks for it.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = (headers.get_all(header::CONNECTION).iter())
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| *name != header::TE && *name != header::HOST && *name != header::CONTENT_LENGTH)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(HTTP2_SETTINGS);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if let Entry::Occupied(te) = headers.entry(header::TE) {
+        let mut tokens = te.iter().filter_map(|value| value.to_str().ok());
+        let trailers = tokens.any(|value| {
+            value
+                .split(',')
+                .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
+        });
+        te.remove_entry_mult();
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// Whether Connection names this token.
+pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
+    (headers.get_all(header::CONNECTION).iter())
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|each| each.trim().eq_ignore_ascii_case(token))
+}
+
+/// What is known of a client's connection.
+pub struct Client<'a> {
+    /// Its address, from the PROXY protocol where there is one.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// The request's host as it was sent.
+    pub host: Option<&'a HeaderValue>,
+    /// Its certificate, as x-forwarded-client-cert tells it.
+    pub certificate: Option<&'a str>,
+}
+
+/// The client's address for logs and hashing: the trusted hop farthest from us, or the connection's.
+pub fn client_address(headers: &HeaderMap, settings: &ForwardedSettings, peer: SocketAddr) -> SocketAddr {
+    if settings.trusted_hops == 0 {
+        return peer;
+    }
+    let hops: Vec<&str> = (headers.get_all(X_FORWARDED_FOR).iter())
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let trusted = usize::from(settings.trusted_hops);
+    let index = hops.len().saturating_sub(trusted);
+    match hops.get(index).and_then(|hop| hop.parse().ok()) {
+        Some(address) => SocketAddr::new(address, 0),
+        None => peer,
+    }
+}
+
+/// Writes what the settings say about the client's connection into the request.
+pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &Client<'_>) {
+    let trusted = settings.trusted_hops > 0;
+    let scheme = if client.secure { "https" } else { "http" };
+    if settings.x_forwarded {
+        let mut text = String::with_capacity(46);
+        let before = trusted.then(|| joined(headers, &X_FORWARDED_FOR)).flatten();
+        if let Some(before) = before {
+            text.push_str(&before);
+            text.push_str(", ");
+        }
+        // Writing to a String can't fail.
+        let _ = write!(text, "{}", client.address.ip());
+        set(headers, X_FORWARDED_FOR, text);
+        if !(trusted && headers.contains_key(X_FORWARDED_PROTO)) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        }
+        if !(trusted && headers.contains_key(X_FORWARDED_HOST))
+            && let Some(host) = client.host
+        {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
+    }
+    if settings.forwarded {
+        forwarded(headers, trusted, scheme, client);
+    } else if !trusted {
+        headers.remove(header::FORWARDED);
+    }
+    if settings.request_id && !(trusted && headers.contains_key(X_REQUEST_ID)) {
+        set(headers, X_REQUEST_ID, request_id());
+    }
+    match client.certificate {
+        Some(certificate) if settings.client_certificate => set(headers, XFCC, certificate.to_owned()),
+        _ if !trusted => {
+            headers.remove(XFCC);
+        }
+        _ => {}
+    }
+}
+
+/// RFC 7239.
+fn forwarded(headers: &mut HeaderMap, trusted: bool, scheme: &str, client: &Client<'_>) {
+    let node = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("\"[{}]\"", address.ip()),
+    };
+    let mut text = trusted
+        .then(|| joined(headers, &header::FORWARDED))
+        .flatten()
+        .map_or_else(String::new, |before| before + ", ");
+    let _ = write!(text, "for={};proto={scheme}", node(client.address));
+    if let Some(host) = client.host.and_then(|host| host.to_str().ok()) {
+        let _ = write!(text, ";host=\"{}\"", host.replace(['"', '\\'], ""));
+    }
+    set(headers, header::FORWARDED, text);
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut text = values.next()?.to_owned();
+    for value in values {
+        text.push_str(", ");
+        text.push_str(value);
+    }
+    Some(text)
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn request_id() -> String {
+    let random = fastrand::u128(..);
+    let hex = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        hex >> 96,
+        (hex >> 80) & 0xffff,
+        (hex >> 64) & 0xffff,
+        (hex >> 48) & 0xffff,
+        hex & 0xffff_ffff_ffff
+    )
+}
+
+/// Adds this proxy to Via (RFC 9110, 7.6.3).
+pub fn via(headers: &mut HeaderMap, version: http::Version, name: &str) {
+    let version = if version == http::Version::HTTP_2 {
+        "2"
+    } else {
+        "1.1"
+    };
+    if let Ok(value) = HeaderValue::try_from(format!("{version} {name}")) {
+        headers.append(header::VIA, value);
+    }
+}
+
+/// Removes, sets, adds.
+pub fn apply(headers: &mut HeaderMap, ops: &HeaderOps) {
+    for name in &ops.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &ops.set {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &ops.add {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+/// HTTP/2 may split a Cookie; HTTP/1.1 must not see it split (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(_)) = (values.next(), values.next()) else {
+        return;
+    };
+    let mut all = first.as_bytes().to_vec();
+    for value in headers.get_all(header::COOKIE).iter().skip(1) {
+        all.extend_from_slice(b"; ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&all) {
+        headers.insert(header::COOKIE, value);
+    }
+}

@@ -1,0 +1,147 @@
+//! HTTP/1.1 with a client: hyper's codec, tunnels after a 101, and an end that loses no response.
+
+use super::{
+    body::{RequestBody, ResponseBody},
+    compile::CompiledKind,
+    connection::{Connection, Order, Phase},
+    interim::InterimSink,
+    serve,
+    stream::{Io, Transport},
+    tunnel::Tunnel,
+};
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+/// After our last byte the client may send for this long at most, and this much: closing at once would reset the
+/// connection, and the client would lose what it has not yet read (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
+
+const EXPIRED: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+type Answered = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
+
+/// Serves requests until either side ends it.
+pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Bytes) {
+    let io = Io::new(transport, ahead, Rc::clone(&connection));
+    let interim = io.interim();
+    let tunnel: Rc<RefCell<Option<Tunnel>>> = Rc::default();
+    let (header_bytes, header_count) = limits(&connection);
+    let service = {
+        let (connection, tunnel) = (Rc::clone(&connection), Rc::clone(&tunnel));
+        service_fn(move |request: Request<Incoming>| -> Answered {
+            let (connection, tunnel) = (Rc::clone(&connection), Rc::clone(&tunnel));
+            let sink = if request.version() == Version::HTTP_11 {
+                InterimSink::H1(Rc::clone(&interim))
+            } else {
+                InterimSink::None
+            };
+            Box::pin(async move { Ok(answer(&connection, request, sink, &tunnel).await) })
+        })
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .max_headers(header_count)
+        .max_header_size(header_bytes);
+    let mut codec = builder.serve_connection(TokioIo::new(io), service);
+    let mut told = None;
+    let ended = poll_fn(|cx| {
+        let order = connection.order(cx.waker());
+        if order != told {
+            told = order;
+            // A head that never ends: the codec has nothing to say about it.
+            if order == Some(Order::Expire) && connection.phase() == Phase::Head {
+                return Poll::Ready(Ok(()));
+            }
+            Pin::new(&mut codec).graceful_shutdown();
+        }
+        codec.poll_without_shutdown(cx)
+    })
+    .await;
+    let parts = codec.into_parts();
+    let (transport, ahead) = parts.io.into_inner().into_parts();
+    if let Some(tunnel) = tunnel.take() {
+        let early = if parts.read_buf.is_empty() {
+            ahead
+        } else {
+            parts.read_buf
+        };
+        return tunnel.run(&connection, transport, early).await;
+    }
+    if let Err(error) = ended {
+        tracing::debug!("{}: HTTP/1.1: {error}", connection.peer);
+    }
+    let expired = told == Some(Order::Expire) && connection.phase() == Phase::Head;
+    end(transport, if expired { EXPIRED } else { b"" }).await;
+}
+
+fn limits(connection: &Connection) -> (usize, usize) {
+    match &connection.listener.serving().compiled.kind {
+        CompiledKind::Http { settings, .. } => (
+            settings.limits.header_bytes as usize,
+            settings.limits.header_count.into(),
+        ),
+        CompiledKind::Tcp(_) => (0, 0),
+    }
+}
+
+async fn answer(
+    connection: &Rc<Connection>,
+    request: Request<Incoming>,
+    sink: InterimSink,
+    tunnel: &Rc<RefCell<Option<Tunnel>>>,
+) -> Response<ResponseBody> {
+    let busy = connection.begin();
+    let is_http10 = request.version() == Version::HTTP_10;
+    let request = request.map(|incoming| RequestBody::h1(incoming, None));
+    let mut answer = serve::answer(connection, request, sink).await;
+    if let Some(opened) = answer.tunnel.take() {
+        tunnel.replace(Some(opened));
+    }
+    if is_http10 {
+        *answer.response.version_mut() = Version::HTTP_10;
+    }
+    if connection.is_finishing() || answer.close {
+        let headers = answer.response.headers_mut();
+        headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    answer.response.map(|mut body| {
+        body.hold(busy);
+        body
+    })
+}
+
+/// Sends the last bytes and waits until the client has had time to read all.
+async fn end(mut transport: Transport, last: &[u8]) {
+    let closing = async {
+        transport.write_all(last).await?;
+        transport.shutdown().await?;
+        let mut sink = [0; 4_096];
+        let mut taken = 0;
+        while taken < LINGER_BYTES {
+            match transport.read(&mut sink).await? {
+                0 => break,
+                bytes => taken += bytes,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is closed now.
+    let _over = timeout(LINGER, closing).await;
+}

@@ -1,0 +1,161 @@
+//! HTTP/2 with a client: a task per stream, and resets that say why.
+
+use super::{
+    body::RequestBody,
+    compile::CompiledKind,
+    connection::{Connection, Order},
+    error::Fault,
+    interim::InterimSink,
+    pump::Pump,
+    serve,
+    stream::{Io, Transport},
+};
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::{Request, Response};
+use hyper::body::Body as _;
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// Bytes a client may send on one stream before they are wanted.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// The same for a connection: uploads that nobody takes stall the others only when there are this many.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Serves streams until either side ends the connection.
+pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Bytes) {
+    connection.is_framed();
+    let io = Io::new(transport, ahead, Rc::clone(&connection));
+    let (builder, header_read) = builder(&connection);
+    let limit = if header_read.is_zero() {
+        Duration::from_secs(86_400)
+    } else {
+        header_read
+    };
+    let Ok(Ok(mut codec)) = timeout(limit, builder.handshake::<_, Bytes>(io)).await else {
+        return;
+    };
+    let mut told = None;
+    loop {
+        let accepted = poll_fn(|cx| {
+            let order = connection.order(cx.waker());
+            if order != told {
+                told = order;
+                match order {
+                    // In two steps: a GOAWAY for all streams first, so that none on its way is lost.
+                    Some(Order::Finish) => codec.graceful_shutdown(),
+                    Some(Order::Expire) => codec.abrupt_shutdown(Reason::NO_ERROR),
+                    None => {}
+                }
+            }
+            codec.poll_accept(cx)
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                let busy = connection.begin();
+                let connection = Rc::clone(&connection);
+                tokio::task::spawn_local(async move {
+                    let _busy = busy;
+                    stream(&connection, request, respond).await;
+                });
+            }
+            Some(Err(error)) => {
+                tracing::debug!("{}: HTTP/2: {error}", connection.peer);
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+fn builder(connection: &Connection) -> (h2::server::Builder, Duration) {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(1 << 20);
+    let serving = connection.listener.serving();
+    let mut header_read = Duration::ZERO;
+    if let CompiledKind::Http { settings, .. } = &serving.compiled.kind {
+        header_read = settings.timeouts.header_read;
+        builder
+            .max_header_list_size(settings.limits.header_bytes)
+            .max_concurrent_streams(settings.limits.concurrent_streams);
+        if settings.connect || settings.upgrades.iter().any(|each| &**each == "websocket") {
+            builder.enable_connect_protocol();
+        }
+    }
+    (builder, header_read)
+}
+
+async fn stream(connection: &Rc<Connection>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let respond = Rc::new(RefCell::new(respond));
+    let is_connect = request.method() == http::Method::CONNECT;
+    let request = request.map(|stream| {
+        if is_connect {
+            RequestBody::tunnel(stream)
+        } else {
+            RequestBody::h2(stream, None)
+        }
+    });
+    let answer = {
+        let answering = serve::answer(connection, request, InterimSink::H2(Rc::clone(&respond)));
+        let mut answering = pin!(answering);
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            // A client that gave up: dropping what runs gives up at the endpoint too.
+            match respond.borrow_mut().poll_reset(cx) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    };
+    let Some(answer) = answer else { return };
+    if let Some(tunnel) = answer.tunnel {
+        let head = answer.response.map(|_| ());
+        let sent = respond.borrow_mut().send_response(head, false);
+        if let Ok(send) = sent {
+            tunnel.run_stream(connection, send).await;
+        }
+        return;
+    }
+    send(answer.response, &respond).await;
+}
+
+async fn send(response: Response<super::body::ResponseBody>, respond: &RefCell<SendResponse<Bytes>>) {
+    let (mut head, body) = response.into_parts();
+    head.version = http::Version::HTTP_2;
+    let ends = body.is_end_stream();
+    let sent = respond
+        .borrow_mut()
+        .send_response(Response::from_parts(head, ()), ends);
+    match sent {
+        Ok(stream) if !ends => {
+            if let Err(stopped) = Pump::new(stream, body).await {
+                tracing::trace!("HTTP/2: {stopped:?}");
+            }
+        }
+        Ok(_) => {}
+        // Gone meanwhile, or a head that HTTP/2 has no form for.
+        Err(error) if error.is_reset() => {}
+        Err(_) => respond.borrow_mut().send_reset(reason(Fault::BadResponse)),
+    }
+}
+
+fn reason(fault: Fault) -> Reason {
+    match fault {
+        Fault::ClientGone => Reason::CANCEL,
+        _ => Reason::INTERNAL_ERROR,
+    }
+}

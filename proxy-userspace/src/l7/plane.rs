@@ -1,0 +1,239 @@
+//! The L7 plane as control sees it: starts workers, compiles Snapshots, opens sockets, publishes.
+
+use super::{
+    balance::Seat,
+    compile::{self, CompileError, Compiled},
+    counters::Counters,
+    log, sockets, tls,
+    worker::{self, Command, Start},
+};
+use crate::model::{Snapshot, l7::Listener};
+use std::{
+    collections::HashSet,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+/// Most ports that one range may open without the kernel plane, where each is a socket a worker.
+const MOST_PORTS: usize = 1_024;
+
+/// The running workers.
+pub struct L7Plane {
+    workers: Vec<Handle>,
+    compiled: Option<Arc<Compiled>>,
+    listening: HashSet<SocketAddr>,
+    shared: tls::Shared,
+    writers: log::Writers,
+    steered: bool,
+    generation: Option<u64>,
+}
+
+struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    counters: Arc<Counters>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Why the plane can't do what a Snapshot asks; nothing has changed.
+#[derive(thiserror::Error, Debug)]
+pub enum L7Error {
+    /// TLS or a log format.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A socket.
+    #[error("listener {listener}: {address}: {error}; {remedy}")]
+    Listen {
+        /// Its listener's name.
+        listener: String,
+        /// What was to be listened on.
+        address: SocketAddr,
+        /// The system's.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A range of ports that is too wide without steering.
+    #[error(
+        "listener {0}: more than {MOST_PORTS} ports without the kernel plane; list fewer, or run with it"
+    )]
+    Ports(String),
+    /// A thread.
+    #[error("starting a worker: {0}")]
+    Thread(io::Error),
+}
+
+/// What tells the kernel how busy a worker is.
+pub type Load = Box<dyn Fn(u64, u32) + Send>;
+
+impl L7Plane {
+    /// Starts `count` workers, each pinned to one of the CPUs where asked for. With `loads` the kernel steers: each
+    /// worker reports its load.
+    ///
+    /// # Errors
+    /// A thread can't be started.
+    pub fn start(count: usize, pinned: bool, mut loads: Vec<Load>) -> Result<Self, L7Error> {
+        let writers = log::Writers::start().map_err(L7Error::Thread)?;
+        let cpus = if pinned { allowed_cpus() } else { Vec::new() };
+        let steered = !loads.is_empty();
+        loads.reverse();
+        let mut workers = Vec::with_capacity(count);
+        for index in 0..count {
+            let counters = Arc::new(Counters::default());
+            let start = Start {
+                seat: Seat { index, count },
+                counters: Arc::clone(&counters),
+                cpu: (!cpus.is_empty()).then(|| cpus[index % cpus.len()]),
+                load: loads.pop(),
+            };
+            let (commands, receiver) = mpsc::unbounded_channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || worker::run(start, receiver))
+                .map_err(L7Error::Thread)?;
+            workers.push(Handle {
+                commands,
+                counters,
+                thread,
+            });
+        }
+        Ok(Self {
+            workers,
+            compiled: None,
+            listening: HashSet::new(),
+            shared: tls::Shared::default(),
+            writers,
+            steered,
+            generation: None,
+        })
+    }
+
+    /// Whether the kernel chooses the worker of a connection.
+    pub fn is_steered(&self) -> bool {
+        self.steered
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Their counters.
+    pub fn counters(&self) -> impl Iterator<Item = &Arc<Counters>> {
+        self.workers.iter().map(|worker| &worker.counters)
+    }
+
+    /// The generation that was published last.
+    pub fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// Hands each worker the socket that the kernel steers its connections to.
+    ///
+    /// # Errors
+    /// The channel to a worker is gone: it ended.
+    pub fn give_steered(&self, sockets: Vec<TcpListener>) {
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            let _ended = worker.commands.send(Command::Steered(socket));
+        }
+    }
+
+    /// Makes the workers serve a Snapshot: all of it, or nothing of it.
+    ///
+    /// # Errors
+    /// TLS material, a log file or an address that can't be used; what ran goes on.
+    pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
+        let compiled = compile::compile(snapshot, self.compiled.as_deref(), &self.shared, &self.writers)?;
+        let wanted = if self.steered {
+            HashSet::new()
+        } else {
+            wanted(&snapshot.listeners)?
+        };
+        let mut opened: Vec<Vec<(SocketAddr, TcpListener)>> =
+            self.workers.iter().map(|_| Vec::new()).collect();
+        for address in wanted.difference(&self.listening) {
+            for sockets in &mut opened {
+                let socket = sockets::listen(*address);
+                let socket = socket.map_err(|error| listen_error(snapshot, *address, error))?;
+                sockets.push((*address, socket));
+            }
+        }
+        let closed: Vec<SocketAddr> = self.listening.difference(&wanted).copied().collect();
+        let compiled = Arc::new(compiled);
+        for (worker, opened) in self.workers.iter().zip(opened) {
+            let _ended = worker.commands.send(Command::Follow {
+                compiled: Arc::clone(&compiled),
+                opened,
+                closed: closed.clone(),
+            });
+        }
+        self.listening = wanted;
+        self.compiled = Some(compiled);
+        self.generation = Some(snapshot.generation);
+        Ok(())
+    }
+
+    /// Opens log files again, after they were renamed.
+    pub fn reopen_logs(&self) {
+        self.writers.reopen();
+    }
+
+    /// Accepts no more, lets what runs finish within the time, and ends the workers.
+    pub fn stop(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        for worker in &self.workers {
+            let _ended = worker.commands.send(Command::Stop(until));
+        }
+        for worker in self.workers.drain(..) {
+            match worker.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("a worker ended: {error}"),
+                Err(_) => tracing::error!("a worker panicked; this is a bug of weir"),
+            }
+        }
+        self.writers.drain();
+    }
+}
+
+fn wanted(listeners: &[Listener]) -> Result<HashSet<SocketAddr>, L7Error> {
+    let mut wanted = HashSet::new();
+    for listener in listeners {
+        let ports = listener
+            .addresses
+            .iter()
+            .map(|range| usize::from(range.last - range.first) + 1);
+        if ports.sum::<usize>() > MOST_PORTS {
+            return Err(L7Error::Ports(listener.name.to_string()));
+        }
+        let addresses = listener.addresses.iter().flat_map(|range| range.addresses());
+        wanted.extend(addresses.map(|address| address.0));
+    }
+    Ok(wanted)
+}
+
+fn listen_error(snapshot: &Snapshot, address: SocketAddr, error: io::Error) -> L7Error {
+    let has = |listener: &&Listener| {
+        (listener.addresses.iter())
+            .any(|range| range.address == address.ip() && range.contains(address.ip(), address.port()))
+    };
+    let listener = snapshot.listeners.iter().find(has);
+    L7Error::Listen {
+        listener: listener.map_or_else(String::new, |listener| listener.name.to_string()),
+        address,
+        remedy: sockets::remedy(&error),
+        error,
+    }
+}
+
+/// The CPUs that this process may run on.
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
+}

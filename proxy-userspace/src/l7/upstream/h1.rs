@@ -1,0 +1,182 @@
+//! One HTTP/1.1 connection to an endpoint, driven by the task of the request that uses it: no task of its own, so no
+//! wake-up between two tasks for each of its turns.
+
+use super::{
+    Failed,
+    pool::{Pool, Slot},
+};
+use crate::l7::{
+    body::{RequestBody, ResponseBody, Upload},
+    error::Fault,
+    interim::{Interim, InterimSink},
+    stream::Transport,
+};
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Connection, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A connection on loan to one request. Dropped, it is closed.
+pub struct H1Lease {
+    sender: SendRequest<RequestBody>,
+    connection: Connection<TokioIo<Transport>, RequestBody>,
+    /// The connection's future has ended: it must not be polled again.
+    over: bool,
+    interim: Interim,
+    /// When it was opened.
+    pub(super) opened: Instant,
+    /// Since when it has been idle; none before its first request.
+    pub(super) idle_since: Option<Instant>,
+    slot: Slot,
+}
+
+impl H1Lease {
+    pub(super) async fn open(transport: Transport, slot: Slot) -> Result<Box<Self>, Fault> {
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_headers(256)
+            .handshake(TokioIo::new(transport))
+            .await
+            .map_err(|_| Fault::Reset)?;
+        Ok(Box::new(Self {
+            sender,
+            connection,
+            over: false,
+            interim: Interim::default(),
+            opened: Instant::now(),
+            idle_since: None,
+            slot,
+        }))
+    }
+
+    /// Whether it has served a request before: then the endpoint may have closed it meanwhile.
+    pub fn is_reused(&self) -> bool {
+        self.idle_since.is_some()
+    }
+
+    /// Whether its endpoint may have closed it just now, unseen: it was idle for longer than a close takes to arrive.
+    pub fn may_be_stale(&self) -> bool {
+        const FRESH: Duration = Duration::from_millis(100);
+        self.idle_since.is_some_and(|since| since.elapsed() >= FRESH)
+    }
+
+    /// Moves bytes, as far as they go.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.over && self.connection.poll_without_shutdown(cx).is_ready() {
+            self.over = true;
+        }
+    }
+
+    /// Whether it can take a request now: looks for a close by the endpoint, which costs no syscall while nothing came.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.over && self.sender.is_ready()
+    }
+
+    /// Back to its pool, if it can take another request.
+    pub fn give_back(mut self: Box<Self>) {
+        if self.is_usable() {
+            let pool = Rc::clone(self.pool());
+            pool.put(self);
+        }
+    }
+
+    fn pool(&self) -> &Rc<Pool> {
+        self.slot.pool()
+    }
+
+    /// Sends a request and waits for the response's head.
+    ///
+    /// # Errors
+    /// What happened, and the request where it wasn't sent.
+    pub async fn send(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let upload = request.body().upload().cloned();
+        let mut request = request;
+        self.interim.listen(&mut request);
+        let outcome = {
+            let mut response = pin!(self.sender.try_send_request(request));
+            let (connection, over, interim) = (&mut self.connection, &mut self.over, &self.interim);
+            poll_fn(|cx| {
+                if !*over && connection.poll_without_shutdown(cx).is_ready() {
+                    *over = true;
+                }
+                interim.pass_to(sink);
+                response.as_mut().poll(cx)
+            })
+            .await
+        };
+        match outcome {
+            Ok(response) => Ok(self.answer(response, upload.as_deref())),
+            Err(mut error) => {
+                let unsent = error.take_message().map(Box::new);
+                let client = upload.and_then(|upload| upload.fault());
+                let fault = client.unwrap_or(if error.error().is_parse() {
+                    Fault::BadResponse
+                } else {
+                    Fault::Reset
+                });
+                Err(Failed { fault, unsent })
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, response: Response<Incoming>, upload: Option<&Upload>) -> Answer {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Answer::Tunnel(response.map(|_| ()), self);
+        }
+        let uploading = upload.is_some_and(|upload| !upload.is_finished());
+        if uploading {
+            // Reading the response must not be what moves the request: a client that reads late would block itself.
+            let (head, incoming) = response.into_parts();
+            tokio::task::spawn_local(self.drive_to_end());
+            return Answer::Response(Response::from_parts(head, ResponseBody::h1(incoming, None)));
+        }
+        Answer::Response(response.map(|incoming| ResponseBody::h1(incoming, Some(self))))
+    }
+
+    async fn drive_to_end(mut self: Box<Self>) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.over || self.sender.is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        self.give_back();
+    }
+
+    /// The bare connection after a 101, and what was read behind it.
+    pub async fn into_tunnel(mut self: Box<Self>) -> (Transport, bytes::Bytes, Slot) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let this = *self;
+        let parts = this.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf, this.slot)
+    }
+}
+
+/// What came back.
+pub enum Answer {
+    /// A response.
+    Response(Response<ResponseBody>),
+    /// 101 (or 2xx to CONNECT): the connection is a tunnel now.
+    Tunnel(Response<()>, Box<H1Lease>),
+}

@@ -1,0 +1,263 @@
+//! One worker: a thread with a current-thread runtime that owns its sockets, connections, pools, timers and counters.
+
+use super::{
+    accept,
+    balance::Seat,
+    compile::{Compiled, CompiledKind},
+    connection::{Connection, Order},
+    counters::Counters,
+    listener::World,
+};
+use crate::model::l7::HttpTimeouts;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    task::AbortHandle,
+    time::Instant,
+};
+
+/// How often connections are looked at: timeouts of whole seconds end at most this much late.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Turns of [`LOOK`] between two looks at idle upstream connections.
+const LOOKS_PER_EXPIRY: u32 = 4;
+
+/// What the plane asks of a worker.
+pub enum Command {
+    /// Serve this generation. Sockets are new ones; those that are not named any more are closed.
+    Follow {
+        /// What to serve.
+        compiled: Arc<Compiled>,
+        /// New sockets, by address.
+        opened: Vec<(SocketAddr, StdListener)>,
+        /// Addresses no longer listened on.
+        closed: Vec<SocketAddr>,
+    },
+    /// Connections from here belong to whatever listener their address says: the kernel steered them.
+    Steered(StdListener),
+    /// Accept no more, finish what runs, end by then.
+    Stop(std::time::Instant),
+}
+
+/// A worker from inside.
+pub struct Worker {
+    /// Among all workers.
+    pub seat: Seat,
+    /// Read by control.
+    pub counters: Arc<Counters>,
+    /// What it serves.
+    pub world: RefCell<World>,
+    now: Cell<Instant>,
+    last_connection: Cell<u64>,
+    connections: RefCell<Vec<Weak<Connection>>>,
+    accepting: RefCell<HashMap<SocketAddr, AbortHandle>>,
+    steered: RefCell<Option<AbortHandle>>,
+    stopping: Cell<bool>,
+    /// Where the kernel's choice of a worker reads how busy this one is.
+    load: Option<Box<dyn Fn(u64, u32)>>,
+}
+
+/// What a worker is made with.
+pub struct Start {
+    /// Among all workers.
+    pub seat: Seat,
+    /// Counts here.
+    pub counters: Arc<Counters>,
+    /// CPU to run on.
+    pub cpu: Option<usize>,
+    /// Told connections and busy permille.
+    pub load: Option<Box<dyn Fn(u64, u32) + Send>>,
+}
+
+/// The body of a worker's thread; returns when stopped.
+pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
+    if let Some(cpu) = start.cpu {
+        pin(cpu);
+    }
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        // The kernel is asked for events after this many tasks: often enough for latency, seldom enough for its cost.
+        .event_interval(61)
+        .build_local(LocalOptions::default())?;
+    let worker = Rc::new(Worker {
+        seat: start.seat,
+        counters: start.counters,
+        world: RefCell::default(),
+        now: Cell::new(Instant::now()),
+        last_connection: Cell::new(start.seat.index as u64),
+        connections: RefCell::default(),
+        accepting: RefCell::default(),
+        steered: RefCell::default(),
+        stopping: Cell::new(false),
+        load: start.load.map(|load| load as Box<dyn Fn(u64, u32)>),
+    });
+    runtime.block_on(worker.obey(commands));
+    Ok(())
+}
+
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!("worker not pinned to CPU {cpu}: {error}");
+    }
+}
+
+impl Worker {
+    async fn obey(self: &Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turn = 0_u32;
+        let mut deadline = None;
+        let mut busy = BusyTime::new();
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Follow { compiled, opened, closed }) => self.follow(&compiled, opened, &closed),
+                    Some(Command::Steered(socket)) => self.accept_steered(socket),
+                    Some(Command::Stop(until)) => {
+                        self.stop();
+                        deadline = Some(Instant::from_std(until));
+                    }
+                    // The plane is gone without a word: the process is ending.
+                    None => return,
+                },
+                _ = looks.tick() => {
+                    turn = turn.wrapping_add(1);
+                    self.look(turn);
+                    if let Some(load) = &self.load {
+                        load(self.counters.connections.value(), busy.permille());
+                    }
+                }
+            }
+            if let Some(deadline) = deadline
+                && (self.counters.connections.value() == 0 || Instant::now() >= deadline)
+            {
+                self.world.borrow().flush_logs();
+                return;
+            }
+        }
+    }
+
+    fn follow(
+        self: &Rc<Self>,
+        compiled: &Compiled,
+        opened: Vec<(SocketAddr, StdListener)>,
+        closed: &[SocketAddr],
+    ) {
+        self.world.borrow_mut().follow(compiled, self.seat);
+        for address in closed {
+            if let Some(accepting) = self.accepting.borrow_mut().remove(address) {
+                accepting.abort();
+            }
+        }
+        for (address, socket) in opened {
+            if let Some(accepting) = accept::listen(self, socket) {
+                self.accepting.borrow_mut().insert(address, accepting);
+            }
+        }
+        let generation = &self.counters.generation;
+        generation.add(compiled.generation.wrapping_sub(generation.value()));
+    }
+
+    fn accept_steered(self: &Rc<Self>, socket: StdListener) {
+        if let Some(before) = self.steered.replace(accept::listen(self, socket)) {
+            before.abort();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        for (_, accepting) in self.accepting.take() {
+            accepting.abort();
+        }
+        if let Some(steered) = self.steered.take() {
+            steered.abort();
+        }
+        let connections = self.connections.borrow().clone();
+        for connection in connections.iter().filter_map(Weak::upgrade) {
+            connection.tell(Order::Finish);
+        }
+    }
+
+    /// The time, as of at most [`LOOK`] ago.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Unique among the connections of all workers.
+    pub fn next_connection(&self) -> u64 {
+        let next = self.last_connection.get() + self.seat.count as u64;
+        self.last_connection.set(next);
+        next
+    }
+
+    /// Looks at this connection's time from now on.
+    pub fn watch(&self, connection: &Rc<Connection>) {
+        if self.stopping.get() {
+            connection.tell(Order::Finish);
+        }
+        self.connections.borrow_mut().push(Rc::downgrade(connection));
+    }
+
+    fn look(&self, turn: u32) {
+        let now = Instant::now();
+        self.now.set(now);
+        let tcp = HttpTimeouts::default();
+        self.connections.borrow_mut().retain(|connection| {
+            let Some(connection) = connection.upgrade() else {
+                return false;
+            };
+            let serving = connection.listener.serving();
+            match &serving.compiled.kind {
+                CompiledKind::Http { settings, .. } => connection.look(now, &settings.timeouts),
+                CompiledKind::Tcp(_) => connection.look(now, &tcp),
+            }
+            true
+        });
+        if turn.is_multiple_of(LOOKS_PER_EXPIRY) {
+            let pools = self.world.borrow().pools();
+            pools.iter().for_each(|pool| pool.expire(now));
+            self.world.borrow().flush_logs();
+        }
+    }
+}
+
+/// How much of its time the thread has been running.
+struct BusyTime {
+    wall: std::time::Instant,
+    cpu: Duration,
+}
+
+impl BusyTime {
+    fn new() -> Self {
+        Self {
+            wall: std::time::Instant::now(),
+            cpu: thread_time(),
+        }
+    }
+
+    /// Thousandths since the last call.
+    fn permille(&mut self) -> u32 {
+        let before = std::mem::replace(self, Self::new());
+        let cpu = self.cpu.saturating_sub(before.cpu).as_micros();
+        let wall = self.wall.duration_since(before.wall).as_micros().max(1);
+        u32::try_from(cpu * 1_000 / wall).unwrap_or(1_000).min(1_000)
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
