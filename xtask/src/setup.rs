@@ -62,7 +62,7 @@ pub enum Show {
 /// # Errors
 /// When something is missing and can't be installed here: the message says what to do.
 pub fn run(show: Show) -> Result<()> {
-    let mut apt = Apt { updated: false, show };
+    let mut apt = Apt::new(show);
     programs(&mut apt)?;
     peers::run(&mut apt)?;
     let compiler = compiler(&mut apt)?;
@@ -230,15 +230,23 @@ fn bpf_filesystem(show: Show) -> Result<()> {
 }
 
 /// The package manager, asked only when something is missing.
-struct Apt {
+pub struct Apt {
     /// Whether the package lists were fetched in this run.
     updated: bool,
     show: Show,
 }
 
 impl Apt {
+    /// Asks nothing yet.
+    pub fn new(show: Show) -> Self {
+        Self { updated: false, show }
+    }
+
     /// Installs packages, fetching the package lists when they don't know one of them.
-    fn install(&mut self, packages: &[&str]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When there is no such package, or this is not a system or user that can install it.
+    pub fn install(&mut self, packages: &[&str]) -> Result<()> {
         if packages.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
 
 use super::{
-    Event, Plane, PlaneError, Refusal, RefusalKind, Trigger, Want, Wish,
+    Event, Plane, PlaneError, ReferencedFiles, Refusal, RefusalKind, Trigger, Want, Wish,
     build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
     desired::Desired,
     report::{counted, unix_seconds},
@@ -34,6 +34,7 @@ pub struct Core {
     pub(super) refused_config: Option<ErrorStatus>,
     pub(super) kernel_trouble: Option<ErrorStatus>,
     pub(super) started: SystemTime,
+    referenced: ReferencedFiles,
     /// A verdict is not in the snapshot yet.
     stale: bool,
     /// A change that ends flows was made since the last sweep.
@@ -47,6 +48,8 @@ impl Core {
     /// # Errors
     /// A plane could not take it.
     pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, PlaneError> {
+        // It was read a moment ago; files that changed since then are read again.
+        let referenced = ReferencedFiles::new(&config.referenced_files, config.read_since);
         let desired = Desired::new(config);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
@@ -63,6 +66,7 @@ impl Core {
             refused_config: None,
             kernel_trouble: None,
             started: SystemTime::now(),
+            referenced,
             stale: false,
             sweep_due: true,
         })
@@ -71,6 +75,11 @@ impl Core {
     /// What is to be checked.
     pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
         &self.snapshot.clusters
+    }
+
+    /// The files that the last config named, for the watch.
+    pub fn referenced_files(&self) -> ReferencedFiles {
+        self.referenced.clone()
     }
 
     /// Takes in all events, then builds and applies at most one Snapshot, unless several wishes are
@@ -170,8 +179,13 @@ impl Core {
             Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
         } else {
             match config::load(&self.path) {
-                Ok(config) => return Ok(Arc::new(config)),
+                Ok(config) => {
+                    self.referenced.set(&config.referenced_files, config.read_since);
+                    return Ok(Arc::new(config));
+                }
                 Err(errors) => {
+                    self.referenced
+                        .set(errors.referenced_files(), errors.read_since());
                     let remedy = format!("{goes_on}; correct the file and it is read again");
                     Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
                 }

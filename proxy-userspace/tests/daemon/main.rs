@@ -2,6 +2,7 @@
 
 mod api;
 mod command_line;
+mod explain;
 mod health;
 mod reload;
 mod support;

@@ -5,14 +5,16 @@
 
 mod entry;
 mod escape;
+mod logger;
 mod operator;
 mod template;
 mod time;
 mod writer;
 
 pub use entry::{Entry, Flags};
+pub use logger::Logger;
 pub use template::Template;
-pub use writer::{Logger, OpenError, Sink, Writers};
+pub use writer::{OpenError, Sink, Writers};
 
 use crate::model::l7::LogFormat;
 use escape::Escape;

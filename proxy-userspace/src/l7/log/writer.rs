@@ -3,14 +3,13 @@
 //! A worker hands over a buffer when it is full or a timer says so, through a bounded queue. When the queue is full, which is when the
 //! disk or a reader of the pipe is slower than the requests, lines are dropped and counted.
 
-use super::{Entry, Format};
+use super::logger::FULL;
 use crate::model::l7::LogTarget;
 use rustix::{
     fs::{OFlags, fcntl_setfl},
     io::dup,
 };
 use std::{
-    cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     fs::{File, OpenOptions},
     io::{self, Write},
@@ -26,9 +25,6 @@ use std::{
 };
 use tracing::{error, info, warn};
 
-/// A buffer is handed over when it holds this much: one write a few hundred lines.
-const FULL: usize = 64 << 10;
-
 /// A buffer that one line made greater than this is not used again.
 const LARGEST_KEPT: usize = 4 * FULL;
 
@@ -37,9 +33,6 @@ const WAITING: usize = 256;
 
 /// Buffers that wait for one file that can't be written now (1 MiB): others' lines go on.
 const BACKLOG: usize = 16;
-
-/// Buffers that wait for their worker to use them again.
-const RECYCLED: usize = 4;
 
 /// How often a file that couldn't be written is tried again, and files that nobody writes are closed.
 const TICK: Duration = Duration::from_secs(1);
@@ -83,20 +76,8 @@ struct Output {
     failing: bool,
 }
 
-/// One worker's end of a sink.
 #[derive(Debug)]
-pub struct Logger {
-    format: Arc<Format>,
-    sink: Arc<Sink>,
-    buffer: RefCell<Vec<u8>>,
-    /// Lines in the buffer.
-    lines: Cell<u64>,
-    dropped: Arc<AtomicU64>,
-    recycled: (SyncSender<Vec<u8>>, Receiver<Vec<u8>>),
-}
-
-#[derive(Debug)]
-struct Lines {
+pub(super) struct Lines {
     bytes: Vec<u8>,
     /// Bytes that are written already.
     written: usize,
@@ -215,94 +196,34 @@ impl Sink {
         &self.target
     }
 
+    /// Hands over a worker's lines, or gives them back when the queue is full.
+    pub(super) fn hand_over(self: &Arc<Self>, lines: Lines) -> Result<(), Lines> {
+        match self.messages.try_send(Message::Lines(Arc::clone(self), lines)) {
+            Err(
+                TrySendError::Full(Message::Lines(_, lines))
+                | TrySendError::Disconnected(Message::Lines(_, lines)),
+            ) => Err(lines),
+            _ => Ok(()),
+        }
+    }
+
+    /// A logger's counter, read from now on.
+    pub(super) fn enter(&self, dropped: &Arc<AtomicU64>) {
+        lock(&self.loggers).running.push(Arc::clone(dropped));
+    }
+
+    /// The logger is gone; what it counted stays.
+    pub(super) fn leave(&self, dropped: &Arc<AtomicU64>) {
+        let mut loggers = lock(&self.loggers);
+        loggers.running.retain(|count| !Arc::ptr_eq(count, dropped));
+        loggers.ended += dropped.load(Ordering::Relaxed);
+    }
+
     /// Lines dropped since it was opened, by workers and by the thread.
     pub fn dropped(&self) -> u64 {
         let loggers = lock(&self.loggers);
         let running = loggers.running.iter().map(|count| count.load(Ordering::Relaxed));
         self.lost.load(Ordering::Relaxed) + loggers.ended + running.sum::<u64>()
-    }
-}
-
-impl Logger {
-    /// A worker's end; it stays on its thread.
-    pub fn new(sink: Arc<Sink>, format: Arc<Format>) -> Self {
-        let dropped = Arc::<AtomicU64>::default();
-        lock(&sink.loggers).running.push(Arc::clone(&dropped));
-        Self {
-            format,
-            sink,
-            buffer: RefCell::default(),
-            lines: Cell::new(0),
-            dropped,
-            recycled: sync_channel(RECYCLED),
-        }
-    }
-
-    /// Appends an entry's line, or drops it when the thread is behind. Never waits.
-    pub fn log(&self, entry: &Entry<'_>) {
-        if self.buffer.borrow().len() >= FULL && !self.flush() {
-            self.drop_lines(1);
-            return;
-        }
-        let mut buffer = self.buffer.borrow_mut();
-        if buffer.capacity() == 0 {
-            *buffer = (self.recycled.1.try_recv()).unwrap_or_else(|_| Vec::with_capacity(FULL + FULL / 8));
-        }
-        self.format.write_line(entry, &mut buffer);
-        self.lines.set(self.lines.get() + 1);
-        let full = buffer.len() >= FULL;
-        drop(buffer);
-        if full {
-            self.flush();
-        }
-    }
-
-    /// Hands over what there is, for a worker's timer. Returns whether nothing is left: while the thread is behind, the lines
-    /// stay here.
-    pub fn flush(&self) -> bool {
-        let mut buffer = self.buffer.borrow_mut();
-        if buffer.is_empty() {
-            return true;
-        }
-        let lines = Lines {
-            bytes: std::mem::take(&mut *buffer),
-            written: 0,
-            count: self.lines.get(),
-            home: self.recycled.0.clone(),
-        };
-        match self
-            .sink
-            .messages
-            .try_send(Message::Lines(Arc::clone(&self.sink), lines))
-        {
-            Ok(()) => {
-                self.lines.set(0);
-                true
-            }
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                if let Message::Lines(_, lines) = message {
-                    *buffer = lines.bytes;
-                }
-                false
-            }
-        }
-    }
-
-    fn drop_lines(&self, count: u64) {
-        // A load and a store: nobody else writes it.
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        self.dropped.store(dropped + count, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Logger {
-    fn drop(&mut self) {
-        if !self.flush() {
-            self.drop_lines(self.lines.get());
-        }
-        let mut loggers = lock(&self.sink.loggers);
-        loggers.running.retain(|count| !Arc::ptr_eq(count, &self.dropped));
-        loggers.ended += self.dropped.load(Ordering::Relaxed);
     }
 }
 
@@ -393,6 +314,20 @@ impl Sink {
 }
 
 impl Lines {
+    /// This many whole lines; the buffer goes back through `home`.
+    pub(super) fn new(bytes: Vec<u8>, count: u64, home: SyncSender<Vec<u8>>) -> Self {
+        Self {
+            bytes,
+            written: 0,
+            count,
+            home,
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     fn give_back(mut self) {
         if self.bytes.capacity() <= LARGEST_KEPT {
             self.bytes.clear();
