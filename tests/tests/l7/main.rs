@@ -8,6 +8,7 @@ mod http1;
 mod http2;
 mod limits;
 mod parity;
+mod readme;
 mod routes;
 mod smuggling;
 mod support;
