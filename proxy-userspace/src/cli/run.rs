@@ -36,7 +36,7 @@ pub(super) struct RunArgs {
     pub(super) workers: Option<u16>,
     /// Pin worker N to the N-th CPU that weir may run on.
     #[arg(long)]
-    pin_workers: bool,
+    pub(super) pin_workers: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
