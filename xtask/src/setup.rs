@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),
+    ("dnsmasq", "dnsmasq-base"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];
