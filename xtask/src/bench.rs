@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: what the balancer costs, beside floors and beside the kernel's own NAT.
+//! `cargo xtask bench`: what the balancer costs, beside floors, the kernel's own NAT, and other proxies.
 
 mod cost;
 mod forwarding;
 mod frames;
 mod l4;
+mod l7;
 mod maglev;
 mod network;
 mod programs;
@@ -24,6 +25,11 @@ pub struct BenchArgs {
 enum Subject {
     /// The kernel plane: nanoseconds per packet, packets per second, Maglev's build time.
     L4(L4Args),
+    /// The L7 plane beside nginx, HAProxy and Envoy: work per CPU-second, latency, memory.
+    L7(l7::L7Args),
+    /// The floor that `bench l7` compares with.
+    #[command(hide = true)]
+    BareHyper(l7::bare::BareArgs),
 }
 
 /// How long to measure the kernel plane.
@@ -50,5 +56,7 @@ pub struct L4Args {
 pub fn run(arguments: BenchArgs) -> Result<()> {
     match arguments.subject {
         Subject::L4(arguments) => l4::run(&arguments),
+        Subject::L7(arguments) => l7::run(&arguments),
+        Subject::BareHyper(arguments) => l7::bare::run(&arguments),
     }
 }

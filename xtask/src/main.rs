@@ -15,6 +15,8 @@ mod demo;
 mod fuzz;
 #[cfg(not(feature = "lab"))]
 mod hand_over;
+#[cfg(feature = "lab")]
+mod peers;
 mod setup;
 mod shell;
 mod test;
@@ -43,7 +45,7 @@ enum Verb {
     Test(test::TestArgs),
     /// Formatting, lints, licences, file and function sizes, module docs.
     Check,
-    /// Measures; `bench l4` the kernel plane.
+    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies.
     #[cfg(feature = "lab")]
     Bench(bench::BenchArgs),
     /// Shows the balancer at work, in network namespaces.
@@ -52,7 +54,7 @@ enum Verb {
     /// Runs random packets through the programs and the model.
     #[cfg(feature = "lab")]
     Fuzz(fuzz::FuzzArgs),
-    /// Measures; `bench l4` the kernel plane.
+    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Bench(hand_over::Rest),

@@ -8,7 +8,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -41,6 +41,16 @@ pub enum SocketError {
     /// Something else than a socket is in its place.
     #[error("{0} is not a socket; remove it, or set another admin.socket")]
     NotASocket(String),
+    /// Its directory is somebody else's.
+    #[error(
+        "{directory} belongs to the user with id {owner}; write `admin: {{ socket: PATH }}` with another directory"
+    )]
+    Foreign {
+        /// The directory.
+        directory: String,
+        /// Its owner's id.
+        owner: u32,
+    },
     /// The system's error.
     #[error(
         "{what}: {error}; run as root, or write `admin: {{ socket: PATH }}` with a path you may write to"
@@ -65,6 +75,7 @@ impl AdminSocket {
         if let Some(directory) = path.parent() {
             (DirBuilder::new().recursive(true).mode(0o700).create(directory))
                 .map_err(failed(format!("making {}", directory.display())))?;
+            refuse_foreign(directory)?;
         }
         let lock = lock(path)?;
         remove_dead(path)?;
@@ -82,6 +93,22 @@ impl Drop for AdminSocket {
         // Without it the next daemon finds a dead socket and replaces it.
         let _removed = fs::remove_file(&self.path);
     }
+}
+
+/// Whoever owns a directory can put another socket in the place of ours. In /tmp anybody may have made it first.
+fn refuse_foreign(directory: &Path) -> Result<(), SocketError> {
+    let metadata = fs::metadata(directory).map_err(|error| SocketError::System {
+        what: format!("looking at {}", directory.display()),
+        error,
+    })?;
+    let owner = metadata.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(SocketError::Foreign {
+            directory: directory.display().to_string(),
+            owner,
+        });
+    }
+    Ok(())
 }
 
 fn lock(path: &Path) -> Result<File, SocketError> {

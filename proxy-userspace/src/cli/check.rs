@@ -26,12 +26,12 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     let endpoints: usize = loaded
         .clusters
         .values()
-        .map(|cluster| cluster.endpoints.len())
+        .map(|cluster| cluster.endpoints.len() + cluster.dns.len())
         .sum();
     println!(
         "{}: ok: {}, {}, {}",
         args.config.display(),
-        counted(loaded.services.len(), "listener"),
+        counted(loaded.services.len() + loaded.listeners.len(), "listener"),
         counted(loaded.clusters.len(), "cluster"),
         counted(endpoints, "endpoint"),
     );

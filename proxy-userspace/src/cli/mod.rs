@@ -2,6 +2,8 @@
 
 mod check;
 mod endpoint;
+mod explain;
+mod proxy;
 mod run;
 mod schema;
 mod status;
@@ -28,8 +30,12 @@ struct CommandLine {
 enum Verb {
     /// Run the daemon in the foreground.
     Run(run::RunArgs),
+    /// Run a listener and a cluster from one line, without a file and without the kernel.
+    Proxy(proxy::ProxyArgs),
     /// Read a config, report every mistake, change nothing.
     Check(check::CheckArgs),
+    /// Say which route of a config takes a request, and why those before it don't.
+    Explain(explain::ExplainArgs),
     /// Print the config's JSON Schema.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
@@ -44,8 +50,9 @@ enum Verb {
 /// Where the daemon listens.
 #[derive(Args)]
 struct SocketArgs {
-    /// The daemon's admin socket.
-    #[arg(long, value_name = "PATH", default_value = DaemonSettings::ADMIN_SOCKET)]
+    /// The daemon's admin socket. Default: /run/weir/admin.sock for root, for others weir/admin.sock in
+    /// $XDG_RUNTIME_DIR or /tmp/weir-UID.
+    #[arg(long, value_name = "PATH", default_value_os_t = DaemonSettings::default_admin_socket(), hide_default_value = true)]
     socket: PathBuf,
 }
 
@@ -53,8 +60,10 @@ struct SocketArgs {
 pub fn main() -> ExitCode {
     let outcome = match CommandLine::parse().verb {
         Verb::Check(args) => return check::run(&args),
+        Verb::Explain(args) => return explain::run(&args),
         Verb::Schema(args) => return schema::run(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::Proxy(args) => proxy::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
         Verb::Unload(args) => unload::run(&args),

@@ -2,7 +2,7 @@
 
 use crate::{
     admin::{self, AdminSocket},
-    config,
+    config::{self, Loaded},
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
     discovery::Discovery,
     kernel::KernelPlane,
@@ -22,27 +22,27 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `weir run`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[command(after_help = "\
 SIGHUP reads the config again; so does a change of its files. SIGTERM and SIGINT stop the daemon.
 The kernel goes on forwarding then; `weir unload` ends that.")]
 pub(super) struct RunArgs {
     /// A YAML file, or a directory of them.
     #[arg(value_name = "CONFIG")]
-    config: PathBuf,
-    /// Run without the kernel plane: needs no privileges, forwards nothing.
+    pub(super) config: PathBuf,
+    /// Run without the kernel plane: needs no privileges; only listeners with `routes` or `tcp` are served.
     #[arg(long)]
-    no_kernel: bool,
+    pub(super) no_kernel: bool,
     /// Worker threads of the L7 plane. Default: the config's `workers`, else one a core.
     #[arg(long, value_name = "N")]
-    workers: Option<u16>,
+    pub(super) workers: Option<u16>,
     /// Pin worker N to the N-th CPU that weir may run on.
     #[arg(long)]
-    pin_workers: bool,
+    pub(super) pin_workers: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
+    pub(super) log: Option<String>,
 }
 
 /// Runs until a signal stops it.
@@ -50,7 +50,7 @@ pub(super) struct RunArgs {
 /// # Errors
 /// Whatever keeps the daemon from starting, with the remedy.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let watch = ConfigWatch::new(&args.config);
+    let mut watch = ConfigWatch::new(&args.config);
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
@@ -68,11 +68,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         // Before the kernel plane: it is also the lock that keeps a second daemon from touching
         // the first one's maps.
         let socket = AdminSocket::bind(&config.settings.admin_socket)?;
-        let plane = open_plane(args, &config.settings)?;
+        let plane = open_plane(args, &config)?;
         let mut discovery = Discovery::new(&config.settings.dns_servers);
         discovery.follow(&config.clusters);
         let resolved = discovery.first(FIRST_ANSWERS).await;
         let core = Core::start(args.config.clone(), config, resolved, plane)?;
+        watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
         let server = tokio::spawn(admin::serve(socket, control.clone()));
         let watching = tokio::spawn(watch.report_to(control));
@@ -88,12 +89,17 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
 /// How long a start waits for DNS; names that take longer have no endpoints until then.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
-fn open_plane(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<Plane> {
+fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
+    let settings = &config.settings;
     let l7 = start_workers(args, settings)?;
     if args.no_kernel {
         return Ok(Plane::absent("--no-kernel", l7));
     }
     if settings.interfaces.is_empty() {
+        if config.services.is_empty() && !config.listeners.is_empty() {
+            info!("no interfaces and no L4 listeners: running without the kernel plane");
+            return Ok(Plane::absent("no interfaces", l7));
+        }
         bail!(
             "{} lists no interfaces to attach to; add `interfaces: [eth0]`, or run with --no-kernel",
             args.config.display()

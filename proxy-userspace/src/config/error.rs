@@ -1,7 +1,7 @@
 //! Mistakes in a config: every one of them, each with its file, line, key and remedy.
 
 use super::path::{KeyPath, printable};
-use std::{collections::HashSet, fmt, path::PathBuf};
+use std::{collections::HashSet, fmt, path::PathBuf, time::SystemTime};
 
 /// One mistake, or one warning: the two read the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,12 +36,36 @@ impl fmt::Display for ConfigError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
+    referenced_files: Vec<PathBuf>,
+    read_since: SystemTime,
 }
 
 impl ConfigErrors {
+    pub(super) fn new(
+        errors: Vec<ConfigError>,
+        referenced_files: Vec<PathBuf>,
+        read_since: SystemTime,
+    ) -> Self {
+        Self {
+            errors,
+            referenced_files,
+            read_since,
+        }
+    }
+
     /// The mistakes.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
+    }
+
+    /// The files that the config names, as far as it could be read: it may be right once one of them changes.
+    pub fn referenced_files(&self) -> &[PathBuf] {
+        &self.referenced_files
+    }
+
+    /// When reading began.
+    pub fn read_since(&self) -> SystemTime {
+        self.read_since
     }
 }
 
@@ -126,11 +150,9 @@ impl Report {
     }
 
     /// The warnings, or the errors if there is one.
-    pub(super) fn finish(mut self) -> Result<(Vec<PathBuf>, Vec<String>), ConfigErrors> {
+    pub(super) fn finish(mut self) -> Result<(Vec<PathBuf>, Vec<String>), Vec<ConfigError>> {
         if !self.errors.is_empty() {
-            return Err(ConfigErrors {
-                errors: in_order(&mut self.errors),
-            });
+            return Err(in_order(&mut self.errors));
         }
         let warnings = in_order(&mut self.warnings);
         Ok((self.files, warnings.iter().map(ToString::to_string).collect()))

@@ -29,6 +29,7 @@ use path::KeyPath;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use validate::Document;
 
@@ -47,6 +48,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Files it names: certificates, keys, CAs, secrets. A change of one is a change of the config.
     pub referenced_files: Vec<PathBuf>,
+    /// When reading began: what changed later may not be in here.
+    pub read_since: SystemTime,
     /// What is legal and yet likely not meant; each with file, line, key and remedy.
     pub warnings: Vec<String>,
 }
@@ -57,6 +60,7 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in it, each with file, line, key and remedy.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let read_since = SystemTime::now();
     let mut report = Report::default();
     let schema = schema::schema();
     let mut documents = Vec::new();
@@ -68,13 +72,20 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
             None => Document::unread(file),
         });
     }
-    finish(&documents, report)
+    finish(&documents, report, read_since)
 }
 
 /// The model, if nothing was wrong.
-fn finish(documents: &[Document], mut report: Report) -> Result<Loaded, ConfigErrors> {
+fn finish(
+    documents: &[Document],
+    mut report: Report,
+    read_since: SystemTime,
+) -> Result<Loaded, ConfigErrors> {
     let model = validate::validate(documents, &mut report);
-    let (files, warnings) = report.finish()?;
+    let (files, warnings) = match report.finish() {
+        Ok(sound) => sound,
+        Err(errors) => return Err(ConfigErrors::new(errors, model.referenced_files, read_since)),
+    };
     Ok(Loaded {
         services: model.services,
         listeners: model.listeners,
@@ -82,6 +93,7 @@ fn finish(documents: &[Document], mut report: Report) -> Result<Loaded, ConfigEr
         settings: model.settings,
         files,
         referenced_files: model.referenced_files,
+        read_since,
         warnings,
     })
 }

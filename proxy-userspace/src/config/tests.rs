@@ -9,7 +9,7 @@ fn load_text(text: &str, schema: &serde_json::Value) -> Result<Loaded, ConfigErr
     let mut report = Report::default();
     let file = report.add_file(PathBuf::from("fuzz.yaml"));
     let documents = [document(file, text, true, schema, &mut report)];
-    finish(&documents, report)
+    finish(&documents, report, SystemTime::now())
 }
 
 fn repository() -> PathBuf {

@@ -1,7 +1,7 @@
 //! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
 
 use super::{
-    Event, Plane, PlaneError, Refusal, RefusalKind, Trigger, Want, Wish,
+    Event, Plane, PlaneError, ReferencedFiles, Refusal, RefusalKind, Trigger, Want, Wish,
     build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
     desired::Desired,
     report::{counted, unix_seconds},
@@ -34,6 +34,7 @@ pub struct Core {
     pub(super) refused_config: Option<ErrorStatus>,
     pub(super) kernel_trouble: Option<ErrorStatus>,
     pub(super) started: SystemTime,
+    referenced: ReferencedFiles,
     /// A verdict is not in the snapshot yet.
     stale: bool,
     /// A change that ends flows was made since the last sweep.
@@ -52,6 +53,8 @@ impl Core {
         resolved: Vec<discovery::Answer>,
         mut plane: Plane,
     ) -> Result<Self, PlaneError> {
+        // It was read a moment ago; files that changed since then are read again.
+        let referenced = ReferencedFiles::new(&config.referenced_files, config.read_since);
         let mut desired = Desired::new(config);
         desired.resolve(resolved);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
@@ -69,6 +72,7 @@ impl Core {
             refused_config: None,
             kernel_trouble: None,
             started: SystemTime::now(),
+            referenced,
             stale: false,
             sweep_due: true,
         })
@@ -77,6 +81,11 @@ impl Core {
     /// What is to be checked and resolved.
     pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
         &self.snapshot.clusters
+    }
+
+    /// The files that the last config named, for the watch.
+    pub fn referenced_files(&self) -> ReferencedFiles {
+        self.referenced.clone()
     }
 
     /// Takes in all events, then builds and applies at most one Snapshot, unless several wishes are
@@ -180,8 +189,13 @@ impl Core {
             Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
         } else {
             match config::load(&self.path) {
-                Ok(config) => return Ok(Arc::new(config)),
+                Ok(config) => {
+                    self.referenced.set(&config.referenced_files, config.read_since);
+                    return Ok(Arc::new(config));
+                }
                 Err(errors) => {
+                    self.referenced
+                        .set(errors.referenced_files(), errors.read_since());
                     let remedy = format!("{goes_on}; correct the file and it is read again");
                     Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
                 }

@@ -16,7 +16,7 @@ mod watch;
 pub use self::core::Core;
 pub use plane::{Plane, PlaneError};
 pub use turns::{Signals, run};
-pub use watch::ConfigWatch;
+pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
     admin::status::{ChangeAnswer, EndpointPatch, Status},

@@ -1,15 +1,20 @@
 //! Health checks: a task per checked endpoint probes it and reports verdicts to control.
 
+mod http;
 mod judge;
 mod probe;
 
-use crate::model::{Cluster, ClusterName, EndpointId, Health, HealthCheck, Probe};
+use crate::model::{
+    Cluster, ClusterName, Endpoint, EndpointId, Health, HealthCheck, Probe,
+    l7::{ProxyHeader, UpstreamProtocol, UpstreamTls},
+};
 use judge::Judge;
 use probe::Outcome;
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time};
@@ -35,9 +40,41 @@ pub struct Checks {
 }
 
 struct Running {
-    check: HealthCheck,
+    how: How,
     task: u64,
     handle: JoinHandle<()>,
+}
+
+/// How an endpoint is probed: what of its cluster matters to that, and nothing else.
+#[derive(Clone, PartialEq, Eq)]
+struct How {
+    check: HealthCheck,
+    name: Option<Arc<str>>,
+    protocol: UpstreamProtocol,
+    tls: Option<Arc<UpstreamTls>>,
+    proxy_protocol: Option<ProxyHeader>,
+}
+
+impl How {
+    fn new(check: &HealthCheck, cluster: &Cluster, endpoint: &Endpoint) -> Self {
+        let by_tcp = Self {
+            check: check.clone(),
+            name: None,
+            protocol: UpstreamProtocol::Auto,
+            tls: None,
+            proxy_protocol: None,
+        };
+        match check.probe {
+            Probe::Tcp(_) => by_tcp,
+            Probe::Http(_) => Self {
+                name: endpoint.name.clone(),
+                protocol: cluster.l7.protocol,
+                tls: cluster.l7.tls.clone(),
+                proxy_protocol: cluster.l7.proxy_protocol,
+                ..by_tcp
+            },
+        }
+    }
 }
 
 impl Drop for Running {
@@ -70,9 +107,10 @@ impl Checks {
                     cluster: cluster.name.clone(),
                     address: endpoint.address,
                 };
+                let how = How::new(check, cluster, endpoint);
                 let running = match before.remove(&id) {
-                    Some(running) if running.check == *check => running,
-                    _ => self.start(id.clone(), check.clone(), endpoint.health),
+                    Some(running) if running.how == how => running,
+                    _ => self.start(id.clone(), how, endpoint.health),
                 };
                 self.running.insert(id, running);
             }
@@ -84,7 +122,7 @@ impl Checks {
         (self.running.get(&report.endpoint)).is_some_and(|running| running.task == report.task)
     }
 
-    fn start(&mut self, endpoint: EndpointId, check: HealthCheck, health: Health) -> Running {
+    fn start(&mut self, endpoint: EndpointId, how: How, health: Health) -> Running {
         self.next_task += 1;
         let report = Report {
             endpoint,
@@ -92,9 +130,9 @@ impl Checks {
             last_error: None,
             task: self.next_task,
         };
-        let handle = tokio::spawn(probe_for_ever(report, check.clone(), self.reports.clone()));
+        let handle = tokio::spawn(probe_for_ever(report, how.clone(), self.reports.clone()));
         Running {
-            check,
+            how,
             task: self.next_task,
             handle,
         }
@@ -102,11 +140,12 @@ impl Checks {
 }
 
 /// Ends when control is gone.
-async fn probe_for_ever(mut report: Report, check: HealthCheck, reports: mpsc::Sender<Report>) {
+async fn probe_for_ever(mut report: Report, how: How, reports: mpsc::Sender<Report>) {
+    let check = &how.check;
     let mut target: SocketAddr = report.endpoint.address.0;
-    let port = match &check.probe {
-        Probe::Tcp(tcp) => tcp.port,
-        Probe::Http(http) => http.port,
+    let (port, http) = match &check.probe {
+        Probe::Tcp(tcp) => (tcp.port, None),
+        Probe::Http(http) => (http.port, Some(http::Probe::new(&report.endpoint, http, &how))),
     };
     if let Some(port) = port {
         target.set_port(port);
@@ -118,7 +157,11 @@ async fn probe_for_ever(mut report: Report, check: HealthCheck, reports: mpsc::S
     turns.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let outcome = probe::tcp_connect(target, check.timeout).await;
+        let outcome = match &http {
+            None => probe::tcp_connect(target, check.timeout).await,
+            Some(Ok(probe)) => probe.ask(target, check.timeout).await,
+            Some(Err(error)) => Outcome::NotAsked(format!("{target}: not probed: {error}")),
+        };
         let before = (report.health, report.last_error.clone());
         match outcome {
             Outcome::Passed => report.health = judge.observe(true),

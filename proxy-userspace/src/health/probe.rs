@@ -1,8 +1,11 @@
-//! One probe: does the backend's TCP answer?
+//! One probe by TCP: does the backend answer?
 
 use rustix::io::Errno;
 use std::{io, net::SocketAddr, time::Duration};
-use tokio::{net::TcpSocket, time};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time,
+};
 
 /// What one probe met; in one short phrase, where it met trouble.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,17 +36,36 @@ pub(super) async fn tcp_connect(address: SocketAddr, timeout: Duration) -> Outco
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
+/// A connection that is reset when it is dropped before its end: this host keeps nothing in TIME_WAIT.
+///
+/// # Errors
+/// What the probe met.
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Outcome> {
+    let socket = open_plain(address)
+        .and_then(|socket| socket.set_zero_linger().map(|()| socket))
+        .map_err(|error| Outcome::NotAsked(format!("{address}: not probed: {error}")))?;
+    socket
+        .connect(address)
+        .await
+        .map_err(|error| failure(&error, address))
+}
+
+fn open_plain(address: SocketAddr) -> io::Result<TcpSocket> {
+    match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = open_plain(address)?;
     socket.set_zero_linger()?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
     Ok(socket)
 }
 
-fn failure(error: &io::Error, address: SocketAddr) -> Outcome {
+/// What an error of the system says of the backend.
+pub(super) fn failure(error: &io::Error, address: SocketAddr) -> Outcome {
     match Errno::from_io_error(error) {
         // No free port, no memory: ours, not the backend's.
         Some(Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN) => {

@@ -67,8 +67,6 @@ pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
 pub struct Client<'a> {
     /// Its address, from the PROXY protocol where there is one.
     pub address: SocketAddr,
-    /// The address it connected to.
-    pub local: SocketAddr,
     /// Whether it speaks TLS.
     pub secure: bool,
     /// The request's host as it was sent.

@@ -20,9 +20,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::model::l7::{Action, HttpSettings, PathOptions, Redirect, Respond, Route, ServerHeader};
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
 use std::{borrow::Cow, rc::Rc};
 use tokio::time::Instant;
 
@@ -359,7 +357,6 @@ async fn forwarded(
     headers::remove_hop_by_hop(&mut head.headers);
     let client = headers::Client {
         address: connection.peer,
-        local: connection.local,
         secure: connection.tls.is_some(),
         host: Some(&authority),
         certificate: connection.forwarded_certificate(&settings.forwarded),
@@ -369,6 +366,7 @@ async fn forwarded(
         headers::via(&mut head.headers, head.version, via);
     }
     headers::apply(&mut head.headers, &going.route.request_headers);
+    record.forwarded(&head.headers, peer);
     let random = fastrand::u32(..);
     let cluster = forward::pick_target(going.targets, random)
         .and_then(|target| serving.clusters.get(target.cluster))
@@ -409,9 +407,4 @@ impl Answer {
             close: false,
         }
     }
-}
-
-/// Whether a status has no body.
-pub fn is_bodiless(status: StatusCode) -> bool {
-    status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }

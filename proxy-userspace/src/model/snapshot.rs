@@ -3,6 +3,7 @@
 use super::{Cluster, ClusterName, Service, l7::Listener};
 use std::{
     collections::BTreeMap,
+    env,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
@@ -50,8 +51,22 @@ pub struct DaemonSettings {
 impl DaemonSettings {
     /// Where maps and links are pinned unless configured.
     pub const PIN_PATH: &str = "/sys/fs/bpf/weir";
-    /// The admin API's socket unless configured.
+    /// The admin API's socket unless configured, of a daemon that root runs.
     pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+
+    /// The admin API's socket unless configured: [`Self::ADMIN_SOCKET`] for root; for others, who can't write there,
+    /// `weir/admin.sock` in `XDG_RUNTIME_DIR`, or in `/tmp/weir-UID` where that is not set.
+    pub fn default_admin_socket() -> PathBuf {
+        let user = rustix::process::geteuid();
+        if user.is_root() {
+            return PathBuf::from(Self::ADMIN_SOCKET);
+        }
+        let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        match runtime.filter(|directory| directory.is_absolute()) {
+            Some(directory) => directory.join("weir/admin.sock"),
+            None => PathBuf::from(format!("/tmp/weir-{}/admin.sock", user.as_raw())),
+        }
+    }
 }
 
 /// An interface by name.

@@ -90,7 +90,8 @@ pub struct Dns {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// Its UNIX socket.
-    #[schemars(example = &"/run/weir/admin.sock", extend("default" = limits::ADMIN_SOCKET))]
+    /// Its UNIX socket; by default /run/weir/admin.sock for root, for others weir/admin.sock in
+    /// XDG_RUNTIME_DIR, or /tmp/weir-UID/admin.sock.
+    #[schemars(example = &"/run/weir/admin.sock")]
     pub(in crate::config) socket: Option<AbsolutePath>,
 }

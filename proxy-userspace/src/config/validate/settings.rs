@@ -12,7 +12,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
     let mut settings = DaemonSettings {
         interfaces,
         pin_path: PathBuf::from(limits::PIN_PATH),
-        admin_socket: PathBuf::from(limits::ADMIN_SOCKET),
+        admin_socket: DaemonSettings::default_admin_socket(),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,

@@ -25,8 +25,7 @@ pub struct Facts<'a> {
     /// As [`canonical_host`] gives it: lower case, without port and trailing dot. Empty where the request names none,
     /// which no route with hosts takes.
     pub host: &'a str,
-    /// As [`canonical`](crate::l7::path::canonical) gives it: without query. `*` of an OPTIONS request is taken by
-    /// routes without a path alone.
+    /// As [`canonical`](crate::l7::path::canonical) gives it: without query.
     pub path: &'a str,
     /// Behind the first `?`, as it came.
     pub query: Option<&'a str>,
