@@ -249,7 +249,12 @@ impl Forwarding<'_> {
         sink: &InterimSink,
     ) -> Result<Answer, Failed> {
         let (mut head, body) = request.into_parts();
-        if matches!(self.outgoing.purpose, Purpose::Upgrade(_)) && !lease.takes_extended_connect() {
+        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
+            && !self
+                .clock
+                .within(async { Ok::<_, Failed>(lease.takes_extended_connect().await) })
+                .await?
+        {
             return Err(Fault::BadResponse.into());
         }
         let scheme = if self.cluster.compiled.borrow().tls.is_some() {

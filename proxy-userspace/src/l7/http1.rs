@@ -108,14 +108,10 @@ async fn answer(
     tunnel: &Rc<RefCell<Option<Tunnel>>>,
 ) -> Response<ResponseBody> {
     let busy = connection.begin();
-    let is_http10 = request.version() == Version::HTTP_10;
     let request = request.map(|incoming| RequestBody::h1(incoming, None));
     let mut answer = serve::answer(connection, request, sink).await;
     if let Some(opened) = answer.tunnel.take() {
         tunnel.replace(Some(opened));
-    }
-    if is_http10 {
-        *answer.response.version_mut() = Version::HTTP_10;
     }
     if connection.is_finishing() || answer.close {
         let headers = answer.response.headers_mut();
