@@ -16,5 +16,6 @@ pub mod maglev;
 pub mod net;
 #[cfg(feature = "aya")]
 mod pod;
+pub mod steer;
 pub mod values;
 pub mod verdict;

@@ -1,6 +1,12 @@
 //! Promises to aya that the shared structs are plain bytes without padding.
 
-use crate::{counters::Counters, keys::*, net::Address, values::*};
+use crate::{
+    counters::Counters,
+    keys::*,
+    net::Address,
+    steer::{L7Key, L7Service, WorkerLoad},
+    values::*,
+};
 
 macro_rules! pod {
     ($($name:ty),*) => {
@@ -23,5 +29,8 @@ pod!(
     FlowValue,
     Settings,
     Layout,
-    Counters
+    Counters,
+    L7Key,
+    L7Service,
+    WorkerLoad
 );

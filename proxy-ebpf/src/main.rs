@@ -1,4 +1,5 @@
-//! Weir's kernel programs, one BPF object: an XDP balancer, and the TC programs for what XDP can't see.
+//! Weir's kernel programs, one BPF object: an XDP balancer, the TC programs for what XDP can't see, and the
+//! steering of L7 connections.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -15,12 +16,14 @@ mod parse;
 mod report;
 mod rewrite;
 mod route;
+mod sk_steer;
 mod tc;
 mod xdp;
 
 use aya_ebpf::{
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    bindings::sk_action::SK_PASS,
+    macros::{classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, TcContext, XdpContext},
 };
 
 /// Licence the kernel is told: some helpers are for GPL-compatible programs only.
@@ -52,6 +55,13 @@ pub fn tc_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     report::tc_action(tc::egress(&ctx))
+}
+
+/// Connections to L7 addresses: which worker's socket gets them. Never drops: what it doesn't steer is the host's.
+#[sk_lookup]
+pub fn sk_steer(ctx: SkLookupContext) -> u32 {
+    sk_steer::steer(&ctx);
+    SK_PASS
 }
 
 #[cfg(not(test))]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, SockMap},
     macros::btf_map,
 };
 use proxy_common::{
@@ -10,6 +10,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
+    steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, SlotValue, VipValue},
     verdict::DropReason,
 };
@@ -62,3 +63,23 @@ pub static BACKEND_COUNTERS: PerCpuArray<Counters, { limits::BACKENDS as usize }
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]
 pub static DROP_COUNTERS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
+
+/// (address, port prefix) to L7 listener. Written by the daemon, read up to three times a lookup by `sk_steer`.
+/// A trie with the address in front: a range of ports is the few prefixes it consists of. Allocated as it is
+/// filled, about 80 bytes an entry.
+#[btf_map(name = "l7_services")]
+pub static L7_SERVICES: LpmTrie<L7Key, L7Service, { steer::L7_SERVICES as usize }> = LpmTrie::new();
+
+/// Worker number to its listening socket. Written by the daemon; the kernel removes a socket that is closed, so
+/// that those of a daemon that died are gone at once. 8 bytes an entry.
+#[btf_map(name = "workers")]
+pub static WORKERS: SockMap<{ steer::WORKERS }> = SockMap::new();
+
+/// Worker number to what it has to do. Mapped into the daemon's memory, where every worker writes its own line
+/// without a system call; read by `sk_steer` for every choice, which it notes there. One page.
+#[btf_map(name = "worker_loads")]
+pub static WORKER_LOADS: Array<WorkerLoad, { steer::WORKERS }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Lookups for L7 addresses, by [`SteerOutcome`]. Written by `sk_steer`.
+#[btf_map(name = "steer_counters")]
+pub static STEER_COUNTERS: PerCpuArray<u64, { SteerOutcome::COUNT }> = PerCpuArray::new();

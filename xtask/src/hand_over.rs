@@ -33,6 +33,7 @@ pub fn run(verb: &str, rest: &Rest) -> Result<()> {
         ])
         .args(&rest.arguments)
         .env("WEIR_BIN", shell::weir("release"))
+        .env(setup::peers::VARIABLE, setup::peers::folder())
         .exec();
     Err(error.into())
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: finds or installs what building, the demo, the tests and the benches need.
 
+pub mod peers;
+
 use crate::{
     shell,
     toolchain::{self, Compiler},
@@ -13,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -24,6 +26,15 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("h2load", "nghttp2-client"),
+    ("nghttp", "nghttp2-client"),
+    ("nghttpd", "nghttp2-server"),
+    ("haproxy", "haproxy"),
+    ("openssl", "openssl"),
+    ("node", "nodejs"),
+    ("python3", "python3"),
+    ("setpriv", "util-linux"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];
@@ -52,8 +63,9 @@ pub enum Show {
 /// # Errors
 /// When something is missing and can't be installed here: the message says what to do.
 pub fn run(show: Show) -> Result<()> {
-    let mut apt = Apt { updated: false, show };
+    let mut apt = Apt::new(show);
     programs(&mut apt)?;
+    peers::run(&mut apt)?;
     let compiler = compiler(&mut apt)?;
     clippy(&mut apt, &compiler)?;
     linker(&mut apt, &compiler)?;
@@ -68,11 +80,12 @@ fn say(show: Show, item: &str, state: &str, detail: &str) {
 }
 
 fn programs(apt: &mut Apt) -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
+    let mut missing: Vec<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| shell::find(program).is_none())
         .map(|(_, package)| *package)
         .collect();
+    missing.dedup();
     apt.install(&missing)?;
     for (program, package) in PROGRAMS {
         let Some(path) = shell::find(program) else {
@@ -218,15 +231,23 @@ fn bpf_filesystem(show: Show) -> Result<()> {
 }
 
 /// The package manager, asked only when something is missing.
-struct Apt {
+pub struct Apt {
     /// Whether the package lists were fetched in this run.
     updated: bool,
     show: Show,
 }
 
 impl Apt {
+    /// Asks nothing yet.
+    pub fn new(show: Show) -> Self {
+        Self { updated: false, show }
+    }
+
     /// Installs packages, fetching the package lists when they don't know one of them.
-    fn install(&mut self, packages: &[&str]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When there is no such package, or this is not a system or user that can install it.
+    pub fn install(&mut self, packages: &[&str]) -> Result<()> {
         if packages.is_empty() {
             return Ok(());
         }

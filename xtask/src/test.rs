@@ -30,6 +30,9 @@ pub fn run(arguments: &TestArgs) -> Result<()> {
     {
         cargo.args(["--features", "xtask/lab"]);
     }
-    cargo.args(given).env("WEIR_BIN", shell::weir("release"));
+    cargo
+        .args(given)
+        .env("WEIR_BIN", shell::weir("release"))
+        .env(setup::peers::VARIABLE, setup::peers::folder());
     shell::run(&mut cargo)
 }

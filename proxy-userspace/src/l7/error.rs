@@ -1,6 +1,6 @@
 //! What goes wrong with a request: whose fault, which status the client sees, and whether another try may help.
 
-use super::path::PathMistake;
+use super::{log::Flags, path::PathMistake};
 use http::StatusCode;
 use std::fmt;
 
@@ -90,25 +90,25 @@ impl Fault {
     }
 
     /// Envoy's response flag, for logs.
-    pub fn flag(self) -> &'static str {
+    pub fn flag(self) -> Flags {
         match self {
             Self::BadRequest(_)
             | Self::BadPath(_)
             | Self::UriTooLong
             | Self::HeadersTooMany
             | Self::NotAllowed(_)
-            | Self::BodyTooLarge => "DPE",
-            Self::BodyTimeout => "SI",
-            Self::ClientGone => "DC",
-            Self::NoRoute => "NR",
-            Self::NoEndpoint => "UH",
-            Self::Overflow => "UO",
-            Self::Connect | Self::ConnectTimeout | Self::ConnectTls => "UF",
-            Self::Reset => "UC",
-            Self::Refused => "UR",
-            Self::BadResponse => "UPE",
-            Self::Timeout => "UT",
-            Self::Deadline => "DT",
+            | Self::BodyTooLarge => Flags::DOWNSTREAM_PROTOCOL_ERROR,
+            Self::BodyTimeout => Flags::STREAM_IDLE_TIMEOUT,
+            Self::ClientGone => Flags::DOWNSTREAM_DISCONNECT,
+            Self::NoRoute => Flags::NO_ROUTE,
+            Self::NoEndpoint => Flags::NO_HEALTHY_UPSTREAM,
+            Self::Overflow => Flags::UPSTREAM_OVERFLOW,
+            Self::Connect | Self::ConnectTimeout | Self::ConnectTls => Flags::UPSTREAM_CONNECTION_FAILURE,
+            Self::Reset => Flags::UPSTREAM_DISCONNECT,
+            Self::Refused => Flags::UPSTREAM_RESET,
+            Self::BadResponse => Flags::UPSTREAM_PROTOCOL_ERROR,
+            Self::Timeout => Flags::UPSTREAM_TIMEOUT,
+            Self::Deadline => Flags::DURATION_TIMEOUT,
         }
     }
 

@@ -39,5 +39,5 @@ mod upstream;
 mod worker;
 
 pub use counters::Counters;
-pub use plane::{L7Error, L7Plane, Load};
+pub use plane::{L7Error, L7Plane};
 pub use tls::AcceptError;

@@ -1,37 +1,99 @@
 //! What is known of a request when it is over: for the access log.
 
 use super::{
-    body::{Finished, RequestBody, ResponseBody},
+    body::{Finished, RequestBody, ResponseBody, Upload},
     connection::Connection,
     error::Fault,
     listener::{Cluster, Serving},
+    log::{Entry, Flags, Logger},
 };
-use crate::model::{BackendAddr, l7::Route};
-use http::{Request, Response};
-use std::rc::Rc;
+use crate::model::{BackendAddr, ClusterName, l7::Route};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 /// A request's record; nothing is kept where nobody asks for it.
 pub struct Record(Option<Box<Facts>>);
 
 struct Facts {
+    log: Rc<Logger>,
+    connection: Rc<Connection>,
+    start: SystemTime,
+    begin: Instant,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    request_headers: HeaderMap,
+    upload: Option<Rc<Upload>>,
+    route: Option<Arc<str>>,
+    cluster: Option<ClusterName>,
+    endpoint: Option<SocketAddr>,
+    client: SocketAddr,
     fault: Option<Fault>,
+    is_direct: bool,
+    status: u16,
+    response_headers: HeaderMap,
+    response_duration: Option<Duration>,
 }
 
 impl Record {
     /// A request was read.
-    pub fn begin(
-        _connection: &Rc<Connection>,
-        serving: &Rc<Serving>,
-        _request: &Request<RequestBody>,
-    ) -> Self {
-        Self(serving.log.as_ref().map(|_| Box::new(Facts { fault: None })))
+    pub fn begin(connection: &Rc<Connection>, serving: &Rc<Serving>, request: &Request<RequestBody>) -> Self {
+        Self(serving.log.as_ref().map(|log| {
+            Box::new(Facts {
+                log: Rc::clone(log),
+                connection: Rc::clone(connection),
+                start: SystemTime::now(),
+                begin: Instant::now(),
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                version: request.version(),
+                request_headers: request.headers().clone(),
+                upload: request.body().upload().cloned(),
+                route: None,
+                cluster: None,
+                endpoint: None,
+                client: connection.peer,
+                fault: None,
+                is_direct: true,
+                status: 0,
+                response_headers: HeaderMap::new(),
+                response_duration: None,
+            })
+        }))
     }
 
     /// A route took it.
-    pub fn route(&mut self, _route: &Route) {}
+    pub fn route(&mut self, route: &Route) {
+        if let Some(facts) = &mut self.0 {
+            facts.route.clone_from(&route.name);
+        }
+    }
+
+    /// It is forwarded with these headers, for this client.
+    pub fn forwarded(&mut self, headers: &HeaderMap, client: SocketAddr) {
+        if let Some(facts) = &mut self.0 {
+            let host = facts.request_headers.get(header::HOST).cloned();
+            facts.request_headers.clone_from(headers);
+            if let Some(host) = host {
+                facts.request_headers.insert(header::HOST, host);
+            }
+            facts.client = client;
+        }
+    }
 
     /// It goes to this endpoint.
-    pub fn endpoint(&mut self, _cluster: &Rc<Cluster>, _address: BackendAddr) {}
+    pub fn endpoint(&mut self, cluster: &Rc<Cluster>, address: BackendAddr) {
+        if let Some(facts) = &mut self.0 {
+            facts.cluster = Some(cluster.name());
+            facts.endpoint = Some(address.0);
+            facts.is_direct = false;
+        }
+    }
 
     /// It failed.
     pub fn fault(&mut self, fault: Fault) {
@@ -42,12 +104,72 @@ impl Record {
 
     /// Its response is on its way.
     pub fn answered(self, response: &mut Response<ResponseBody>) {
-        if let Some(facts) = self.0 {
+        if let Some(mut facts) = self.0 {
+            facts.status = response.status().as_u16();
+            facts.response_headers.clone_from(response.headers());
+            facts.response_duration = Some(facts.begin.elapsed());
             response.body_mut().tell(facts);
         }
     }
 }
 
+impl Facts {
+    fn flags(&self, complete: bool) -> Flags {
+        let mut flags = self.fault.map_or_else(Flags::default, Fault::flag);
+        if !complete && self.fault.is_none() {
+            flags |= Flags::DOWNSTREAM_DISCONNECT;
+        }
+        flags
+    }
+
+    fn details(&self) -> String {
+        match self.fault {
+            Some(fault) => fault.to_string(),
+            None if self.is_direct => "direct_response".into(),
+            None => "via_upstream".into(),
+        }
+    }
+}
+
 impl Finished for Facts {
-    fn finished(&mut self, _bytes: u64, _complete: bool, _trailers: Option<&http::HeaderMap>) {}
+    fn finished(&mut self, bytes: u64, complete: bool, trailers: Option<&HeaderMap>) {
+        let details = self.details();
+        let tls = self.connection.tls.as_ref();
+        let authority = (self.uri.authority().map(|authority| authority.as_str()))
+            .or_else(|| self.request_headers.get(header::HOST)?.to_str().ok());
+        let entry = Entry {
+            duration: self.begin.elapsed(),
+            request_duration: (self.upload.as_ref())
+                .filter(|upload| upload.is_finished())
+                .map(|upload| upload.latest().into_std().saturating_duration_since(self.begin)),
+            response_duration: self.response_duration,
+            method: Some(self.method.as_str()),
+            path: self.uri.path_and_query().map(|path| path.as_str()),
+            authority,
+            scheme: Some(if tls.is_some() { "https" } else { "http" }),
+            protocol: Some(self.version),
+            request_headers: Some(&self.request_headers),
+            response_headers: Some(&self.response_headers),
+            response_trailers: trailers,
+            response_code: Some(self.status),
+            response_flags: self.flags(complete),
+            response_code_details: Some(&details),
+            bytes_received: self.upload.as_ref().map_or(0, |upload| upload.received()),
+            bytes_sent: bytes,
+            upstream_host: self.endpoint,
+            upstream_cluster: self.cluster.as_ref().map(|cluster| &*cluster.0),
+            route_name: self.route.as_deref(),
+            downstream_remote_address: Some(self.client),
+            downstream_local_address: Some(self.connection.local),
+            requested_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+            downstream_tls_version: tls.map(|tls| tls.version),
+            downstream_tls_cipher: tls.map(|tls| tls.cipher),
+            downstream_peer_subject: tls
+                .and_then(|tls| tls.identity.as_ref())
+                .map(|identity| &*identity.subject),
+            connection_id: self.connection.id,
+            ..Entry::new(self.start)
+        };
+        self.log.log(&entry);
+    }
 }

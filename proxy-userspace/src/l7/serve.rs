@@ -20,9 +20,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::model::l7::{Action, HttpSettings, PathOptions, Redirect, Respond, Route, ServerHeader};
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
 use std::{borrow::Cow, rc::Rc};
 use tokio::time::Instant;
 
@@ -163,7 +161,7 @@ async fn respond(
             )?
         }
         Action::Forward(_) => {
-            let target = target(route, &settings.path, &path, query)?;
+            let target = target(route, &settings.path, &request, &path)?;
             let going = Going {
                 route,
                 targets: &targets[index],
@@ -281,9 +279,16 @@ fn typed_path<'a>(request: &'a Request<RequestBody>, purpose: &Purpose) -> Resul
 fn target(
     route: &Route,
     options: &PathOptions,
+    request: &Request<RequestBody>,
     path: &str,
-    query: Option<&str>,
 ) -> Result<PathAndQuery, Fault> {
+    if let Some(same) = request.uri().path_and_query()
+        && route.rewrite.path.is_none()
+        && same.path() == path
+    {
+        return Ok(same.clone());
+    }
+    let query = request.uri().query();
     let rewritten = match &route.rewrite.path {
         Some(rewrite) => rewrite_path(rewrite, route.matches.path.as_ref(), path, options)?,
         None => Cow::Borrowed(path),
@@ -359,7 +364,6 @@ async fn forwarded(
     headers::remove_hop_by_hop(&mut head.headers);
     let client = headers::Client {
         address: connection.peer,
-        local: connection.local,
         secure: connection.tls.is_some(),
         host: Some(&authority),
         certificate: connection.forwarded_certificate(&settings.forwarded),
@@ -369,6 +373,7 @@ async fn forwarded(
         headers::via(&mut head.headers, head.version, via);
     }
     headers::apply(&mut head.headers, &going.route.request_headers);
+    record.forwarded(&head.headers, peer);
     let random = fastrand::u32(..);
     let cluster = forward::pick_target(going.targets, random)
         .and_then(|target| serving.clusters.get(target.cluster))
@@ -409,9 +414,4 @@ impl Answer {
             close: false,
         }
     }
-}
-
-/// Whether a status has no body.
-pub fn is_bodiless(status: StatusCode) -> bool {
-    status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }

@@ -46,6 +46,11 @@ impl Series {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
 
+    /// Each times a factor.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self(self.0.iter().map(|value| value * factor).collect())
+    }
+
     /// Median with the range, in few digits.
     pub fn shown(&self, digits: usize) -> String {
         format!(

@@ -101,11 +101,6 @@ impl Pool {
         self.cluster.borrow().model.l7.pool
     }
 
-    /// Connections open now.
-    pub fn connections(&self) -> u32 {
-        self.open.get()
-    }
-
     fn speaks_h2(&self) -> Option<bool> {
         let cluster = self.cluster.borrow();
         match cluster.model.l7.protocol {
@@ -173,8 +168,10 @@ impl Pool {
 
     /// Lets one request that waits look again.
     pub(super) fn wake_one(&self) {
-        while let Some(waiting) = self.waiting.borrow_mut().pop_front() {
-            if waiting.send(()).is_ok() {
+        loop {
+            let next = self.waiting.borrow_mut().pop_front();
+            // One that has gone away passes its turn on.
+            if next.is_none_or(|waiting| waiting.send(()).is_ok()) {
                 return;
             }
         }
@@ -211,8 +208,9 @@ impl Pool {
         let lease = H2Lease::new(Rc::clone(&connection), Rc::clone(self));
         if own.is_none() {
             self.h2.borrow_mut().push(connection);
-            let room = self.settings().max_streams.saturating_sub(1);
-            (0..room.min(self.waiting.borrow().len() as u32)).for_each(|_| self.wake_one());
+            let room = self.settings().max_streams.saturating_sub(1) as usize;
+            let woken = room.min(self.waiting.borrow().len());
+            (0..woken).for_each(|_| self.wake_one());
         }
         Ok(Lease::H2(lease))
     }

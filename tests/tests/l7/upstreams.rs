@@ -1,0 +1,109 @@
+//! Upstreams that are down, go away, or answer nonsense.
+
+use super::support::Proxy;
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use weir_tests::l7::Site;
+
+#[test]
+fn an_upstream_that_is_down_is_a_503() -> Result<()> {
+    let site = Site::shared();
+    let down = format!("  - {{ name: down, endpoints: [\"{}\"] }}", site.port());
+    let proxy = Proxy::with_clusters("", "      - { cluster: down }", &down)?;
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let answer = proxy.curl("/").with(version).answer()?.expect(503)?;
+        ensure!(answer.text().contains("upstream"), "says what failed: {answer:?}");
+        let answer = proxy.curl("/").with(version).with("--data-binary abc").answer()?;
+        answer.expect(503)?;
+    }
+    Ok(())
+}
+
+/// Of two endpoints the one that is down is passed over: nobody sees it.
+#[test]
+fn another_endpoint_is_tried() -> Result<()> {
+    let site = Site::shared();
+    let clusters = format!(
+        "  - {{ name: half, endpoints: [\"{}\", \"{}\"] }}",
+        site.port(),
+        site.backend().h1
+    );
+    let proxy = Proxy::with_clusters("", "      - { cluster: half }", &clusters)?;
+    for _ in 0..20 {
+        proxy
+            .curl("/echo")
+            .with("--data-binary abc")
+            .answer()?
+            .expect(200)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_was_closed_while_idle_is_not_noticed() -> Result<()> {
+    let proxy = Proxy::start("")?;
+    let mut raw = proxy.raw()?;
+    for _ in 0..200 {
+        // The backend closes after each of these, and doesn't say so before.
+        raw.send("GET /hangup HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        raw.answer()?.expect(200)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_upstream_that_closes_is_a_bad_gateway() -> Result<()> {
+    let proxy = Proxy::with_routes(
+        "",
+        "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }",
+    )?;
+    for host in ["a.test", "h2.test"] {
+        let request = |path: &str| proxy.curl(path).header(&format!("host: {host}"));
+        let answer = request("/die").with("--data-binary abc").answer()?;
+        ensure!([502, 503].contains(&answer.status), "{host}: {answer:?}");
+        // Half an answer must not look like a whole one.
+        let finished = request("/tear").run()?;
+        ensure!(!finished.status.success(), "{host}: {finished:?}");
+        let finished = request("/tear").with("--http2-prior-knowledge").run()?;
+        ensure!(!finished.status.success(), "{host}, HTTP/2: {finished:?}");
+        request("/echo").answer()?.expect(200)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_before_the_body_passes() -> Result<()> {
+    let proxy = Proxy::start("")?;
+    let mut raw = proxy.raw()?;
+    raw.send("POST /early HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nabc");
+    let answer = raw.answer()?.expect(403)?;
+    ensure!(answer.text() == "no\n", "{answer:?}");
+    Ok(())
+}
+
+/// A client that goes away takes its request with it.
+#[test]
+fn a_request_ends_with_its_client() -> Result<()> {
+    let proxy = Proxy::with_routes(
+        "",
+        "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }",
+    )?;
+    let stats = |name: &str| -> Result<u64> {
+        let stats: Value = serde_json::from_str(&proxy.get("/stats")?.text())?;
+        Ok(stats[name].as_u64().unwrap_or_default())
+    };
+    for host in ["a.test", "h2.test"] {
+        let (waiting, aborted) = (stats("unanswered")?, stats("aborted")?);
+        let mut raw = proxy.raw()?;
+        raw.send(format!("GET /never HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let grew = |name, from| {
+            weir_tests::lab::until(name, std::time::Duration::from_secs(20), || {
+                stats(name).is_ok_and(|now| now > from).then_some(())
+            })
+        };
+        grew("unanswered", waiting)?;
+        drop(raw);
+        grew("aborted", aborted)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The same job as each proxy wants to be told: no access log, one worker, upstream connections kept, the client's
+//! address, scheme and a request id in headers.
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod weir;
+
+pub use envoy::envoy;
+pub use haproxy::{MAP, haproxy, haproxy_map};
+pub use nginx::nginx;
+pub use weir::weir;
