@@ -110,10 +110,7 @@ impl Raw {
     fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).context("read a line")?;
-        ensure!(
-            !line.is_empty(),
-            "the connection ended where a line was expected"
-        );
+        ensure!(!line.is_empty(), "the connection ended where a line was expected");
         let text = String::from_utf8_lossy(&line).into_owned();
         let text = text
             .strip_suffix("\r\n")

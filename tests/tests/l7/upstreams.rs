@@ -30,7 +30,11 @@ fn another_endpoint_is_tried() -> Result<()> {
     );
     let proxy = Proxy::with_clusters("", "      - { cluster: half }", &clusters)?;
     for _ in 0..20 {
-        proxy.curl("/echo").with("--data-binary abc").answer()?.expect(200)?;
+        proxy
+            .curl("/echo")
+            .with("--data-binary abc")
+            .answer()?
+            .expect(200)?;
     }
     Ok(())
 }
@@ -49,7 +53,10 @@ fn a_connection_that_was_closed_while_idle_is_not_noticed() -> Result<()> {
 
 #[test]
 fn an_upstream_that_closes_is_a_bad_gateway() -> Result<()> {
-    let proxy = Proxy::with_routes("", "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }")?;
+    let proxy = Proxy::with_routes(
+        "",
+        "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }",
+    )?;
     for host in ["a.test", "h2.test"] {
         let request = |path: &str| proxy.curl(path).header(&format!("host: {host}"));
         let answer = request("/die").with("--data-binary abc").answer()?;
@@ -77,7 +84,10 @@ fn an_answer_before_the_body_passes() -> Result<()> {
 /// A client that goes away takes its request with it.
 #[test]
 fn a_request_ends_with_its_client() -> Result<()> {
-    let proxy = Proxy::with_routes("", "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }")?;
+    let proxy = Proxy::with_routes(
+        "",
+        "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }",
+    )?;
     let stats = |name: &str| -> Result<u64> {
         let stats: Value = serde_json::from_str(&proxy.get("/stats")?.text())?;
         Ok(stats[name].as_u64().unwrap_or_default())
@@ -86,9 +96,11 @@ fn a_request_ends_with_its_client() -> Result<()> {
         let (waiting, aborted) = (stats("unanswered")?, stats("aborted")?);
         let mut raw = proxy.raw()?;
         raw.send(format!("GET /never HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        let grew = |name, from| weir_tests::lab::until(name, std::time::Duration::from_secs(20), || {
-            stats(name).is_ok_and(|now| now > from).then_some(())
-        });
+        let grew = |name, from| {
+            weir_tests::lab::until(name, std::time::Duration::from_secs(20), || {
+                stats(name).is_ok_and(|now| now > from).then_some(())
+            })
+        };
         grew("unanswered", waiting)?;
         drop(raw);
         grew("aborted", aborted)?;
