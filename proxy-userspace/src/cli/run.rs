@@ -4,6 +4,7 @@ use crate::{
     admin::{self, AdminSocket},
     config::{self, Loaded},
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
+    discovery::Discovery,
     kernel::{
         KernelPlane,
         steer::{self, LoadWriter},
@@ -17,6 +18,7 @@ use std::{
     io::{self, IsTerminal},
     path::PathBuf,
     thread,
+    time::Duration,
 };
 use tokio::runtime;
 use tracing::info;
@@ -70,19 +72,25 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         // the first one's maps.
         let socket = AdminSocket::bind(&config.settings.admin_socket)?;
         let plane = open_plane(args, &config)?;
-        let core = Core::start(args.config.clone(), config, plane)?;
+        let mut discovery = Discovery::new(&config.settings.dns_servers);
+        discovery.follow(&config.clusters);
+        let resolved = discovery.first(FIRST_ANSWERS).await;
+        let core = Core::start(args.config.clone(), config, resolved, plane)?;
         watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
         let server = tokio::spawn(admin::serve(socket, control.clone()));
         let watching = tokio::spawn(watch.report_to(control));
         info!("ready: {}", core.summary());
         // Health checks run as long as this does.
-        control::run(core, events, signals).await;
+        control::run(core, events, signals, discovery).await;
         watching.abort();
         server.abort();
         Ok(())
     })
 }
+
+/// How long a start waits for DNS; names that take longer have no endpoints until then.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
 fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
     let settings = &config.settings;

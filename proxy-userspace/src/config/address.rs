@@ -63,6 +63,15 @@ pub(super) fn socket_address(typed: &str) -> Result<SocketAddr, Mistake> {
     Ok(address)
 }
 
+/// A DNS server's IP address, with or without a port.
+pub(super) fn dns_server(typed: &str) -> Result<SocketAddr, Mistake> {
+    match typed.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) => socket_address(&format!("{v4}:53")),
+        Ok(IpAddr::V6(v6)) => socket_address(&format!("[{v6}]:53")),
+        Err(_) => socket_address(typed),
+    }
+}
+
 /// An IP address with a port, as it can stand in a packet, or unspecified.
 fn parsed(typed: &str) -> Result<SocketAddr, Mistake> {
     let address: SocketAddr = typed.parse().map_err(|_| not_a_socket_address(typed))?;

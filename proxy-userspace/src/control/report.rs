@@ -45,7 +45,10 @@ impl Core {
                 .flatten()
                 .max_by_key(|error| error.at_unix_seconds)
                 .cloned(),
-            warnings: self.warnings.iter().cloned().chain(trouble).collect(),
+            warnings: (self.warnings.iter().cloned())
+                .chain(self.desired.resolved.warnings())
+                .chain(trouble)
+                .collect(),
             services: (self.snapshot.services.iter())
                 .map(|service| self.service_status(service, &counted))
                 .collect(),

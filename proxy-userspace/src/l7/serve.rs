@@ -161,7 +161,7 @@ async fn respond(
             )?
         }
         Action::Forward(_) => {
-            let target = target(route, &settings.path, &path, query)?;
+            let target = target(route, &settings.path, &request, &path)?;
             let going = Going {
                 route,
                 targets: &targets[index],
@@ -279,9 +279,16 @@ fn typed_path<'a>(request: &'a Request<RequestBody>, purpose: &Purpose) -> Resul
 fn target(
     route: &Route,
     options: &PathOptions,
+    request: &Request<RequestBody>,
     path: &str,
-    query: Option<&str>,
 ) -> Result<PathAndQuery, Fault> {
+    if let Some(same) = request.uri().path_and_query()
+        && route.rewrite.path.is_none()
+        && same.path() == path
+    {
+        return Ok(same.clone());
+    }
+    let query = request.uri().query();
     let rewritten = match &route.rewrite.path {
         Some(rewrite) => rewrite_path(rewrite, route.matches.path.as_ref(), path, options)?,
         None => Cow::Borrowed(path),

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::admin::status::{
-    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ServiceStatus, SteeringStatus,
+    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, L7Status, ServiceStatus,
+    SteeringStatus,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -54,6 +55,12 @@ fn status() -> Status {
         pid: 42,
         started_unix_seconds: NOW - 90_061,
         generation: 4,
+        l7: L7Status {
+            generation: Some(4),
+            steering: "reuseport".into(),
+            workers: Vec::new(),
+            listeners: Vec::new(),
+        },
         kernel: KernelStatus {
             generation: Some(3),
             absent: None,
