@@ -20,7 +20,6 @@ use crate::model::BackendAddr;
 use http::{Method, Request, Response, uri::Scheme};
 use hyper::body::Body as _;
 use std::{net::SocketAddr, rc::Rc};
-use tokio::time::Instant;
 
 /// Endpoints tried for one request, as long as none has seen it.
 const MOST_TRIES: usize = 3;
@@ -52,6 +51,8 @@ pub struct Forwarding<'a> {
     pub clock: Clock,
     /// Whom it is from, as far as is believed.
     pub client: SocketAddr,
+    /// Whether the policy looks at latencies.
+    pub measures: bool,
 }
 
 type Chosen = Rc<Endpoint<Rc<Pool>>>;
@@ -143,9 +144,17 @@ impl Forwarding<'_> {
         let ends = (self.connection.peer, self.connection.local);
         let mut request = request;
         let mut fresh = false;
-        let begin = Instant::now();
         loop {
-            let lease = match self.clock.within(endpoint.pool.lease(fresh, ends)).await {
+            let waiting = if fresh { None } else { endpoint.pool.take() };
+            let lease = match waiting {
+                Some(lease) => Ok(lease),
+                None => {
+                    self.clock
+                        .within(Box::pin(endpoint.pool.lease(fresh, ends)))
+                        .await
+                }
+            };
+            let lease = match lease {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
@@ -166,7 +175,9 @@ impl Forwarding<'_> {
             };
             match outcome {
                 Ok(answer) => {
-                    in_flight.answered(begin.elapsed());
+                    if self.measures {
+                        in_flight.answered(self.clock.started.elapsed());
+                    }
                     return Tried::Answered(self.hold(answer, in_flight));
                 }
                 Err(failed) => {

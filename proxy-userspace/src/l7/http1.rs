@@ -55,10 +55,12 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
         })
     };
     let mut builder = http1::Builder::new();
-    builder
-        .half_close(true)
-        .max_headers(header_count)
-        .max_header_size(header_bytes);
+    builder.half_close(true).max_header_size(header_bytes);
+    // hyper has room for this many on its stack; any other number costs an allocation a request.
+    const ON_THE_STACK: usize = 100;
+    if header_count != ON_THE_STACK {
+        builder.max_headers(header_count);
+    }
     let mut codec = builder.serve_connection(TokioIo::new(io), service);
     let mut told = None;
     let ended = poll_fn(|cx| {

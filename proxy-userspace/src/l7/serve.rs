@@ -19,7 +19,7 @@ use super::{
     },
     tunnel::Tunnel,
 };
-use crate::model::l7::{Action, HttpSettings, PathOptions, Redirect, Respond, Route, ServerHeader};
+use crate::model::l7::{Action, HttpSettings, PathOptions, Policy, Redirect, Respond, Route, ServerHeader};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
 use std::{borrow::Cow, rc::Rc};
 use tokio::time::Instant;
@@ -405,6 +405,7 @@ async fn forwarded(
         outgoing,
         clock,
         client: peer,
+        measures: cluster.compiled.borrow().model.l7.policy == Policy::PeakEwma,
     };
     forwarding
         .run(Request::from_parts(head, body), sink, record)

@@ -43,7 +43,6 @@ pub struct H1Lease {
 impl H1Lease {
     pub(super) async fn open(transport: Transport, slot: Slot) -> Result<Box<Self>, Fault> {
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_headers(256)
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|_| Fault::Reset)?;
