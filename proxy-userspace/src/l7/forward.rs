@@ -286,7 +286,7 @@ impl Forwarding<'_> {
         match answered? {
             H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
             H1Answer::Tunnel(response, lease) => {
-                let (transport, ahead, slot) = lease.into_tunnel().await;
+                let (transport, ahead, slot) = Box::pin(lease.into_tunnel()).await;
                 let upstream = Upstream::H1(transport, ahead, slot);
                 Ok(self.tunnel(response, upstream, client_stream))
             }

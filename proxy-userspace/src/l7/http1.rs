@@ -130,7 +130,7 @@ async fn end(mut transport: Transport, last: &[u8]) {
     let closing = async {
         transport.write_all(last).await?;
         transport.shutdown().await?;
-        let mut sink = [0; 4_096];
+        let mut sink = vec![0; 4_096];
         let mut taken = 0;
         while taken < LINGER_BYTES {
             match transport.read(&mut sink).await? {
