@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),
+    ("dnsmasq", "dnsmasq-base"),
     ("h2load", "nghttp2-client"),
     ("nghttp", "nghttp2-client"),
     ("nghttpd", "nghttp2-server"),

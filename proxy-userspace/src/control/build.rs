@@ -9,7 +9,7 @@ use crate::{
 };
 use proxy_common::net::Protocol;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::SystemTime,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn build(
         settings = running.settings.clone();
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
-    let clusters = config.clusters.iter().map(|(name, cluster)| {
+    let clusters = desired.clusters.iter().map(|(name, cluster)| {
         (
             name.clone(),
             with_overrides_and_health(cluster, &desired.overrides, verdicts),
@@ -92,6 +92,7 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             running.nat.source_ipv6 != wanted.nat.source_ipv6,
         ),
         ("nat.ports", running.nat.ports != wanted.nat.ports),
+        ("dns.servers", running.dns_servers != wanted.dns_servers),
         ("admin.socket", running.admin_socket != wanted.admin_socket),
     ];
     (keys.into_iter().filter(|(_, changed)| *changed))
@@ -143,16 +144,13 @@ pub(super) fn verdicts_of_dead(dead: &[(ListenAddr, Protocol, BackendAddr)], con
             ))
         })
         .collect();
-    prune(&mut verdicts, config);
+    prune(&mut verdicts, &config.clusters);
     verdicts
 }
 
 /// Forgets what was known of endpoints that are gone or no longer checked.
-pub(super) fn prune(verdicts: &mut Verdicts, config: &Loaded) {
-    let checked = config
-        .clusters
-        .values()
-        .filter(|cluster| cluster.health_check.is_some());
+pub(super) fn prune(verdicts: &mut Verdicts, clusters: &BTreeMap<ClusterName, Cluster>) {
+    let checked = clusters.values().filter(|cluster| cluster.health_check.is_some());
     let checked: HashSet<EndpointId> = checked
         .flat_map(|cluster| {
             let id = |address| EndpointId {

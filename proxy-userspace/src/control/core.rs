@@ -9,7 +9,7 @@ use super::{
 use crate::{
     admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
-    health,
+    discovery, health,
     model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
 };
 use std::{
@@ -42,15 +42,21 @@ pub struct Core {
 }
 
 impl Core {
-    /// Builds the first Snapshot and applies it. Backends that an earlier daemon left marked dead
+    /// Builds the first Snapshot, with what names resolved to so far, and applies it. Backends that an earlier daemon left marked dead
     /// stay so until they pass their checks: a restart must not give flows to them again.
     ///
     /// # Errors
     /// A plane could not take it.
-    pub fn start(path: PathBuf, config: Loaded, mut plane: Plane) -> Result<Self, PlaneError> {
+    pub fn start(
+        path: PathBuf,
+        config: Loaded,
+        resolved: Vec<discovery::Answer>,
+        mut plane: Plane,
+    ) -> Result<Self, PlaneError> {
         // It was read a moment ago; files that changed since then are read again.
         let referenced = ReferencedFiles::new(&config.referenced_files, config.read_since);
-        let desired = Desired::new(config);
+        let mut desired = Desired::new(config);
+        desired.resolve(resolved);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
         let writes = plane.apply(&snapshot)?;
@@ -72,7 +78,7 @@ impl Core {
         })
     }
 
-    /// What is to be checked.
+    /// What is to be checked and resolved.
     pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
         &self.snapshot.clusters
     }
@@ -84,17 +90,21 @@ impl Core {
 
     /// Takes in all events, then builds and applies at most one Snapshot, unless several wishes are
     /// refused together: then each is tried alone. Returns whether there may be other endpoints to
-    /// check than before.
+    /// check, or names to resolve, than before.
     pub fn turn(&mut self, events: Vec<Event>) -> bool {
         let mut wishes = Vec::new();
         let mut askers = Vec::new();
+        let mut answers = Vec::new();
         for event in events {
             match event {
                 Event::Health(report) => self.record(report),
+                Event::Resolved(answer) => answers.push(answer),
                 Event::Wish(wish) => wishes.push(wish),
                 Event::Status(asker) => askers.push(asker),
             }
         }
+        let resolved = self.desired.resolve(answers);
+        self.stale |= resolved;
         let granted = self.grant(wishes);
         if !granted {
             self.settle();
@@ -102,7 +112,7 @@ impl Core {
         for asker in askers {
             let _gone = asker.send(self.status());
         }
-        granted
+        granted | resolved
     }
 
     /// The turn of the timer: tries again what could not be applied, ends idle flows.
@@ -117,7 +127,7 @@ impl Core {
         let trigger = wishes.iter().find_map(Wish::trigger);
         let reloaded = trigger.map(|trigger| self.load(trigger));
         if let Some(Ok(config)) = &reloaded {
-            desired.config = Arc::clone(config);
+            desired.set_config(Arc::clone(config));
         }
         let mut possible = Vec::new();
         for wish in wishes {
@@ -197,7 +207,7 @@ impl Core {
 
     /// Makes this the wanted state and the planes equal to it.
     fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
-        for gone in desired.overrides.reconcile(&desired.config.clusters) {
+        for gone in desired.overrides.reconcile(&desired.clusters) {
             info!("{gone}: its override is forgotten with it");
         }
         let (mut next, warnings) = build(
@@ -210,7 +220,7 @@ impl Core {
         if !changes.is_empty() || self.plane.is_torn() {
             self.apply(&next)?;
         }
-        prune(&mut self.verdicts, &desired.config);
+        prune(&mut self.verdicts, &desired.clusters);
         self.adopt(next, &changes);
         self.desired = desired;
         warnings

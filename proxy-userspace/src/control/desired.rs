@@ -1,29 +1,53 @@
-//! What people want: the config, and what they set live on top of it.
+//! What people want: the config, with the addresses of its names, and what they set live on top of it.
 
 use super::{
     Refusal, RefusalKind,
     overrides::{Overrides, find},
+    resolved::Resolved,
 };
 use crate::{
     admin::status::{ConfiguredStatus, EndpointPatch},
     config::Loaded,
-    model::{Endpoint, EndpointId},
+    discovery::Answer,
+    model::{Cluster, ClusterName, Endpoint, EndpointId},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Cheap to clone: a candidate is made of it, and dropped if it can't be applied.
 #[derive(Clone)]
 pub(super) struct Desired {
     pub(super) config: Arc<Loaded>,
+    /// The config's, with an endpoint for every address of a name.
+    pub(super) clusters: Arc<BTreeMap<ClusterName, Cluster>>,
+    pub(super) resolved: Resolved,
     pub(super) overrides: Overrides,
 }
 
 impl Desired {
     pub(super) fn new(config: Loaded) -> Self {
         Self {
+            clusters: Arc::new(config.clusters.clone()),
             config: Arc::new(config),
+            resolved: Resolved::default(),
             overrides: Overrides::default(),
         }
+    }
+
+    /// Another config; what its names resolved to is kept.
+    pub(super) fn set_config(&mut self, config: Arc<Loaded>) {
+        self.resolved.prune(&config.clusters);
+        self.clusters = Arc::new(self.resolved.expand(&config.clusters));
+        self.config = config;
+    }
+
+    /// Takes in what names resolved to; returns whether endpoints are others than before.
+    pub(super) fn resolve(&mut self, answers: impl IntoIterator<Item = Answer>) -> bool {
+        let changed =
+            (answers.into_iter()).fold(false, |changed, answer| self.resolved.record(answer) | changed);
+        if changed {
+            self.clusters = Arc::new(self.resolved.expand(&self.config.clusters));
+        }
+        changed
     }
 
     /// Overrides what the config says about an endpoint.
@@ -31,7 +55,7 @@ impl Desired {
     /// # Errors
     /// No such endpoint, or an impossible weight.
     pub(super) fn set_endpoint(&mut self, id: &EndpointId, patch: EndpointPatch) -> Result<(), Refusal> {
-        let clusters = &self.config.clusters;
+        let clusters = &*self.clusters;
         let not_found = |error: String, known: String| {
             Refusal::new(RefusalKind::NotFound, error, format!("use one of: {known}"))
         };
@@ -65,7 +89,7 @@ impl Desired {
         if !self.overrides.contains(id) {
             return None;
         }
-        let endpoint = find(&self.config.clusters, id)?;
+        let endpoint = find(&self.clusters, id)?;
         Some(ConfiguredStatus {
             weight: endpoint.weight,
             drain: endpoint.drain,

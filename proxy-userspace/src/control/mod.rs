@@ -9,6 +9,7 @@ mod overrides;
 mod plane;
 mod report;
 mod report_l7;
+mod resolved;
 mod turns;
 mod watch;
 
@@ -19,7 +20,7 @@ pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
     admin::status::{ChangeAnswer, EndpointPatch, Status},
-    health,
+    discovery, health,
     model::{BackendAddr, ClusterName, EndpointId},
 };
 use std::fmt;
@@ -29,6 +30,8 @@ use tokio::sync::{mpsc, oneshot};
 pub enum Event {
     /// A health check has something new to say: a fact, never refused.
     Health(health::Report),
+    /// A name has other addresses, or none are to be had: a fact too.
+    Resolved(discovery::Answer),
     /// Somebody wants a change, which may be refused.
     Wish(Wish),
     /// What is the state of things?

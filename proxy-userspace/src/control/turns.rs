@@ -1,7 +1,10 @@
 //! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
 
 use super::{Core, Event, Trigger, Wish};
-use crate::health::{Checks, Report};
+use crate::{
+    discovery::Discovery,
+    health::{Checks, Report},
+};
 use std::{
     io,
     time::{Duration, Instant},
@@ -44,7 +47,12 @@ impl Signals {
 }
 
 /// Takes turns until SIGTERM or SIGINT.
-pub async fn run(mut core: Core, mut events: mpsc::Receiver<Event>, mut signals: Signals) {
+pub async fn run(
+    mut core: Core,
+    mut events: mpsc::Receiver<Event>,
+    mut signals: Signals,
+    mut discovery: Discovery,
+) {
     let (report_sender, mut reports) = mpsc::channel(EVENTS_PER_TURN);
     let mut checks = Checks::new(report_sender);
     checks.follow(core.clusters());
@@ -63,16 +71,20 @@ pub async fn run(mut core: Core, mut events: mpsc::Receiver<Event>, mut signals:
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
+            answer = discovery.next() => batch.push(Event::Resolved(answer)),
         }
         gather(&mut events, &mut batch);
         gather(&mut reports, &mut found);
         batch.extend(current(&checks, found));
+        let answers = std::iter::from_fn(|| discovery.try_next()).take(EVENTS_PER_TURN);
+        batch.extend(answers.map(Event::Resolved));
         if batch.is_empty() {
             continue;
         }
         let begin = Instant::now();
         if core.turn(batch) {
             checks.follow(core.clusters());
+            discovery.follow(core.clusters());
         }
         // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn
         // over thousands of endpoints, would starve the very probes that it consists of.

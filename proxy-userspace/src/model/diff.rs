@@ -18,6 +18,12 @@ pub enum Change {
     EndpointAdded(EndpointId, u32),
     /// Another weight: from, to.
     WeightChanged(EndpointId, u32, u32),
+    /// The address is another name's: from, to.
+    NameChanged(
+        EndpointId,
+        Option<std::sync::Arc<str>>,
+        Option<std::sync::Arc<str>>,
+    ),
     /// Begins or ends draining.
     DrainChanged(EndpointId, bool),
     /// A verdict: from, to.
@@ -124,6 +130,13 @@ fn diff_cluster(from: &Cluster, to: &Cluster, changes: &mut Vec<Change>) {
             changes.push(Change::EndpointAdded(id(after.address), after.weight));
             continue;
         };
+        if before.name != after.name {
+            changes.push(Change::NameChanged(
+                id(after.address),
+                before.name.clone(),
+                after.name.clone(),
+            ));
+        }
         if before.weight != after.weight {
             changes.push(Change::WeightChanged(
                 id(after.address),
@@ -194,6 +207,10 @@ impl fmt::Display for Change {
             Self::HealthCheckChanged(cluster) => write!(f, "cluster {cluster}: health_check changed"),
             Self::EndpointAdded(id, weight) => write!(f, "{id}: added, weight {weight}"),
             Self::EndpointRemoved(id) => write!(f, "{id}: removed"),
+            Self::NameChanged(id, from, to) => {
+                let shown = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or("none").to_owned();
+                write!(f, "{id}: name {} -> {}", shown(from), shown(to))
+            }
             Self::WeightChanged(id, from, to) => write!(f, "{id}: weight {from} -> {to}"),
             Self::DrainChanged(id, true) => write!(f, "{id}: draining"),
             Self::DrainChanged(id, false) => write!(f, "{id}: no longer draining"),

@@ -4,7 +4,7 @@ use super::{Cluster, ClusterName, Service, l7::Listener};
 use std::{
     collections::BTreeMap,
     env,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -36,6 +36,8 @@ pub struct DaemonSettings {
     pub workers: Option<u16>,
     /// Whether worker N is pinned to the N-th CPU it may run on.
     pub pin_workers: bool,
+    /// DNS servers to ask; empty for those of /etc/resolv.conf.
+    pub dns_servers: Vec<SocketAddr>,
     /// NAT sources and ports.
     pub nat: NatSettings,
     /// Most services, a map size.

@@ -2,6 +2,7 @@
 
 mod api;
 mod command_line;
+mod discovery;
 mod explain;
 mod health;
 mod reload;

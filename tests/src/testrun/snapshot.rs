@@ -145,6 +145,7 @@ impl Plan {
             max_flows: self.max_flows,
             workers: None,
             pin_workers: false,
+            dns_servers: Vec::new(),
         })
     }
 }

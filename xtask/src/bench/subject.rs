@@ -202,6 +202,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_flows,
         workers: None,
         pin_workers: false,
+        dns_servers: Vec::new(),
     }
 }
 

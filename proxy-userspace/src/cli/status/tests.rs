@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::admin::status::{
-    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ServiceStatus,
+    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, L7Status, ServiceStatus,
+    SteeringStatus,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -54,6 +55,12 @@ fn status() -> Status {
         pid: 42,
         started_unix_seconds: NOW - 90_061,
         generation: 4,
+        l7: L7Status {
+            generation: Some(4),
+            steering: "reuseport".into(),
+            workers: Vec::new(),
+            listeners: Vec::new(),
+        },
         kernel: KernelStatus {
             generation: Some(3),
             absent: None,
@@ -72,6 +79,16 @@ fn status() -> Status {
                 DropStatus {
                     reason: "no_backend".into(),
                     packets: 12,
+                },
+            ],
+            steering: vec![
+                SteeringStatus {
+                    outcome: "least_loaded".into(),
+                    connections: 1_000,
+                },
+                SteeringStatus {
+                    outcome: "no_worker".into(),
+                    connections: 0,
                 },
             ],
         },
@@ -109,6 +126,9 @@ SERVICE  BACKEND          STATE      WEIGHT          SHARE    PACKETS  FLOWS OPE
 dns      198.51.100.1:53  healthy    3 (config: 1)  50.0 %  1,234,567             7  passes for 1h 1m
 dns      198.51.100.2:53  unhealthy  1               0.0 %          9             7  fails for 5s: 198.51.100.2:53: connection refused
 
+L7 CONNECTIONS STEERED  COUNT
+least_loaded            1,000
+
 DROP REASON  PACKETS
 no_backend        12
 ";
@@ -122,6 +142,7 @@ fn without_a_kernel_plane() {
     status.services.clear();
     status.kernel.interfaces.clear();
     status.kernel.drops.clear();
+    status.kernel.steering.clear();
     status.warnings.clear();
     status.last_error = None;
     let expected = "weir 0.1.0, pid 42, up 1d 1h, generation 4, no kernel plane (--no-kernel)\n";

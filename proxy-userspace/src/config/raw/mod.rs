@@ -26,10 +26,10 @@ pub(super) use route::{
     GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,
     TextMatch, WeightedCluster,
 };
-pub(super) use settings::{Admin, Interface, Kernel, Nat, Xdp};
+pub(super) use settings::{Admin, Dns, Interface, Kernel, Nat, Xdp};
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, Ipv4Text,
-    Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText, Text, Texts,
+    Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText, ServerAddress, Text, Texts,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,
@@ -62,6 +62,9 @@ pub struct Config {
     /// The addresses and ports that NAT gives to packets for backends. Changes need a restart.
     #[schemars(example = json!({"source_ipv4": "192.0.2.1"}))]
     pub(super) nat: Option<Nat>,
+    /// How names of endpoints are resolved. Changes need a restart.
+    #[schemars(example = json!({"servers": ["192.0.2.53"]}))]
+    pub(super) dns: Option<Dns>,
     /// The local API. Changes need a restart.
     #[schemars(example = json!({"socket": "/run/weir/admin.sock"}))]
     pub(super) admin: Option<Admin>,

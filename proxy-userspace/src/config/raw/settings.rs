@@ -1,9 +1,10 @@
 //! What the daemon reads once at start.
 
-use super::{AbsolutePath, InterfaceName, Ipv4Text, Ipv6Text, PortRange};
+use super::{AbsolutePath, InterfaceName, Ipv4Text, Ipv6Text, List, PortRange, ServerAddress};
 use crate::config::limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 /// An interface: its name, or a mapping with its name and more.
 #[derive(Deserialize, JsonSchema)]
@@ -74,6 +75,15 @@ pub struct Nat {
     /// First and last source port.
     #[schemars(example = &"1024-32767", extend("default" = limits::nat_ports_text()))]
     pub(in crate::config) ports: Option<PortRange>,
+}
+
+/// How names of endpoints are resolved.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// DNS servers, with a port where it is not 53; by default those of /etc/resolv.conf.
+    #[schemars(with = "Option<Vec<ServerAddress>>", example = json!(["192.0.2.53", "127.0.0.1:5353"]))]
+    pub(in crate::config) servers: Option<List<ServerAddress>>,
 }
 
 /// The local API that `weir status` and `weir endpoint` use.

@@ -3,6 +3,7 @@
 use super::{Checks, Place};
 use crate::{
     config::{error::Mistake, raw, suggest::shown},
+    l7::log::Template,
     model::l7::{AccessLog, LogFormat, LogTarget},
 };
 use std::path::Path;
@@ -125,45 +126,12 @@ fn json(
 
 /// Whether a text's operators can be read.
 fn template(typed: &str) -> Result<(), Mistake> {
-    operators(typed).map_err(|problem| {
-        let remedy =
-            "write operators such as %RESPONSE_CODE% or %REQ(user-agent)%, and %% for a percent sign";
-        Mistake::new(format!("{}: {problem}", shown(typed)), remedy)
-    })
-}
-
-/// `%NAME%`, `%NAME(argument)%`, `%NAME(argument):length%`, and `%%`.
-fn operators(typed: &str) -> Result<(), String> {
-    let mut rest = typed;
-    while let Some(at) = rest.find('%') {
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
-            rest = after;
-            continue;
+    match Template::parse(typed) {
+        Ok(_) => Ok(()),
+        Err(problem) => {
+            let remedy =
+                "write operators such as %RESPONSE_CODE% or %REQ(user-agent)%, and %% for a percent sign";
+            Err(Mistake::new(format!("{}: {problem}", shown(typed)), remedy))
         }
-        let name_end = rest
-            .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
-            .unwrap_or(rest.len());
-        let (name, after) = rest.split_at(name_end);
-        if name.is_empty() {
-            return Err("a % with no operator behind it".to_owned());
-        }
-        let after = match after.strip_prefix('(') {
-            Some(argument) => {
-                let end = argument
-                    .find(')')
-                    .ok_or_else(|| format!("%{name}( is not closed"))?;
-                &argument[end + 1..]
-            }
-            None => after,
-        };
-        let after = match after.strip_prefix(':') {
-            Some(length) => length.trim_start_matches(|c: char| c.is_ascii_digit()),
-            None => after,
-        };
-        rest = after
-            .strip_prefix('%')
-            .ok_or_else(|| format!("%{name} has no % at its end"))?;
     }
-    Ok(())
 }

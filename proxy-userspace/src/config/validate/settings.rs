@@ -5,7 +5,7 @@ use crate::{
     config::{address, error::Mistake, limits, name, raw, suggest::shown},
     model::{DaemonSettings, Interface, NatSettings, XdpMode},
 };
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 
 pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
     let interfaces = interfaces(documents, checks);
@@ -24,6 +24,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         workers: only_one(documents, "workers", |raw| raw.workers.as_ref(), checks).map(|(_, count)| *count),
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
+        dns_servers: dns_servers(documents, checks),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
@@ -137,6 +138,15 @@ fn xdp_mode(typed: Option<raw::Xdp>) -> XdpMode {
         Some(raw::Xdp::Generic) => XdpMode::Generic,
         Some(raw::Xdp::Off) => XdpMode::Off,
     }
+}
+
+fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAddr> {
+    let Some((place, dns)) = only_one(documents, "dns", |raw| raw.dns.as_ref(), checks) else {
+        return Vec::new();
+    };
+    elements(dns.servers.as_ref(), place.key("servers"))
+        .filter_map(|(place, typed)| checks.parsed(&place, address::dns_server(&typed.0)))
+        .collect()
 }
 
 fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> NatSettings {

@@ -151,6 +151,12 @@ impl Flags {
         "UH", "UF", "UO", "NR", "URX", "NC", "DC", "UT", "LR", "UR", "UC", "DPE", "UPE", "SI", "DT",
     ];
 
+    /// By its short name; one that isn't known is none of them.
+    pub fn from_name(name: &str) -> Self {
+        let bit = Self::NAMES.iter().position(|known| *known == name);
+        bit.map_or(Self::default(), |bit| Self(1 << bit))
+    }
+
     /// None of them.
     pub fn is_empty(self) -> bool {
         self.0 == 0

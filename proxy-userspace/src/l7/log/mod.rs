@@ -19,34 +19,6 @@ pub use writer::{OpenError, Sink, Writers};
 use crate::model::l7::LogFormat;
 use escape::Escape;
 
-/// The text form unless configured: Envoy's, with the time until the response's head where Envoy has a header of its own.
-pub const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
-     %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESPONSE_DURATION% \"%REQ(X-FORWARDED-FOR)%\" \
-     \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"";
-
-/// Keys and values of the JSON form unless configured.
-pub const DEFAULT_JSON: &[(&str, &str)] = &[
-    ("start_time", "%START_TIME%"),
-    ("method", "%REQ(:METHOD)%"),
-    ("path", "%REQ(:PATH)%"),
-    ("authority", "%REQ(:AUTHORITY)%"),
-    ("protocol", "%PROTOCOL%"),
-    ("response_code", "%RESPONSE_CODE%"),
-    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
-    ("response_flags", "%RESPONSE_FLAGS%"),
-    ("bytes_received", "%BYTES_RECEIVED%"),
-    ("bytes_sent", "%BYTES_SENT%"),
-    ("duration", "%DURATION%"),
-    ("response_duration", "%RESPONSE_DURATION%"),
-    ("route_name", "%ROUTE_NAME%"),
-    ("upstream_cluster", "%UPSTREAM_CLUSTER%"),
-    ("upstream_host", "%UPSTREAM_HOST%"),
-    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
-    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
-    ("user_agent", "%REQ(USER-AGENT)%"),
-    ("request_id", "%REQ(X-REQUEST-ID)%"),
-];
-
 /// A line's form, compiled. The same for all workers.
 #[derive(Debug)]
 pub struct Format {

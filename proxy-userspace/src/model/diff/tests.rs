@@ -63,6 +63,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_flows: 1,
             workers: None,
             pin_workers: false,
+            dns_servers: Vec::new(),
         },
     }
 }

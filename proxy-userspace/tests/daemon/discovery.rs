@@ -1,0 +1,167 @@
+//! An endpoint given by name: requests follow its addresses, and go on when DNS is dead.
+
+use super::support::{Daemon, Home, text};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+/// dnsmasq on loopback, which answers for `api.test`; killed at the end.
+struct Dns {
+    child: Child,
+    hosts: PathBuf,
+    address: SocketAddr,
+}
+
+impl Dns {
+    fn start(home: &Home, api: &str) -> Self {
+        let hosts = home.config().with_file_name("hosts");
+        fs::write(&hosts, format!("{api} api.test\n")).unwrap();
+        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new("dnsmasq")
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--no-resolv",
+                "--no-hosts",
+                "--local-ttl=1",
+            ])
+            .args([
+                "--bind-interfaces",
+                "--listen-address=127.0.0.1",
+                "--local=/test/",
+                "--user=root",
+                "--pid-file=",
+            ])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--addn-hosts={}", hosts.display()))
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("dnsmasq is installed: cargo xtask setup");
+        Self {
+            child,
+            hosts,
+            address,
+        }
+    }
+
+    fn set(&self, api: &str) {
+        fs::write(&self.hosts, format!("{api} api.test\n")).unwrap();
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", "HUP", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn kill(&mut self) {
+        // One that was killed already can't be.
+        let _gone = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Answers every connection with its own address, for as long as the test runs.
+fn answer_with_own_address(listener: TcpListener) {
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            let body = stream.local_addr().unwrap().ip().to_string();
+            let mut request = [0; 4_096];
+            if stream.read(&mut request).is_ok_and(|bytes| bytes > 0) {
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                // A client that went away is no matter.
+                let _gone = stream.write_all(format!("{head}{body}").as_bytes());
+            }
+        }
+    });
+}
+
+fn get(address: SocketAddr) -> String {
+    let url = format!("http://{address}/");
+    let output = Command::new("curl")
+        .args(["--silent", "--max-time", "10", &url])
+        .output()
+        .unwrap();
+    text(&output.stdout)
+}
+
+/// The same port on two addresses.
+fn backends() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if let Ok(second) = TcpListener::bind(("127.0.0.2", port)) {
+            answer_with_own_address(first);
+            answer_with_own_address(second);
+            return port;
+        }
+    }
+}
+
+#[test]
+fn requests_follow_a_name_and_outlive_its_dns() {
+    let home = Home::new("");
+    let mut dns = Dns::start(&home, "127.0.0.1");
+    let port = backends();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "admin: {{ socket: {} }}\ndns: {{ servers: [\"{}\"] }}\n\
+         listeners:\n  - {{ name: web, address: \"{listen}\", routes: [{{ cluster: api }}] }}\n\
+         clusters:\n  - {{ name: api, endpoints: [\"api.test:{port}\"] }}\n",
+        home.socket().display(),
+        dns.address
+    );
+    home.write(&config);
+    let daemon = Daemon::start(&home);
+    daemon.status_when("the first address", |_| get(listen) == "127.0.0.1");
+
+    dns.set("127.0.0.2");
+    daemon.status_when("the second address", |_| get(listen) == "127.0.0.2");
+
+    // An address is an endpoint like others.
+    let path = format!("/clusters/api/endpoints/127.0.0.2:{port}");
+    let (code, _) = daemon.curl("PATCH", &path, Some("{\"drain\": true}"));
+    assert_eq!(code, 200);
+    daemon.status_when("drained", |_| get(listen) != "127.0.0.2");
+    let (code, _) = daemon.curl("PATCH", &path, Some("{\"drain\": false}"));
+    assert_eq!(code, 200);
+
+    dns.kill();
+    let warned = |status: &Value| {
+        let warnings = status["warnings"].as_array().unwrap();
+        let of_name = |it: &&Value| it.as_str().unwrap().starts_with("name api.test: not resolved");
+        warnings
+            .iter()
+            .any(|it| of_name(&it) && it.as_str().unwrap().ends_with("stays in use"))
+    };
+    daemon.status_when("a warning", warned);
+    assert_eq!(get(listen), "127.0.0.2");
+
+    // A reload keeps what was found.
+    home.write(&format!(
+        "{config}  - {{ name: more, endpoints: [\"198.51.100.3:80\"] }}\n"
+    ));
+    let (code, answer) = daemon.curl("POST", "/reload", None);
+    assert_eq!(
+        (code, &answer["changes"]),
+        (200, &json!(["cluster more: added (endpoints: 1)"]))
+    );
+    assert_eq!(get(listen), "127.0.0.2");
+}
