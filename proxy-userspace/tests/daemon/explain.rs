@@ -81,7 +81,10 @@ fn as_json() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["listener"], "web");
     assert_eq!(answer["route"]["number"], 5);
-    assert_eq!(answer["route"]["action"]["redirect"]["location"], "https://a.net/new");
+    assert_eq!(
+        answer["route"]["action"]["redirect"]["location"],
+        "https://a.net/new"
+    );
     assert_eq!(answer["passed"].as_array().unwrap().len(), 4);
     assert_eq!(answer["passed"][1]["name"], "upload");
     assert_eq!(answer["passed"][3]["reason"], "host a.net is not *.example.com");
@@ -94,7 +97,10 @@ fn no_route_is_exit_code_1_and_so_is_what_is_refused() {
             &["--listener", "web", "--path", "/nowhere"][..],
             "none of 5 matches",
         ),
-        (&["--listener", "web", "--path", "/.."], "the path leaves the root"),
+        (
+            &["--listener", "web", "--path", "/.."],
+            "the path leaves the root",
+        ),
         (&["--listener", "web", "--host", "a b"], "it is not a name"),
         (
             &[],
