@@ -10,11 +10,11 @@ pub const WORKERS: usize = 64;
 pub const L7_SERVICES: u32 = 65_536;
 
 /// A running worker writes [`WorkerLoad::beat`] at least this often, in nanoseconds.
-pub const BEAT_INTERVAL_NS: u64 = 100_000_000;
+pub const BEAT_INTERVAL_NS: u64 = 250_000_000;
 
-/// A worker whose beat is older than this, in nanoseconds, is stalled: five beats, so that what
+/// A worker whose beat is older than this, in nanoseconds, is stalled: four beats, so that what
 /// a scheduler does to a thread on a busy host doesn't count as one.
-pub const STALL_NS: u64 = 5 * BEAT_INTERVAL_NS;
+pub const STALL_NS: u64 = 4 * BEAT_INTERVAL_NS;
 
 /// A worker with more than this utilisation, in thousandths, may be passed over. One below has time left,
 /// whatever the others do.

@@ -67,7 +67,9 @@ impl Sought {
     #[inline(always)]
     fn is_there(&self) -> bool {
         // SAFETY: of the same size and order, and packed needs no alignment.
-        L7_SERVICES.get(unsafe { &*(&raw const *self).cast::<Key<L7Key>>() }).is_some()
+        L7_SERVICES
+            .get(unsafe { &*(&raw const *self).cast::<Key<L7Key>>() })
+            .is_some()
     }
 }
 
@@ -80,7 +82,12 @@ fn is_l7(lookup: *const bpf_sk_lookup) -> bool {
     // SAFETY: the program's own context.
     let (family, port, ipv4, ipv6) = unsafe {
         let words = (&raw const (*lookup).local_ip6).cast::<u32>();
-        let ipv6 = [read(words), read(words.add(1)), read(words.add(2)), read(words.add(3))];
+        let ipv6 = [
+            read(words),
+            read(words.add(1)),
+            read(words.add(2)),
+            read(words.add(3)),
+        ];
         let ipv4 = read(&raw const (*lookup).local_ip4);
         let port = read(&raw const (*lookup).local_port);
         (read(&raw const (*lookup).family), port, ipv4, ipv6)

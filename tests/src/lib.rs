@@ -3,4 +3,5 @@
 pub mod l7;
 pub mod lab;
 pub mod model;
+pub mod routes;
 pub mod testrun;

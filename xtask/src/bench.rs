@@ -9,6 +9,7 @@ mod maglev;
 mod network;
 mod programs;
 mod report;
+mod routes;
 mod site;
 mod subject;
 
@@ -25,11 +26,21 @@ pub struct BenchArgs {
 enum Subject {
     /// The kernel plane: nanoseconds per packet, packets per second, Maglev's build time.
     L4(L4Args),
+    /// Routing of HTTP requests: nanoseconds per lookup among 10 to 100,000 routes.
+    Routes(RoutesArgs),
     /// The L7 plane beside nginx, HAProxy and Envoy: work per CPU-second, latency, memory.
     L7(l7::L7Args),
     /// The floor that `bench l7` compares with.
     #[command(hide = true)]
     BareHyper(l7::bare::BareArgs),
+}
+
+/// How long to measure routing.
+#[derive(clap::Args, Clone)]
+pub struct RoutesArgs {
+    /// Measurements of each case; medians are shown.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
 }
 
 /// How long to measure the kernel plane.
@@ -56,6 +67,7 @@ pub struct L4Args {
 pub fn run(arguments: BenchArgs) -> Result<()> {
     match arguments.subject {
         Subject::L4(arguments) => l4::run(&arguments),
+        Subject::Routes(arguments) => routes::run(&arguments),
         Subject::L7(arguments) => l7::run(&arguments),
         Subject::BareHyper(arguments) => l7::bare::run(&arguments),
     }

@@ -1,10 +1,10 @@
-//! `cargo xtask fuzz`: random packets through the programs and the model.
+//! `cargo xtask fuzz`: random packets through the programs and the model, random requests through both routers.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use proxy_common::verdict::DropReason;
 use std::{thread, time::SystemTime};
-use weir_tests::testrun::fuzz;
+use weir_tests::{routes, testrun::fuzz};
 
 /// Arguments of `fuzz`.
 #[derive(Args)]
@@ -13,11 +13,13 @@ pub struct FuzzArgs {
     target: FuzzTarget,
 }
 
-/// What to run packets through.
+/// What to run.
 #[derive(Subcommand)]
 enum FuzzTarget {
     /// The XDP balancer.
     L4(L4Args),
+    /// Routing: the compiled form against the plain matcher.
+    Routes(RoutesArgs),
 }
 
 /// Arguments of `fuzz l4`.
@@ -34,16 +36,49 @@ struct L4Args {
     threads: Option<u64>,
 }
 
-/// Runs it, and prints how often each verdict was reached.
+/// Arguments of `fuzz routes`.
+#[derive(Args)]
+struct RoutesArgs {
+    /// Pairs of a table of routes and a request.
+    #[arg(long, default_value_t = 10_000_000)]
+    pairs: u64,
+    /// Repeats a run; by default from the clock.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs it, and prints how often each outcome was reached.
 ///
 /// # Errors
-/// The program and the model differ, or the program can't be run.
+/// The two differ, or the program can't be run.
 pub fn run(arguments: FuzzArgs) -> Result<()> {
-    let FuzzTarget::L4(arguments) = arguments.target;
-    let seed = match arguments.seed {
-        Some(seed) => seed,
-        None => SystemTime::UNIX_EPOCH.elapsed()?.as_secs(),
-    };
+    match arguments.target {
+        FuzzTarget::L4(arguments) => run_l4(&arguments),
+        FuzzTarget::Routes(arguments) => run_routes(&arguments),
+    }
+}
+
+fn seed(given: Option<u64>) -> Result<u64> {
+    match given {
+        Some(seed) => Ok(seed),
+        None => Ok(SystemTime::UNIX_EPOCH.elapsed()?.as_secs()),
+    }
+}
+
+fn run_routes(arguments: &RoutesArgs) -> Result<()> {
+    let seed = seed(arguments.seed)?;
+    println!("fuzz routes: {} pairs, one thread, seed {seed}", arguments.pairs);
+    let tally = routes::run(routes::Run {
+        pairs: arguments.pairs,
+        seed,
+    })?;
+    print!("{tally}");
+    println!("0 differences");
+    Ok(())
+}
+
+fn run_l4(arguments: &L4Args) -> Result<()> {
+    let seed = seed(arguments.seed)?;
     let threads = match arguments.threads {
         Some(threads) => threads.max(1),
         None => thread::available_parallelism()?.get() as u64,

@@ -45,16 +45,16 @@ enum Verb {
     Test(test::TestArgs),
     /// Formatting, lints, licences, file and function sizes, module docs.
     Check,
-    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies.
+    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies, `bench routes` routing.
     #[cfg(feature = "lab")]
     Bench(bench::BenchArgs),
     /// Shows the balancer at work, in network namespaces.
     #[cfg(feature = "lab")]
     Demo(demo::DemoArgs),
-    /// Runs random packets through the programs and the model.
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz routes` requests.
     #[cfg(feature = "lab")]
     Fuzz(fuzz::FuzzArgs),
-    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies.
+    /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies, `bench routes` routing.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Bench(hand_over::Rest),
@@ -62,7 +62,7 @@ enum Verb {
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Demo(hand_over::Rest),
-    /// Runs random packets through the programs and the model.
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz routes` requests.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Fuzz(hand_over::Rest),

@@ -5,7 +5,10 @@ use crate::{
     config::{self, Loaded},
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
     discovery::Discovery,
-    kernel::KernelPlane,
+    kernel::{
+        KernelPlane,
+        steer::{self, LoadWriter},
+    },
     l7::L7Plane,
     model::DaemonSettings,
 };
@@ -91,37 +94,57 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
 fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
     let settings = &config.settings;
-    let l7 = start_workers(args, settings)?;
     if args.no_kernel {
-        return Ok(Plane::absent("--no-kernel", l7));
+        return Ok(Plane::absent(
+            "--no-kernel",
+            start_workers(args, settings, Vec::new())?,
+        ));
     }
-    if settings.interfaces.is_empty() {
-        if config.services.is_empty() && !config.listeners.is_empty() {
-            info!("no interfaces and no L4 listeners: running without the kernel plane");
-            return Ok(Plane::absent("no interfaces", l7));
-        }
+    let only_l7 = config.services.is_empty() && !config.listeners.is_empty();
+    if settings.interfaces.is_empty() && !only_l7 {
         bail!(
             "{} lists no interfaces to attach to; add `interfaces: [eth0]`, or run with --no-kernel",
             args.config.display()
         );
     }
     match KernelPlane::open(settings) {
-        Ok(plane) => Ok(Plane::kernel(plane, l7)),
+        Ok(plane) => steered(args, settings, plane),
+        // L7 listeners do without it, on ordinary sockets.
+        Err(error) if settings.interfaces.is_empty() => {
+            info!("no kernel plane: {error}");
+            Ok(Plane::absent(
+                error.to_string(),
+                start_workers(args, settings, Vec::new())?,
+            ))
+        }
         // Lack of privilege names it already.
         Err(error) if error.to_string().contains("--no-kernel") => Err(error.into()),
         Err(error) => bail!("{error}, or run with --no-kernel"),
     }
 }
 
-fn start_workers(args: &RunArgs, settings: &DaemonSettings) -> anyhow::Result<L7Plane> {
-    let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let count = args
-        .workers
-        .or(settings.workers)
-        .map_or_else(cores, usize::from)
-        .max(1);
+/// Workers that the kernel plane gives connections to.
+fn steered(args: &RunArgs, settings: &DaemonSettings, mut plane: KernelPlane) -> anyhow::Result<Plane> {
+    let loads = plane.steering().loads();
+    let count = worker_count(args, settings);
+    let writers = (0..count).map(|worker| loads.writer(worker)).collect();
+    let l7 = start_workers(args, settings, writers)?;
+    Ok(Plane::kernel(plane, l7, steer::listening_sockets(count)?))
+}
+
+fn start_workers(
+    args: &RunArgs,
+    settings: &DaemonSettings,
+    loads: Vec<LoadWriter>,
+) -> anyhow::Result<L7Plane> {
     let pinned = args.pin_workers || settings.pin_workers;
-    Ok(L7Plane::start(count, pinned, Vec::new())?)
+    Ok(L7Plane::start(worker_count(args, settings), pinned, loads)?)
+}
+
+fn worker_count(args: &RunArgs, settings: &DaemonSettings) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let typed = args.workers.or(settings.workers);
+    typed.map_or_else(cores, usize::from).max(1)
 }
 
 /// To stderr; with colours when somebody looks at it.

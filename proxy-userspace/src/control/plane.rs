@@ -6,7 +6,7 @@ use crate::{
     model::{BackendAddr, ListenAddr, Snapshot},
 };
 use proxy_common::net::Protocol;
-use std::time::Duration;
+use std::{net::TcpListener, os::fd::AsFd, time::Duration};
 
 /// Both planes; the kernel's, or why there is none.
 pub struct Plane {
@@ -16,6 +16,8 @@ pub struct Plane {
     generation: Option<u64>,
     /// An apply failed half-way: the maps hold parts of two generations.
     torn: bool,
+    /// The workers' sockets, until the workers know what to serve on them.
+    sockets: Vec<TcpListener>,
 }
 
 /// What a plane could not take.
@@ -35,13 +37,14 @@ enum Kind {
 }
 
 impl Plane {
-    /// Forwards in the kernel.
-    pub fn kernel(plane: KernelPlane, l7: L7Plane) -> Self {
+    /// Forwards in the kernel, which steers connections to the workers' sockets.
+    pub fn kernel(plane: KernelPlane, l7: L7Plane, sockets: Vec<TcpListener>) -> Self {
         Self {
             kind: Kind::Kernel(Box::new(plane)),
             l7,
             generation: None,
             torn: false,
+            sockets,
         }
     }
 
@@ -52,6 +55,7 @@ impl Plane {
             l7,
             generation: None,
             torn: false,
+            sockets: Vec::new(),
         }
     }
 
@@ -95,6 +99,10 @@ impl Plane {
         let Kind::Kernel(plane) = &mut self.kind else {
             return Ok(0);
         };
+        for (worker, socket) in self.sockets.iter().enumerate() {
+            plane.steering().register(worker, socket.as_fd())?;
+        }
+        self.l7.give_steered(std::mem::take(&mut self.sockets));
         self.torn = true;
         let writes = plane.apply(snapshot)?;
         self.torn = false;

@@ -3,6 +3,7 @@
 use super::{
     AttachedInterface, KernelError, Pins,
     object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_GENERIC},
+    steer,
 };
 use crate::model::{Interface, XdpMode};
 use aya::{
@@ -19,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Attaches all programs to all interfaces and detaches them from those no longer listed.
+/// Attaches all programs to all interfaces and the network namespace, and detaches them from interfaces no longer listed.
 ///
 /// A pinned link is pointed to the new program; only where there is none, or its interface is
 /// gone, a new one is made.
@@ -28,7 +29,7 @@ pub(super) fn attach(
     pins: &Pins,
     interfaces: &[Interface],
 ) -> Result<Vec<AttachedInterface>, KernelError> {
-    let mut wanted = Vec::new();
+    let mut wanted = vec![steer::attach(object, pins)?];
     let mut attached = Vec::new();
     for interface in interfaces {
         let ifindex = index(&interface.name)?;

@@ -1,9 +1,9 @@
 //! Counters of the kernel plane as read: summed over CPUs, named by what they count.
 
-use super::{KernelError, encode, ids::Ids, maps::Maps};
+use super::{KernelError, encode, ids::Ids, maps::Maps, steer::Steering};
 use crate::model::{BackendAddr, ListenAddr};
 use aya::maps::{MapError, PerCpuValues};
-use proxy_common::{counters::Counters, net::Protocol, verdict::DropReason};
+use proxy_common::{counters::Counters, net::Protocol, steer::SteerOutcome, verdict::DropReason};
 
 /// A reading of all counters.
 #[derive(Clone, Default, Debug)]
@@ -12,6 +12,8 @@ pub struct KernelCounters {
     pub services: Vec<ServiceCounters>,
     /// Drops by reason, in the order of [`DropReason::ALL`].
     pub drops: Vec<(DropReason, u64)>,
+    /// Lookups for L7 addresses by outcome, in the order of [`SteerOutcome::ALL`]: about one a connection.
+    pub steering: Vec<(SteerOutcome, u64)>,
     /// Flows in the table at the last sweep.
     pub flows: usize,
     /// What the programs are attached to.
@@ -57,6 +59,7 @@ pub struct AttachedInterface {
 pub(super) fn read(
     maps: &Maps,
     ids: &Ids,
+    steering: &Steering,
     flows: usize,
     interfaces: &[AttachedInterface],
 ) -> Result<KernelCounters, KernelError> {
@@ -89,6 +92,7 @@ pub(super) fn read(
     Ok(KernelCounters {
         services,
         drops,
+        steering: steering.outcomes()?,
         flows,
         interfaces: interfaces.to_vec(),
     })

@@ -2,7 +2,7 @@
 
 use super::{KernelError, Pins};
 use crate::model::{DaemonSettings, NatSettings};
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
     counters::Counters,
     keys::{FlowKey, ServiceKey},
@@ -22,6 +22,10 @@ pub(super) const NAMES: &[&str] = &[
     "service_counters",
     "backend_counters",
     "drop_counters",
+    "l7_services",
+    "workers",
+    "worker_loads",
+    "steer_counters",
     "layout",
 ];
 
@@ -40,13 +44,15 @@ pub(super) struct Maps {
     pub(super) drop_counters: PerCpuArray<MapData, u64>,
 }
 
+/// A pinned map by its name and kind.
 macro_rules! open {
     ($pins:expr, $name:literal, $kind:ident) => {
-        Map::$kind(data($pins, $name)?)
+        aya::maps::Map::$kind($crate::kernel::maps::data($pins, $name)?)
             .try_into()
             .map_err(|error| KernelError::refused(concat!("opening the map ", $name), error))?
     };
 }
+pub(super) use open;
 
 impl Maps {
     /// Opens the pinned maps.
@@ -155,7 +161,8 @@ pub(super) fn write_layout(pins: &Pins) -> Result<(), KernelError> {
         .map_err(|error| KernelError::refused("writing the map layout", error))
 }
 
-fn data(pins: &Pins, name: &str) -> Result<MapData, KernelError> {
+/// A pinned map by its name.
+pub(super) fn data(pins: &Pins, name: &str) -> Result<MapData, KernelError> {
     let path = pins.map(name);
     MapData::from_pin(&path)
         .map_err(|error| KernelError::refused(format!("opening {}", path.display()), error))

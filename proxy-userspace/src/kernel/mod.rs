@@ -11,11 +11,13 @@ mod ids;
 mod maps;
 mod object;
 mod pins;
+pub mod steer;
 mod table;
 
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
 pub use error::KernelError;
 pub use object::OBJECT;
+pub use steer::Steering;
 
 use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
 use ids::Ids;
@@ -30,6 +32,7 @@ pub struct KernelPlane {
     ids: Ids,
     nat: NatSettings,
     interfaces: Vec<AttachedInterface>,
+    steering: Steering,
     timeouts: HashMap<u32, IdleTimeouts>,
     flows: usize,
     /// Holds the lock on the maps.
@@ -37,7 +40,8 @@ pub struct KernelPlane {
 }
 
 impl KernelPlane {
-    /// Loads the programs, adopts maps and links under the pin path or makes them, attaches.
+    /// Loads the programs, adopts maps and links under the pin path or makes them, attaches: to the interfaces, of which
+    /// there may be none, and to the network namespace.
     ///
     /// Forwarding is never interrupted: maps are adopted as they are, links are pointed to the new
     /// programs atomically (`BPF_LINK_UPDATE`).
@@ -51,12 +55,14 @@ impl KernelPlane {
         maps.write_settings(&settings.nat)?;
         attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
+        let steering = Steering::open(&pins)?;
         let interfaces = attach::attach(&mut object, &pins, &settings.interfaces)?;
         Ok(Self {
             maps,
             ids,
             nat: settings.nat.clone(),
             interfaces,
+            steering,
             timeouts: HashMap::new(),
             flows: 0,
             _pins: pins,
@@ -70,7 +76,9 @@ impl KernelPlane {
     /// # Errors
     /// A map is full (nothing was written then), or the kernel refused a write.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
-        let writes = apply::apply(&mut self.maps, &mut self.ids, &self.nat, snapshot)?;
+        self.steering.check(&snapshot.listeners)?;
+        let mut writes = apply::apply(&mut self.maps, &mut self.ids, &self.nat, snapshot)?;
+        writes += self.steering.apply(&snapshot.listeners)?;
         self.timeouts = snapshot
             .services
             .iter()
@@ -82,6 +90,11 @@ impl KernelPlane {
             })
             .collect();
         Ok(writes)
+    }
+
+    /// Where workers are registered for the connections that [`KernelPlane::apply`] steers.
+    pub fn steering(&mut self) -> &mut Steering {
+        &mut self.steering
     }
 
     /// Backends that the maps hold as dead: after a restart, what the last daemon knew.
@@ -105,15 +118,21 @@ impl KernelPlane {
     /// # Errors
     /// The kernel refused a read.
     pub fn counters(&self) -> Result<KernelCounters, KernelError> {
-        counters::read(&self.maps, &self.ids, self.flows, &self.interfaces)
+        counters::read(
+            &self.maps,
+            &self.ids,
+            &self.steering,
+            self.flows,
+            &self.interfaces,
+        )
     }
 
-    /// Removes every pinned map and link under the path, which detaches the programs. Returns the
+    /// Removes every pinned map and link under the path, which detaches the programs, and the local routes of L7 VIPs. Returns the
     /// names of what was removed; an absent directory is no error.
     ///
     /// # Errors
     /// No permission, or the directory holds something that is not ours.
     pub fn unload(pin_path: &Path) -> Result<Vec<String>, KernelError> {
-        pins::unload(pin_path)
+        pins::unload(pin_path, steer::remove_routes)
     }
 }

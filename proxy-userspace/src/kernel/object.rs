@@ -15,6 +15,7 @@ pub(super) const XDP_BALANCER: &str = "xdp_balancer";
 pub(super) const XDP_GENERIC: &str = "xdp_generic";
 pub(super) const TC_INGRESS: &str = "tc_ingress";
 pub(super) const TC_EGRESS: &str = "tc_egress";
+pub(super) const SK_STEER: &str = "sk_steer";
 
 /// Loads the object: its maps are the pinned ones where there are any, and are pinned where not.
 /// Programs pass the verifier here and are pinned, but not attached; [`XDP_GENERIC`] only when
@@ -47,7 +48,7 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
     if !adopting {
         maps::write_layout(pins)?;
     }
-    for name in [XDP_BALANCER, TC_INGRESS, TC_EGRESS] {
+    for name in [XDP_BALANCER, TC_INGRESS, TC_EGRESS, SK_STEER] {
         verify(&mut object, pins, name)?;
     }
     Ok(object)
@@ -62,6 +63,7 @@ pub(super) fn verify(object: &mut Ebpf, pins: &Pins, name: &str) -> Result<(), K
     let loaded = match program {
         Program::Xdp(xdp) => xdp.load(),
         Program::SchedClassifier(classifier) => classifier.load(),
+        Program::SkLookup(lookup) => lookup.load(),
         _ => return Err(not_in_object(name)),
     };
     loaded.map_err(|error| KernelError::refused(format!("the verifier on program {name}"), error))?;
@@ -92,7 +94,8 @@ pub(super) fn classifier<'a>(
         .ok_or_else(|| not_in_object(name))
 }
 
-fn not_in_object(name: &str) -> KernelError {
+/// There is no such program: the object is another version's.
+pub(super) fn not_in_object(name: &str) -> KernelError {
     KernelError::missing(
         format!("program {name} is not in this weir's object"),
         "build it anew with `cargo xtask build`",

@@ -67,7 +67,7 @@ impl Pins {
         self.root.join("programs").join(name)
     }
 
-    /// Path of the link of a program on an interface. bpffs allows no dots in names, and interfaces
+    /// Path of the link of a program on an interface, or `netns`. bpffs allows no dots in names, and interfaces
     /// may have them.
     pub(super) fn link(&self, interface: &str, program: &str) -> PathBuf {
         self.root
@@ -87,8 +87,12 @@ impl Pins {
     }
 }
 
-/// Removes links first, so that packets pass before maps vanish, then programs and maps.
-pub(super) fn unload(root: &Path) -> Result<Vec<String>, KernelError> {
+/// Removes links first, so that packets pass before maps vanish, then programs and maps. Before any of it `first` removes
+/// what only the maps know of. Returns what was removed.
+pub(super) fn unload(
+    root: &Path,
+    first: impl FnOnce(&Path) -> Result<Vec<String>, KernelError>,
+) -> Result<Vec<String>, KernelError> {
     if !root.exists() {
         return Ok(Vec::new());
     }
@@ -110,7 +114,7 @@ pub(super) fn unload(root: &Path) -> Result<Vec<String>, KernelError> {
             "name the directory of kernel.pin_path, or remove what is foreign",
         ));
     }
-    let mut removed = Vec::new();
+    let mut removed = first(root)?;
     let mut files = entries(&root.join("links"))?;
     files.extend(entries(&root.join("programs"))?);
     files.extend(

@@ -69,6 +69,7 @@ fn is_clients(error: &io::Error) -> bool {
 }
 
 async fn accepted(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let counted = Counted::new(worker);
     let Ok(local) = stream.local_addr() else { return };
     let (peer, local) = (unmapped(peer), unmapped(local));
     let Some(listener) = worker.world.borrow().listener_at(local) else {
@@ -78,8 +79,6 @@ async fn accepted(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let entered = listener.enter();
     let _not_vital = stream.set_nodelay(true);
     worker.counters.accepted.increase();
-    worker.counters.connections.increase();
-    let counted = Counted(Rc::clone(worker));
     tokio::task::spawn_local(async move {
         let (_entered, counted) = (entered, counted);
         serve(&counted.0, listener, stream, (peer, local)).await;
@@ -91,11 +90,25 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Counts a connection while it lives, for control and for the kernel's choice of a worker.
 struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.counters.connections.increase();
+        if let Some(load) = &worker.load {
+            load.opened();
+        }
+        Self(Rc::clone(worker))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.counters.connections.decrease();
+        if let Some(load) = &self.0.load {
+            load.closed();
+        }
     }
 }
 

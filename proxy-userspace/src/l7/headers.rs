@@ -1,21 +1,15 @@
 //! Header fields that belong to one connection, or speak of it: hop-by-hop, X-Forwarded-*, Forwarded, Via.
 
 use crate::model::l7::{ForwardedSettings, HeaderOps};
+use bytes::{BufMut, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, Entry},
 };
 use std::{fmt::Write, net::SocketAddr};
 
-/// RFC 9110, 7.6.1, and what older software sends.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -23,24 +17,58 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Removes what belongs to the connection it came by, the fields named in Connection too. `TE: trailers` stays: it says
-/// that trailers are understood, and gRPC asks for it.
+/// Removes what belongs to the connection it came by (RFC 9110, 7.6.1, and what older software sends), the fields named in
+/// Connection too. `TE: trailers` stays: it says that trailers are understood, and gRPC asks for it.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = (headers.get_all(header::CONNECTION).iter())
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != header::TE && *name != header::HOST && *name != header::CONTENT_LENGTH)
-            .collect();
-        for name in named {
+    // A look at all names costs less than a lookup of each: most messages have one of these, or none.
+    let mut found = [const { None }; 6];
+    let mut count = 0;
+    for name in headers.keys() {
+        let is_one = *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING
+            || *name == header::UPGRADE
+            || *name == header::TE
+            || *name == KEEP_ALIVE
+            || *name == PROXY_CONNECTION;
+        if is_one && count < found.len() {
+            found[count] = Some(name.clone());
+            count += 1;
+        }
+    }
+    for name in found.into_iter().flatten() {
+        if name == header::CONNECTION {
+            remove_named(headers);
+        }
+        if name == header::TE {
+            keep_trailers(headers);
+        } else {
             headers.remove(name);
         }
-        headers.remove(HTTP2_SETTINGS);
     }
-    for name in HOP_BY_HOP {
+}
+
+fn remove_named(headers: &mut HeaderMap) {
+    // The usual values name nothing.
+    let mut values = headers.get_all(header::CONNECTION).iter();
+    if let (Some(only), None) = (values.next(), values.next())
+        && (only.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+            || only.as_bytes().eq_ignore_ascii_case(b"close"))
+    {
+        return;
+    }
+    let named: Vec<HeaderName> = (headers.get_all(header::CONNECTION).iter())
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::TE && *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named {
         headers.remove(name);
     }
+    headers.remove(HTTP2_SETTINGS);
+}
+
+fn keep_trailers(headers: &mut HeaderMap) {
     if let Entry::Occupied(te) = headers.entry(header::TE) {
         let mut tokens = te.iter().filter_map(|value| value.to_str().ok());
         let trailers = tokens.any(|value| {
@@ -122,7 +150,7 @@ pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &C
         headers.remove(header::FORWARDED);
     }
     if settings.request_id && !(trusted && headers.contains_key(X_REQUEST_ID)) {
-        set(headers, X_REQUEST_ID, request_id());
+        headers.insert(X_REQUEST_ID, request_id());
     }
     match client.certificate {
         Some(certificate) if settings.client_certificate => set(headers, XFCC, certificate.to_owned()),
@@ -170,17 +198,20 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
 }
 
 /// A random UUID (RFC 9562, version 4).
-fn request_id() -> String {
+fn request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u128(..);
-    let hex = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        hex >> 96,
-        (hex >> 80) & 0xffff,
-        (hex >> 64) & 0xffff,
-        (hex >> 48) & 0xffff,
-        hex & 0xffff_ffff_ffff
-    )
+    let bytes = ((random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)).to_be_bytes();
+    let mut text = BytesMut::with_capacity(36);
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.put_u8(b'-');
+        }
+        text.put_u8(HEX[usize::from(byte >> 4)]);
+        text.put_u8(HEX[usize::from(byte & 0xf)]);
+    }
+    // Hexadecimal digits and dashes are always a header's value.
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// Adds this proxy to Via (RFC 9110, 7.6.3).
@@ -221,5 +252,99 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
     if let Ok(value) = HeaderValue::from_bytes(&all) {
         headers.insert(header::COOKIE, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_with_those_that_connection_names() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "te, host"),
+            ("x-secret", "1"),
+            ("host", "a.example"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let expected = map(&[("host", "a.example"), ("accept", "*/*"), ("te", "trailers")]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn te_without_trailers_goes() {
+        let mut headers = map(&[("te", "gzip")]);
+        remove_hop_by_hop(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn request_ids_are_version_4() {
+        let id = request_id();
+        let text = id.to_str().unwrap();
+        assert_eq!(text.len(), 36);
+        assert_eq!(text.as_bytes()[14], b'4');
+        assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        assert_ne!(request_id(), id);
+    }
+
+    #[test]
+    fn the_trusted_hop_names_the_client() {
+        let peer: SocketAddr = "192.0.2.1:99".parse().unwrap();
+        let headers = map(&[
+            ("x-forwarded-for", "198.51.100.7, 198.51.100.8"),
+            ("x-forwarded-for", "198.51.100.9"),
+        ]);
+        let trusting = |trusted_hops| ForwardedSettings {
+            trusted_hops,
+            ..Default::default()
+        };
+        let client = |hops| client_address(&headers, &trusting(hops), peer).ip().to_string();
+        assert_eq!(client(0), "192.0.2.1");
+        assert_eq!(client(1), "198.51.100.9");
+        assert_eq!(client(2), "198.51.100.8");
+        assert_eq!(client(9), "198.51.100.7");
+    }
+
+    #[test]
+    fn what_an_untrusted_client_says_of_others_is_replaced() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=203.0.113.9"),
+        ]);
+        let host = HeaderValue::from_static("a.example");
+        let client = Client {
+            address: "192.0.2.1:99".parse().unwrap(),
+            secure: true,
+            host: Some(&host),
+            certificate: None,
+        };
+        forward(&mut headers, &ForwardedSettings::default(), &client);
+        assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
+        assert_eq!(headers[X_FORWARDED_PROTO], "https");
+        assert_eq!(headers[X_FORWARDED_HOST], "a.example");
+        assert!(!headers.contains_key(header::FORWARDED));
+    }
+
+    #[test]
+    fn cookies_are_joined() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
     }
 }

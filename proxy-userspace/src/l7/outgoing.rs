@@ -39,11 +39,15 @@ pub struct Outgoing {
 impl Outgoing {
     /// Takes what an upgrade needs from the client's headers before they are stripped.
     pub fn new(target: PathAndQuery, authority: HeaderValue, purpose: Purpose, headers: &HeaderMap) -> Self {
+        let websocket_key = match purpose {
+            Purpose::Upgrade(_) => headers.get(SEC_WEBSOCKET_KEY).cloned(),
+            _ => None,
+        };
         Self {
             target,
             authority,
             purpose,
-            websocket_key: headers.get(SEC_WEBSOCKET_KEY).cloned(),
+            websocket_key,
         }
     }
 

@@ -7,7 +7,10 @@ use super::{
     log, sockets, tls,
     worker::{self, Command, Start},
 };
-use crate::model::{Snapshot, l7::Listener};
+use crate::{
+    kernel::steer::LoadWriter,
+    model::{Snapshot, l7::Listener},
+};
 use std::{
     collections::HashSet,
     io,
@@ -66,16 +69,13 @@ pub enum L7Error {
     Thread(io::Error),
 }
 
-/// What tells the kernel how busy a worker is.
-pub type Load = Box<dyn Fn(u64, u32) + Send>;
-
 impl L7Plane {
-    /// Starts `count` workers, each pinned to one of the CPUs where asked for. With `loads` the kernel steers: each
-    /// worker reports its load.
+    /// Starts `count` workers, each pinned to one of the CPUs where asked for. With `loads`, one a worker, the kernel
+    /// steers: each worker reports its load.
     ///
     /// # Errors
     /// A thread can't be started.
-    pub fn start(count: usize, pinned: bool, mut loads: Vec<Load>) -> Result<Self, L7Error> {
+    pub fn start(count: usize, pinned: bool, mut loads: Vec<LoadWriter>) -> Result<Self, L7Error> {
         let writers = log::Writers::start().map_err(L7Error::Thread)?;
         let cpus = if pinned { allowed_cpus() } else { Vec::new() };
         let steered = !loads.is_empty();

@@ -17,6 +17,9 @@ use tokio::{net::TcpStream, time::timeout};
 /// Longest header taken, with TLVs. The protocol's receivers need not take more than a packet's worth.
 const MOST: usize = 4 << 10;
 
+/// Longest header of version 1, with its end.
+const LINE: usize = 107;
+
 /// Why a connection's PROXY header was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HeaderError {
@@ -114,10 +117,17 @@ fn parse(bytes: &[u8]) -> Option<Verdict> {
             Err(error) => Err(HeaderError::Malformed(error.to_string().into())),
         });
     }
-    let header = v1::Header::try_from(bytes);
-    header.is_complete().then(|| match header {
-        Ok(header) => Ok((header.header.len(), addresses_v1(&header.addresses))),
-        Err(_) if !bytes.starts_with(v1::PROTOCOL_PREFIX.as_bytes()) => Err(HeaderError::Missing),
+    let prefix = b"PROXY ";
+    if !bytes.starts_with(prefix) {
+        return (!prefix.starts_with(bytes)).then_some(Err(HeaderError::Missing));
+    }
+    // Only a whole line is parsed: ppp takes some lines that are cut for wrong ones.
+    let Some(end) = bytes.iter().take(LINE).position(|byte| *byte == b'\n') else {
+        let long = || Err(HeaderError::Malformed("a line of more than 107 bytes".into()));
+        return (bytes.len() >= LINE).then(long);
+    };
+    Some(match v1::Header::try_from(&bytes[..=end]) {
+        Ok(header) => Ok((end + 1, addresses_v1(&header.addresses))),
         Err(error) => Err(HeaderError::Malformed(error.to_string().into())),
     })
 }
@@ -160,7 +170,7 @@ pub fn header(version: ProxyHeader, client: SocketAddr, local: SocketAddr) -> Ve
     match version {
         ProxyHeader::V1 => {
             let family = if source.is_ipv4() { v1::TCP4 } else { v1::TCP6 };
-            let mut text = String::with_capacity(107);
+            let mut text = String::with_capacity(LINE);
             let _infallible = write!(
                 text,
                 "PROXY {family} {source} {destination} {} {}\r\n",

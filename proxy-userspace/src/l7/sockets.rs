@@ -30,23 +30,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A listening socket for connections that the kernel steers to one worker, IPv4 and IPv6: its own address is never
-/// connected to.
-///
-/// # Errors
-/// The system's.
-pub fn steered() -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::IPV6,
-        Type::STREAM.nonblocking().cloexec(),
-        Some(Protocol::TCP),
-    )?;
-    socket.set_only_v6(false)?;
-    socket.bind(&SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)).into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// What to do about an error of [`listen`].
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -8,7 +8,7 @@ use super::{
     counters::Counters,
     listener::World,
 };
-use crate::model::l7::HttpTimeouts;
+use crate::{kernel::steer::LoadWriter, model::l7::HttpTimeouts};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -24,8 +24,9 @@ use tokio::{
     time::Instant,
 };
 
-/// How often connections are looked at: timeouts of whole seconds end at most this much late.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often connections are looked at: timeouts of whole seconds end at most this much late. Also how often the
+/// worker says that it is alive.
+const LOOK: Duration = Duration::from_nanos(proxy_common::steer::BEAT_INTERVAL_NS);
 
 /// Turns of [`LOOK`] between two looks at idle upstream connections.
 const LOOKS_PER_EXPIRY: u32 = 4;
@@ -62,7 +63,7 @@ pub struct Worker {
     steered: RefCell<Option<AbortHandle>>,
     stopping: Cell<bool>,
     /// Where the kernel's choice of a worker reads how busy this one is.
-    load: Option<Box<dyn Fn(u64, u32)>>,
+    pub load: Option<LoadWriter>,
 }
 
 /// What a worker is made with.
@@ -73,8 +74,8 @@ pub struct Start {
     pub counters: Arc<Counters>,
     /// CPU to run on.
     pub cpu: Option<usize>,
-    /// Told connections and busy permille.
-    pub load: Option<Box<dyn Fn(u64, u32) + Send>>,
+    /// Where the kernel's choice of a worker reads how busy this one is, if it chooses.
+    pub load: Option<LoadWriter>,
 }
 
 /// The body of a worker's thread; returns when stopped.
@@ -97,7 +98,7 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         accepting: RefCell::default(),
         steered: RefCell::default(),
         stopping: Cell::new(false),
-        load: start.load.map(|load| load as Box<dyn Fn(u64, u32)>),
+        load: start.load,
     });
     runtime.block_on(worker.obey(commands));
     Ok(())
@@ -134,7 +135,7 @@ impl Worker {
                     turn = turn.wrapping_add(1);
                     self.look(turn);
                     if let Some(load) = &self.load {
-                        load(self.counters.connections.value(), busy.permille());
+                        load.beat(busy.permille());
                     }
                 }
             }

@@ -2,16 +2,19 @@
 //
 //   node backend.mjs '{"h1": PORT, "h2c": PORT, "tls": PORT, "cert": FILE, "key": FILE, "ca": FILE}'
 //
+// serves the ports that are given.
+//
 // The path's first part says what is done (see `actions`); anything else is echoed: the answer is JSON of what arrived.
 
 import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
+import { createRequire } from 'node:module';
 
 const options = JSON.parse(process.argv[2]);
 const CHUNK = Buffer.alloc(64 * 1024);
 // What `/stats` tells.
-const stats = { connections: 0, aborted: 0, unanswered: 0 };
+const stats = { connections: 0, aborted: 0, unanswered: 0, closed: 0 };
 
 const pairs = (raw) => {
   const list = [];
@@ -108,10 +111,10 @@ const actions = {
   },
   // Hop-by-hop headers, listed and not.
   hop(_req, res) {
-    res.writeHead(200, [
-      ['connection', 'x-listed'], ['x-listed', 'secret'], ['keep-alive', 'timeout=7'], ['proxy-authenticate', 'Basic'],
-      ['x-kept', 'yes'], ['x-backend', 'hop'], ['set-cookie', 'a=1'], ['set-cookie', 'b=2'], ['content-length', '0'],
-    ].flat());
+    res.writeHead(200, {
+      connection: 'x-listed', 'x-listed': 'secret', 'keep-alive': 'timeout=7', 'proxy-authenticate': 'Basic',
+      'x-kept': 'yes', 'set-cookie': ['a=1', 'b=2'], 'content-length': 0,
+    });
     res.end();
   },
   // /header/N: a response header of N bytes.
@@ -142,7 +145,7 @@ const actions = {
   hangup(req, res) {
     const answer = Buffer.from(String(req.socket.weirNumber));
     res.writeHead(200, { 'content-type': 'text/plain', 'content-length': answer.length });
-    res.end(answer, () => req.socket.end());
+    res.end(answer, () => req.socket.end(() => { stats.closed += 1; }));
   },
   stats(_req, res) {
     const answer = Buffer.from(JSON.stringify(stats));
@@ -169,9 +172,22 @@ function expect(req, res) {
   handle(req, res);
 }
 
-// An upgrade to anything: refused under /refused, else the bytes come back.
+// Debian's node finds its ws; for others NODE_PATH names /usr/share/nodejs.
+const { WebSocketServer } = createRequire(import.meta.url)('ws');
+const sockets = new WebSocketServer({ noServer: true });
+sockets.on('connection', (socket) => {
+  socket.on('error', () => {});
+  socket.on('message', (data, binary) => socket.send(data, { binary }));
+});
+
+// An upgrade under /ws is a WebSocket that echoes messages. One to anything elsewhere: refused under /refused, else the
+// bytes come back.
 function upgrade(req, socket, head) {
   socket.on('error', () => {});
+  if (req.url.startsWith('/ws')) {
+    sockets.handleUpgrade(req, socket, head, (open) => sockets.emit('connection', open, req));
+    return;
+  }
   if (req.url.startsWith('/refused')) {
     socket.end('HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 8\r\nx-why: rule\r\n\r\nrefused\n');
     return;
@@ -216,15 +232,17 @@ const STREAMS = {
   settings: { enableConnectProtocol: true, maxConcurrentStreams: 1000, maxHeaderListSize: 1024 * 1024, initialWindowSize: 1 << 20 },
   maxHeaderListPairs: 2000,
 };
-serve(http.createServer(LIMITS), options.h1);
-serve(http2.createServer(STREAMS), options.h2c);
-serve(http2.createSecureServer({
-  ...LIMITS,
-  ...STREAMS,
-  allowHTTP1: true,
-  cert: fs.readFileSync(options.cert),
-  key: fs.readFileSync(options.key),
-  ca: fs.readFileSync(options.ca),
-  requestCert: true,
-  rejectUnauthorized: false,
-}), options.tls);
+if (options.h1) serve(http.createServer(LIMITS), options.h1);
+if (options.h2c) serve(http2.createServer(STREAMS), options.h2c);
+if (options.tls) {
+  serve(http2.createSecureServer({
+    ...LIMITS,
+    ...STREAMS,
+    allowHTTP1: true,
+    cert: fs.readFileSync(options.cert),
+    key: fs.readFileSync(options.key),
+    ca: fs.readFileSync(options.ca),
+    requestCert: true,
+    rejectUnauthorized: false,
+  }), options.tls);
+}

@@ -101,11 +101,7 @@ impl Seen {
     fn pairs(&self, list: &str, name: &str) -> Vec<&str> {
         let pairs = self.0[list].as_array().into_iter().flatten();
         pairs
-            .filter(|pair| {
-                pair[0]
-                    .as_str()
-                    .is_some_and(|key| key.eq_ignore_ascii_case(name))
-            })
+            .filter(|pair| pair[0].as_str().is_some_and(|key| key.eq_ignore_ascii_case(name)))
             .filter_map(|pair| pair[1].as_str())
             .collect()
     }

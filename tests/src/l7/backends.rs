@@ -7,6 +7,7 @@ use serde_json::json;
 use std::{
     fs::{self, File},
     net::SocketAddr,
+    path::PathBuf,
 };
 
 /// tests/data/l7/backend.mjs: what it does is said there, by path.
@@ -56,6 +57,7 @@ impl Backend {
 pub struct HttpFiles {
     /// HTTP/1.1.
     pub address: SocketAddr,
+    folder: PathBuf,
     /// Held to keep it running.
     pub process: Process,
 }
@@ -87,6 +89,15 @@ http {{ {temporary} access_log off; sendfile on; default_type text/plain; keepal
             .arg(&folder);
         let mut process = site.host().spawn(&mut command).context("start nginx")?;
         site.wait_for(address, &mut process)?;
-        Ok(Self { address, process })
+        Ok(Self {
+            address,
+            folder,
+            process,
+        })
+    }
+
+    /// What `/2g` is.
+    pub fn big_file(&self) -> PathBuf {
+        self.folder.join("2g")
     }
 }

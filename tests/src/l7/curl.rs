@@ -15,7 +15,15 @@ pub struct Curl<'a> {
 impl<'a> Curl<'a> {
     /// For this URL.
     pub fn new(site: &'a Site, url: &str) -> Self {
-        let arguments = ["--silent", "--show-error", "--include", "--max-time", "120", "--path-as-is", url];
+        let arguments = [
+            "--silent",
+            "--show-error",
+            "--include",
+            "--max-time",
+            "120",
+            "--path-as-is",
+            url,
+        ];
         Self {
             site,
             arguments: arguments.map(str::to_owned).to_vec(),
@@ -43,10 +51,7 @@ impl<'a> Curl<'a> {
     /// Runs it, whatever comes of it.
     pub fn run(&self) -> Result<Finished> {
         let mut command = self.site.host().command("curl")?;
-        Finished::run(
-            command.args(&self.arguments).current_dir(self.site.folder()),
-            "",
-        )
+        Finished::run(command.args(&self.arguments).current_dir(self.site.folder()), "")
     }
 
     /// Runs it, and reads what it got. Bodies must be text.

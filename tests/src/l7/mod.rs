@@ -21,4 +21,4 @@ pub use curl::{Curl, h2_request};
 pub use daemon::Weir;
 pub use peers::{Hop, envoy, envoy_bootstrap, envoy_cluster, envoy_listener, haproxy, nginx};
 pub use raw::Raw;
-pub use site::{Site, data, python, script};
+pub use site::{Site, data, python, script, venv_program};

@@ -49,14 +49,12 @@ http {{ {temporary} access_log off; proxy_http_version 1.1; proxy_set_header Con
 /// Starts HAProxy with a frontend for each hop.
 pub fn haproxy(site: &Site, hops: &[Hop]) -> Result<Process> {
     let folder = site.subfolder("haproxy")?;
-    let mut config = "global\n  tune.bufsize 131072\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 10s\n  \
+    let mut config =
+        "global\n  tune.bufsize 131072\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 10s\n  \
                       timeout client 60s\n  timeout server 60s\n  option http-keep-alive\n"
-        .to_owned();
+            .to_owned();
     for (number, Hop { listen, to }) in hops.iter().enumerate() {
-        writeln!(
-            config,
-            "listen hop{number}\n  bind {listen}\n  server one {to}"
-        )?;
+        writeln!(config, "listen hop{number}\n  bind {listen}\n  server one {to}")?;
     }
     let path = folder.join("haproxy.cfg");
     fs::write(&path, config)?;
@@ -73,7 +71,14 @@ pub fn envoy(site: &Site, config: &Value, hops: &[Hop]) -> Result<Process> {
     let program = venv_program("envoy")?;
     let mut command = site.host().command(&program.to_string_lossy())?;
     command
-        .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"])
+        .args([
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "error",
+            "-c",
+        ])
         .arg(&path);
     started(site, site.host().spawn(&mut command)?, hops)
 }

@@ -77,6 +77,24 @@ impl Raw {
         Ok(bytes)
     }
 
+    /// Reads up to and with this text.
+    pub fn until(&mut self, text: &str) -> Result<String> {
+        let mut read = Vec::new();
+        while !read.ends_with(text.as_bytes()) {
+            let mut byte = [0];
+            let count = self.stream.read(&mut byte);
+            let count = count
+                .with_context(|| format!("wait for {text:?} after {:?}", String::from_utf8_lossy(&read)))?;
+            ensure!(
+                count > 0,
+                "the end instead of {text:?} after {:?}",
+                String::from_utf8_lossy(&read)
+            );
+            read.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
     /// Whether the server ends the connection now, without another byte.
     pub fn is_closed(&mut self) -> Result<bool> {
         let mut byte = [0];
@@ -110,10 +128,7 @@ impl Raw {
     fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).context("read a line")?;
-        ensure!(
-            !line.is_empty(),
-            "the connection ended where a line was expected"
-        );
+        ensure!(!line.is_empty(), "the connection ended where a line was expected");
         let text = String::from_utf8_lossy(&line).into_owned();
         let text = text
             .strip_suffix("\r\n")

@@ -18,26 +18,46 @@ fn hop_by_hop_headers_stay_on_their_hop() -> Result<()> {
                  HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\nX-Kept: 1\r\nAuthorization: Basic YTpi\r\n\r\n"
             ))?
             .seen()?;
-        for gone in ["x-listed", "keep-alive", "proxy-connection", "upgrade", "http2-settings"] {
-            ensure!(seen.header(gone).is_none(), "{host}: {gone} was forwarded: {seen:?}");
+        for gone in [
+            "x-listed",
+            "keep-alive",
+            "proxy-connection",
+            "upgrade",
+            "http2-settings",
+        ] {
+            ensure!(
+                seen.header(gone).is_none(),
+                "{host}: {gone} was forwarded: {seen:?}"
+            );
         }
         ensure!(seen.header("x-kept") == Some("1"), "{host}: {seen:?}");
-        ensure!(seen.header("authorization") == Some("Basic YTpi"), "{host}: {seen:?}");
-        ensure!(seen.header("te").is_none_or(|te| te == "trailers"), "{host}: {seen:?}");
+        ensure!(
+            seen.header("authorization") == Some("Basic YTpi"),
+            "{host}: {seen:?}"
+        );
+        ensure!(
+            seen.header("te").is_none_or(|te| te == "trailers"),
+            "{host}: {seen:?}"
+        );
     }
     let answer = proxy.get("/hop")?;
     for gone in ["x-listed", "keep-alive"] {
         ensure!(answer.header(gone).is_none(), "{gone} was forwarded: {answer:?}");
     }
     ensure!(answer.header("x-kept") == Some("yes"), "{answer:?}");
-    ensure!(answer.all("set-cookie") == ["a=1", "b=2"], "two cookies stay two: {answer:?}");
+    ensure!(
+        answer.all("set-cookie") == ["a=1", "b=2"],
+        "two cookies stay two: {answer:?}"
+    );
     Ok(())
 }
 
 fn seen_with(listener: &str, headers: &str) -> Result<Seen> {
     let proxy = Proxy::start(listener)?;
     proxy
-        .ask(&format!("GET /echo HTTP/1.1\r\nHost: a.test:8080\r\n{headers}\r\n"))?
+        .ask(&format!(
+            "GET /echo HTTP/1.1\r\nHost: a.test:8080\r\n{headers}\r\n"
+        ))?
         .seen()
 }
 
@@ -60,7 +80,11 @@ fn a_client_that_is_not_trusted_says_nothing_about_itself() -> Result<()> {
 #[test]
 fn a_trusted_hop_is_believed() -> Result<()> {
     let seen = seen_with("forwarded: { trusted_hops: 1, forwarded: true }", FORGED)?;
-    let list: Vec<&str> = seen.all("x-forwarded-for").iter().flat_map(|value| value.split(", ")).collect();
+    let list: Vec<&str> = seen
+        .all("x-forwarded-for")
+        .iter()
+        .flat_map(|value| value.split(", "))
+        .collect();
     ensure!(list == ["203.0.113.9", "203.0.113.8", "127.0.0.1"], "{seen:?}");
     ensure!(seen.all("x-forwarded-proto") == ["https"], "{seen:?}");
     ensure!(seen.all("x-forwarded-host") == ["evil.test"], "{seen:?}");
@@ -77,7 +101,12 @@ fn a_trusted_hop_is_believed() -> Result<()> {
 fn headers_about_the_connection_can_be_turned_off() -> Result<()> {
     let off = "forwarded: { x_forwarded: false, request_id: false }\nvia: edge\nserver_header: { set: weir }";
     let seen = seen_with(off, "")?;
-    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"] {
+    for name in [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-request-id",
+    ] {
         ensure!(seen.header(name).is_none(), "{name}: {seen:?}");
     }
     ensure!(seen.header("via") == Some("1.1 edge"), "{seen:?}");
@@ -95,7 +124,10 @@ fn odd_but_legal_headers_pass() -> Result<()> {
         .seen()?;
     ensure!(seen.header("x-empty") == Some(""), "{seen:?}");
     ensure!(seen.header("x-spaces") == Some("a  b"), "{seen:?}");
-    ensure!(seen.all("x-twice").join(",").replace(' ', "") == "1,2", "{seen:?}");
+    ensure!(
+        seen.all("x-twice").join(",").replace(' ', "") == "1,2",
+        "{seen:?}"
+    );
     ensure!(seen.header("x_under") == Some("1"), "{seen:?}");
     // Cookies that HTTP/2 splits are one again for HTTP/1.1 (RFC 9113, 8.2.3).
     let answer = proxy
@@ -107,6 +139,9 @@ fn odd_but_legal_headers_pass() -> Result<()> {
     ensure!(answer.seen()?.all("cookie") == ["a=1; b=2"], "{}", answer.text());
     // A response's header of 60 KiB.
     let answer = proxy.get("/header/60000")?;
-    ensure!(answer.header("x-long").is_some_and(|value| value.len() == 60_000), "a long header");
+    ensure!(
+        answer.header("x-long").is_some_and(|value| value.len() == 60_000),
+        "a long header"
+    );
     Ok(())
 }

@@ -8,7 +8,9 @@ fn requests_follow_one_another_on_a_connection() -> Result<()> {
     let proxy = Proxy::start("")?;
     let mut raw = proxy.raw()?;
     for number in 0..10 {
-        raw.send(format!("POST /echo?{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"));
+        raw.send(format!(
+            "POST /echo?{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"
+        ));
         let seen = raw.answer()?.seen()?;
         ensure!(seen.text("target") == format!("/echo?{number}"), "{seen:?}");
     }
@@ -19,9 +21,14 @@ fn requests_follow_one_another_on_a_connection() -> Result<()> {
     raw.send(&requests);
     for number in 0..20 {
         let seen = raw.answer()?.seen()?;
-        ensure!(seen.text("target") == format!("/echo?{number}"), "pipelined: {seen:?}");
+        ensure!(
+            seen.text("target") == format!("/echo?{number}"),
+            "pipelined: {seen:?}"
+        );
     }
-    raw.send("HEAD /bytes/1000 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /status/204 HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    raw.send(
+        "HEAD /bytes/1000 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /status/204 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    );
     raw.answer_to("HEAD")?.expect(200)?;
     raw.answer()?.expect(204)?;
     raw.send("GET /echo HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
@@ -37,8 +44,15 @@ fn http_1_0_is_answered_and_closed() -> Result<()> {
     let mut raw = proxy.raw()?;
     raw.send("GET /chunked/1000 HTTP/1.0\r\n\r\n");
     let answer = raw.answer()?.expect(200)?;
-    ensure!(answer.header("transfer-encoding").is_none(), "HTTP/1.0 has no chunks: {answer:?}");
-    ensure!(answer.body.len() == 1000, "{} bytes up to the end", answer.body.len());
+    ensure!(
+        answer.header("transfer-encoding").is_none(),
+        "HTTP/1.0 has no chunks: {answer:?}"
+    );
+    ensure!(
+        answer.body.len() == 1000,
+        "{} bytes up to the end",
+        answer.body.len()
+    );
     let mut raw = proxy.raw()?;
     for _ in 0..2 {
         raw.send("GET /echo HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n");
@@ -51,11 +65,13 @@ fn http_1_0_is_answered_and_closed() -> Result<()> {
 fn a_body_is_sent_once_it_is_expected() -> Result<()> {
     let proxy = Proxy::with_routes(
         "",
-        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { path: { prefix: / } } }\n      - { cluster: backend }",
+        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { prefix: / } }\n      - { cluster: backend }",
     )?;
     for path in ["/echo", "/h2/echo"] {
         let mut raw = proxy.raw()?;
-        raw.send(format!("POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"));
+        raw.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        ));
         let interim = raw.until("\r\n\r\n")?;
         ensure!(interim.starts_with("HTTP/1.1 100 "), "{path}: {interim}");
         raw.send("abc");
@@ -63,9 +79,14 @@ fn a_body_is_sent_once_it_is_expected() -> Result<()> {
     }
     // A refusal comes without the body, which a client then doesn't send.
     let mut raw = proxy.raw()?;
-    raw.send("POST /expect-refused HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    raw.send(
+        "POST /expect-refused HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+    );
     let answer = raw.answer()?;
-    ensure!(answer.status == 417 && answer.informational.is_empty(), "{answer:?}");
+    ensure!(
+        answer.status == 417 && answer.informational.is_empty(),
+        "{answer:?}"
+    );
     Ok(())
 }
 
@@ -115,7 +136,10 @@ fn a_tunnel_opens_after_the_101_alone() -> Result<()> {
     let mut raw = proxy.raw()?;
     raw.send(UPGRADE.replace("/up", "/refused"));
     let answer = raw.answer()?.expect(403)?;
-    ensure!(answer.text() == "refused\n" && answer.header("x-why") == Some("rule"), "{answer:?}");
+    ensure!(
+        answer.text() == "refused\n" && answer.header("x-why") == Some("rule"),
+        "{answer:?}"
+    );
     // The connection is one of HTTP still.
     raw.send("GET /echo HTTP/1.1\r\nHost: a.test\r\n\r\n");
     raw.answer()?.expect(200)?;
@@ -128,7 +152,10 @@ fn an_upgrade_that_is_not_configured_is_none() -> Result<()> {
     let mut raw = proxy.raw()?;
     raw.send(UPGRADE);
     let seen = raw.answer()?.expect(200)?.seen()?;
-    ensure!(seen.header("upgrade").is_none(), "the upstream isn't asked to: {seen:?}");
+    ensure!(
+        seen.header("upgrade").is_none(),
+        "the upstream isn't asked to: {seen:?}"
+    );
     let proxy = Proxy::start("")?;
     let mut raw = proxy.raw()?;
     raw.send(UPGRADE.replace("Upgrade: websocket", "Upgrade: other/1"));

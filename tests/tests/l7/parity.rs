@@ -50,7 +50,11 @@ fn weir_answers_as_envoy_does() -> Result<()> {
     let site = Site::shared();
     let parity = Parity::start(site)?;
     let cases = cases(&data("parity/cases.yaml"))?;
-    ensure!(cases.len() >= FEWEST_CASES, "there are only {} cases", cases.len());
+    ensure!(
+        cases.len() >= FEWEST_CASES,
+        "there are only {} cases",
+        cases.len()
+    );
     let compared = compare(site, &parity, &cases)?;
     let mut page = PAGE_BEGIN.to_owned();
     let mut wrong = String::new();

@@ -4,15 +4,15 @@ use super::support::Proxy;
 use anyhow::{Result, ensure};
 
 const ROUTES: &str = r#"
-      - { match: { path_prefix: /old/ }, redirect: { scheme: https, host: new.test, path: { prefix: /new/ }, status: 308 } }
+      - { match: { path_prefix: /old/ }, redirect: { scheme: https, host: new.test, prefix: /new/, status: 308 } }
       - { match: { path: /strip }, redirect: { path: /stripped, strip_query: true } }
       - { match: { path: /direct }, respond: { status: 202, body: "direct\n" }, response_headers: { set: { x-direct: "1" } } }
       - match: { path_segment_prefix: /seg }
         cluster: backend
-        rewrite: { path: { prefix: /echo }, host: rewritten.test }
+        rewrite: { prefix: /echo, host: rewritten.test }
         request_headers: { set: { x-set: new }, add: { x-add: more }, remove: [x-remove] }
         response_headers: { set: { x-backend: hidden }, add: { x-more: "1" }, remove: [content-type] }
-      - { match: { path_regex: "/v[0-9]+/.*" }, cluster: backend, rewrite: { path: { regex: { pattern: "^/(v[0-9]+)/(.*)", substitution: "/echo/$2/$1" } } } }
+      - { match: { path_regex: "/v[0-9]+/.*" }, cluster: backend, rewrite: { regex: { pattern: "^/(v[0-9]+)/(.*)", substitution: "/echo/$2/$1" } } }
       - { match: { host: "*.wild.test", methods: [PUT, POST] }, respond: { status: 200, body: "wild" } }
       - { match: { headers: [{ name: x-route, regex: "a+" }] }, respond: { status: 200, body: "header" } }
       - { match: { query: [{ name: route, exact: "a b" }] }, respond: { status: 200, body: "query" } }
@@ -24,7 +24,10 @@ const ROUTES: &str = r#"
 fn routes_do_what_they_say() -> Result<()> {
     let proxy = Proxy::with_routes("", ROUTES)?;
     let answer = proxy.get("/old/a%20b?c=d")?.expect(308)?;
-    ensure!(answer.header("location") == Some("https://new.test/new/a%20b?c=d"), "{answer:?}");
+    ensure!(
+        answer.header("location") == Some("https://new.test/new/a%20b?c=d"),
+        "{answer:?}"
+    );
     let answer = proxy.get("/strip?c=d")?.expect(301)?;
     let port = proxy.address.port();
     ensure!(
@@ -32,30 +35,64 @@ fn routes_do_what_they_say() -> Result<()> {
         "{answer:?}"
     );
     let answer = proxy.get("/direct")?.expect(202)?;
-    ensure!(answer.text() == "direct\n" && answer.header("x-direct") == Some("1"), "{answer:?}");
+    ensure!(
+        answer.text() == "direct\n" && answer.header("x-direct") == Some("1"),
+        "{answer:?}"
+    );
     let answer = proxy.curl("/direct").with("--head").answer()?.expect(202)?;
     ensure!(answer.header("content-length") == Some("7"), "{answer:?}");
 
-    let answer = proxy.curl("/seg/a?b").header("x-set: old").header("x-add: first").header("x-remove: 1").answer()?;
-    ensure!(answer.header("x-backend") == Some("hidden") && answer.header("x-more") == Some("1"), "{answer:?}");
+    let answer = proxy
+        .curl("/seg/a?b")
+        .header("x-set: old")
+        .header("x-add: first")
+        .header("x-remove: 1")
+        .answer()?;
+    ensure!(
+        answer.header("x-backend") == Some("hidden") && answer.header("x-more") == Some("1"),
+        "{answer:?}"
+    );
     ensure!(answer.header("content-type").is_none(), "{answer:?}");
     let seen = answer.seen()?;
-    ensure!(seen.text("target") == "/echo/a?b" && seen.header("host") == Some("rewritten.test"), "{seen:?}");
-    ensure!(seen.all("x-set") == ["new"] && seen.header("x-remove").is_none(), "{seen:?}");
+    ensure!(
+        seen.text("target") == "/echo/a?b" && seen.header("host") == Some("rewritten.test"),
+        "{seen:?}"
+    );
+    ensure!(
+        seen.all("x-set") == ["new"] && seen.header("x-remove").is_none(),
+        "{seen:?}"
+    );
     ensure!(seen.all("x-add").join(", ") == "first, more", "{seen:?}");
     proxy.get("/segment")?.expect(404)?;
-    ensure!(proxy.get("/v12/x")?.seen()?.text("target") == "/echo/x/v12", "a regex");
+    ensure!(
+        proxy.get("/v12/x")?.seen()?.text("target") == "/echo/x/v12",
+        "a regex"
+    );
 
     let wild = |method: &str, host: &str| {
-        proxy.curl("/x").with("--request").arg(method).header(&format!("host: {host}")).answer()
+        proxy
+            .curl("/x")
+            .with("--request")
+            .arg(method)
+            .header(&format!("host: {host}"))
+            .answer()
     };
     ensure!(wild("PUT", "a.b.WILD.test:8080")?.text() == "wild", "a host");
     wild("GET", "a.wild.test")?.expect(404)?;
     wild("PUT", "wild.test")?.expect(404)?;
-    ensure!(proxy.curl("/x").header("x-route: aaa").answer()?.text() == "header", "a header");
+    ensure!(
+        proxy.curl("/x").header("x-route: aaa").answer()?.text() == "header",
+        "a header"
+    );
     proxy.curl("/x").header("x-route: aab").answer()?.expect(404)?;
-    ensure!(proxy.get("/x?route=a%20b")?.text() == "query", "a query parameter");
-    ensure!(!proxy.get("/nowhere")?.expect(404)?.text().is_empty(), "a 404 says why");
+    ensure!(
+        proxy.get("/x?route=a%20b")?.text() == "query",
+        "a query parameter"
+    );
+    ensure!(
+        !proxy.get("/nowhere")?.expect(404)?.text().is_empty(),
+        "a 404 says why"
+    );
     Ok(())
 }
 
@@ -70,7 +107,10 @@ fn weights_split_requests() -> Result<()> {
         second += usize::from(raw.answer()?.seen()?.text("version") == "2.0");
     }
     // 100 are expected; further off than this is one in ten million.
-    ensure!((55..=145).contains(&second), "{second} of {count} went to a quarter");
+    ensure!(
+        (55..=145).contains(&second),
+        "{second} of {count} went to a quarter"
+    );
     Ok(())
 }
 
@@ -81,21 +121,50 @@ fn all_see_one_form_of_a_path() -> Result<()> {
       - { cluster: backend }";
     let strict = Proxy::with_routes("", routes)?;
     let ask = |proxy: &Proxy, path: &str| proxy.ask(&format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
-    for path in ["/admin/x", "/a/../admin/x", "/./admin/x", "/a/%2e%2e/admin/x", "/a/.%2E/admin/x", "/%61dmin/x"] {
+    for path in [
+        "/admin/x",
+        "/a/../admin/x",
+        "/./admin/x",
+        "/a/%2e%2e/admin/x",
+        "/a/.%2E/admin/x",
+        "/%61dmin/x",
+    ] {
         ensure!(ask(&strict, path)?.status == 403, "{path} is the admin's");
     }
-    for path in ["/../admin/x", "/a/../../admin/x", "/%2e%2e/x", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%00b", "/a/..%2fadmin/"] {
+    for path in [
+        "/../admin/x",
+        "/a/../../admin/x",
+        "/%2e%2e/x",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a%00b",
+        "/a/..%2fadmin/",
+    ] {
         ensure!(ask(&strict, path)?.status == 400, "{path} is refused");
     }
-    for (path, upstream) in [("/a/./b/../c", "/a/c"), ("/a//b", "/a//b"), ("/a/b/.", "/a/b/"), ("/a?b=/../c", "/a?b=/../c")] {
+    for (path, upstream) in [
+        ("/a/./b/../c", "/a/c"),
+        ("/a//b", "/a//b"),
+        ("/a/b/.", "/a/b/"),
+        ("/a?b=/../c", "/a?b=/../c"),
+    ] {
         let seen = ask(&strict, path)?.seen()?;
         ensure!(seen.text("target") == upstream, "{path}: {seen:?}");
     }
     let lax = Proxy::with_routes("path: { merge_slashes: true, encoded_slashes: decode }", routes)?;
-    for path in ["//admin/x", "/admin%2fx", "/a/..%2fadmin/x", "/a%2f..%2fadmin%2fx"] {
+    for path in [
+        "//admin/x",
+        "/admin%2fx",
+        "/a/..%2fadmin/x",
+        "/a%2f..%2fadmin%2fx",
+    ] {
         ensure!(ask(&lax, path)?.status == 403, "{path} is the admin's");
     }
-    ensure!(ask(&lax, "/a//b///c")?.seen()?.text("target") == "/a/b/c", "slashes are merged");
+    ensure!(
+        ask(&lax, "/a//b///c")?.seen()?.text("target") == "/a/b/c",
+        "slashes are merged"
+    );
     let keep = Proxy::with_routes("path: { encoded_slashes: keep }", routes)?;
     ensure!(ask(&keep, "/a%2Fb")?.seen()?.text("target") == "/a%2Fb", "kept");
     Ok(())

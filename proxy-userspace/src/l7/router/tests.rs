@@ -366,7 +366,7 @@ fn a_hundred_thousand_routes() {
         );
     }
     assert_eq!(get(&one_host, "a.example", "/p100000"), None);
-    // Stated in ARCHITECTURE.md: what 100,000 routes take besides themselves.
+    // Stated in docs/routing.md: what 100,000 routes take besides themselves.
     for router in [one_host, many_hosts] {
         assert!(router.memory_bytes() < 12 << 20, "{}", router.memory_bytes());
     }

@@ -200,7 +200,7 @@ fn plain_http_is_told_so() {
 fn what_is_no_handshake() {
     let config = server(&server_tls(vec![ecdsa(&["a.example"])]), &Shared::default()).unwrap();
     let site = Site::new(Arc::clone(&config));
-    let mut sent = |bytes: &[u8]| {
+    let sent = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(site.address).unwrap();
         stream.write_all(bytes).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
