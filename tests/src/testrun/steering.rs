@@ -321,6 +321,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         interfaces: Vec::new(),
         pin_path: pins.to_owned(),
         admin_socket: "/run/weir-test-unused.sock".into(),
+        dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,
         nat: NatSettings {
@@ -339,7 +340,7 @@ fn snapshot(generation: u64, ranges: &[PortRange], pins: &Path) -> Snapshot {
     let listener = |(at, range): (usize, &PortRange)| Listener {
         name: format!("listener-{at}").into(),
         place: Place {
-            file: "test.yaml".into(),
+            file: Path::new("test.yaml").into(),
             line: 1,
         },
         addresses: vec![*range],
