@@ -93,6 +93,17 @@ pub struct KernelStatus {
     pub flows: u64,
     /// Every drop reason, in the order of their codes.
     pub drops: Vec<DropStatus>,
+    /// What became of lookups for L7 addresses, about one a connection: every outcome, in the order of their codes.
+    pub steering: Vec<SteeringStatus>,
+}
+
+/// Lookups for L7 addresses with this outcome.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct SteeringStatus {
+    /// The outcome's label.
+    pub outcome: String,
+    /// Since the maps were made.
+    pub connections: u64,
 }
 
 /// An interface with our programs.

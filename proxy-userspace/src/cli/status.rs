@@ -45,6 +45,7 @@ fn render(status: &Status, now: u64) -> String {
         parts.push(services(status));
         parts.push(backends(status, now));
     }
+    parts.extend(steering(&status.kernel));
     parts.extend(drops(&status.kernel));
     parts.join("\n")
 }
@@ -146,6 +147,15 @@ fn backends(status: &Status, now: u64) -> String {
         }
     }
     table.render()
+}
+
+fn steering(kernel: &KernelStatus) -> Option<String> {
+    let mut table = Table::new([("L7 CONNECTIONS STEERED", Left), ("COUNT", Right)]);
+    let seen: Vec<_> = kernel.steering.iter().filter(|one| one.connections > 0).collect();
+    for one in &seen {
+        table.row([one.outcome.clone(), grouped(one.connections)]);
+    }
+    (!seen.is_empty()).then(|| table.render())
 }
 
 fn drops(kernel: &KernelStatus) -> Option<String> {

@@ -4,7 +4,7 @@ use super::{Core, report_l7::l7_status};
 use crate::{
     admin::status::{
         BackendState, BackendStatus, DropStatus, HealthStatus, InterfaceStatus, KernelStatus, ServiceStatus,
-        Status,
+        Status, SteeringStatus,
     },
     kernel::{KernelCounters, ServiceCounters},
     model::{BackendAddr, Cluster, Endpoint, EndpointId, Health, ListenAddr, Service},
@@ -78,6 +78,7 @@ impl Core {
     fn kernel_status(&self, counters: Option<&KernelCounters>) -> KernelStatus {
         let interfaces = counters.iter().flat_map(|counters| &counters.interfaces);
         let drops = counters.iter().flat_map(|counters| &counters.drops);
+        let steering = counters.iter().flat_map(|counters| &counters.steering);
         KernelStatus {
             generation: self.plane.generation(),
             absent: self.plane.absence().map(Into::into),
@@ -94,6 +95,12 @@ impl Core {
                 .map(|(reason, packets)| DropStatus {
                     reason: reason.label().into(),
                     packets: *packets,
+                })
+                .collect(),
+            steering: steering
+                .map(|(outcome, connections)| SteeringStatus {
+                    outcome: outcome.label().into(),
+                    connections: *connections,
                 })
                 .collect(),
         }

@@ -14,13 +14,13 @@ use super::{
     record::Record,
     serve::Answer,
     tunnel::{Tunnel, Upstream},
-    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
+    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, Lease, Pool},
 };
 use crate::model::BackendAddr;
+use h2::RecvStream;
 use http::{Method, Request, Response, uri::Scheme};
 use hyper::body::Body as _;
-use std::{net::SocketAddr, rc::Rc};
-use tokio::time::Instant;
+use std::{net::SocketAddr, pin::pin, rc::Rc};
 
 /// Endpoints tried for one request, as long as none has seen it.
 const MOST_TRIES: usize = 3;
@@ -52,9 +52,14 @@ pub struct Forwarding<'a> {
     pub clock: Clock,
     /// Whom it is from, as far as is believed.
     pub client: SocketAddr,
+    /// Whether the policy looks at latencies.
+    pub measures: bool,
 }
 
 type Chosen = Rc<Endpoint<Rc<Pool>>>;
+
+/// A request as an endpoint is to see it, and where the bytes of a client's tunnel over HTTP/2 come in.
+type Parted = (Request<RequestBody>, Option<RecvStream>);
 
 /// A try that failed before the endpoint saw the request: it can be tried elsewhere.
 enum Tried {
@@ -69,14 +74,13 @@ impl Forwarding<'_> {
     /// # Errors
     /// The last one's fault.
     pub async fn run(
-        self,
-        request: Request<RequestBody>,
+        &self,
+        mut request: Box<Request<RequestBody>>,
         sink: &InterimSink,
         record: &mut Record,
     ) -> Result<Answer, Fault> {
         let (key, sticky) = self.choice(&request);
         let mut tried: Vec<BackendAddr> = Vec::new();
-        let mut request = Box::new(request);
         let mut last = Fault::NoEndpoint;
         while tried.len() < MOST_TRIES {
             let kept = sticky.clone().filter(|_| tried.is_empty());
@@ -143,9 +147,17 @@ impl Forwarding<'_> {
         let ends = (self.connection.peer, self.connection.local);
         let mut request = request;
         let mut fresh = false;
-        let begin = Instant::now();
         loop {
-            let lease = match self.clock.within(endpoint.pool.lease(fresh, ends)).await {
+            let waiting = if fresh { None } else { endpoint.pool.take() };
+            let lease = match waiting {
+                Some(lease) => Ok(lease),
+                None => {
+                    self.clock
+                        .within(Box::pin(endpoint.pool.lease(fresh, ends)).as_mut())
+                        .await
+                }
+            };
+            let lease = match lease {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
@@ -161,12 +173,32 @@ impl Forwarding<'_> {
                 Lease::H2(_) => (true, None),
             };
             let outcome = match lease {
-                Lease::H1(lease) => self.over_h1(*request, lease, sink).await,
-                Lease::H2(lease) => self.over_h2(*request, lease, sink).await,
+                Lease::H1(lease) => match self.as_h1(*request) {
+                    Ok((request, client_stream)) => {
+                        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
+                        self.h1_answer(answered, client_stream).await
+                    }
+                    Err(fault) => Err(fault.into()),
+                },
+                Lease::H2(lease) => match self.as_h2(*request) {
+                    Ok((request, client_stream)) => {
+                        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
+                            && !Box::pin(lease.takes_extended_connect()).await
+                        {
+                            return Tried::Failed(Fault::BadResponse);
+                        }
+                        let sending = Box::pin(lease.send(request, sink));
+                        let answered = self.clock.within(pin!(sending)).await;
+                        answered.map(|answer| self.h2_answer(answer, client_stream))
+                    }
+                    Err(fault) => Err(fault.into()),
+                },
             };
             match outcome {
                 Ok(answer) => {
-                    in_flight.answered(begin.elapsed());
+                    if self.measures {
+                        in_flight.answered(self.clock.started.elapsed());
+                    }
                     return Tried::Answered(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
@@ -219,58 +251,53 @@ impl Forwarding<'_> {
         answer
     }
 
-    async fn over_h1(
-        &self,
-        request: Request<RequestBody>,
-        lease: Box<H1Lease>,
-        sink: &InterimSink,
-    ) -> Result<Answer, Failed> {
+    /// The request in an HTTP/1.1 endpoint's form, and the client's end of a tunnel.
+    fn as_h1(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
         self.outgoing.to_h1(&mut head)?;
-        let (body, client_stream) = match self.outgoing.purpose {
-            Purpose::Exchange => (body, None),
-            _ => (RequestBody::empty(), body.into_stream()),
-        };
-        let request = Request::from_parts(head, body);
-        match self.clock.within(lease.send(request, sink)).await? {
-            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
-            H1Answer::Tunnel(response, lease) => {
-                let (transport, ahead, slot) = lease.into_tunnel().await;
-                let upstream = Upstream::H1(transport, ahead, slot);
-                Ok(self.tunnel(response, upstream, client_stream))
-            }
-        }
+        Ok(self.parted(head, body))
     }
 
-    async fn over_h2(
-        &self,
-        request: Request<RequestBody>,
-        lease: H2Lease,
-        sink: &InterimSink,
-    ) -> Result<Answer, Failed> {
+    /// The same in HTTP/2's.
+    fn as_h2(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
-        if matches!(self.outgoing.purpose, Purpose::Upgrade(_)) && !lease.takes_extended_connect() {
-            return Err(Fault::BadResponse.into());
-        }
         let scheme = if self.cluster.compiled.borrow().tls.is_some() {
             Scheme::HTTPS
         } else {
             Scheme::HTTP
         };
         self.outgoing.to_h2(&mut head, &scheme)?;
+        Ok(self.parted(head, body))
+    }
+
+    fn parted(&self, head: http::request::Parts, body: RequestBody) -> Parted {
         let (body, client_stream) = match self.outgoing.purpose {
             Purpose::Exchange => (body, None),
             _ => (RequestBody::empty(), body.into_stream()),
         };
-        match self
-            .clock
-            .within(lease.send(Request::from_parts(head, body), sink))
-            .await?
-        {
-            H2Answer::Response(response) => Ok(Answer::from_upstream(response)),
-            H2Answer::Tunnel(response, receive, send, lease) => {
-                let upstream = Upstream::H2(receive, send, lease);
+        (Request::from_parts(head, body), client_stream)
+    }
+
+    async fn h1_answer(
+        &self,
+        answered: Result<H1Answer, Failed>,
+        client_stream: Option<RecvStream>,
+    ) -> Result<Answer, Failed> {
+        match answered? {
+            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
+            H1Answer::Tunnel(response, lease) => {
+                let (transport, ahead, slot) = Box::pin(lease.into_tunnel()).await;
+                let upstream = Upstream::H1(transport, ahead, slot);
                 Ok(self.tunnel(response, upstream, client_stream))
+            }
+        }
+    }
+
+    fn h2_answer(&self, answer: H2Answer, client_stream: Option<RecvStream>) -> Answer {
+        match answer {
+            H2Answer::Response(response) => Answer::from_upstream(response),
+            H2Answer::Tunnel(response, receive, send, lease) => {
+                self.tunnel(response, Upstream::H2(receive, send, lease), client_stream)
             }
         }
     }
@@ -279,7 +306,7 @@ impl Forwarding<'_> {
         &self,
         response: Response<()>,
         upstream: Upstream,
-        client_stream: Option<h2::RecvStream>,
+        client_stream: Option<RecvStream>,
     ) -> Answer {
         let (mut head, ()) = response.into_parts();
         self.outgoing.tunnel_head(&mut head, client_stream.is_some());

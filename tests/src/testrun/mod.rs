@@ -7,6 +7,7 @@ mod maps;
 pub mod program;
 mod scenario;
 pub mod snapshot;
+pub mod steering;
 pub mod tally;
 pub mod topology;
 

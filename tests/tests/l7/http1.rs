@@ -65,7 +65,7 @@ fn http_1_0_is_answered_and_closed() -> Result<()> {
 fn a_body_is_sent_once_it_is_expected() -> Result<()> {
     let proxy = Proxy::with_routes(
         "",
-        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { path: { prefix: / } } }\n      - { cluster: backend }",
+        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { prefix: / } }\n      - { cluster: backend }",
     )?;
     for path in ["/echo", "/h2/echo"] {
         let mut raw = proxy.raw()?;

@@ -16,7 +16,7 @@ fn run(line: &str) -> Result<String> {
 fn nghttp_gets_what_it_asks_for() -> Result<()> {
     let proxy = Proxy::with_routes(
         "",
-        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { path: { prefix: / } } }\n      - { cluster: backend }",
+        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { prefix: / } }\n      - { cluster: backend }",
     )?;
     let url = format!("http://{}", proxy.address);
     let output = run(&format!(
@@ -44,7 +44,7 @@ fn nghttp_gets_what_it_asks_for() -> Result<()> {
 fn h2load_sees_no_failure() -> Result<()> {
     let proxy = Proxy::with_routes(
         "",
-        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { path: { prefix: / } } }\n      - { cluster: backend }",
+        "      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { prefix: / } }\n      - { cluster: backend }",
     )?;
     let url = format!("http://{}", proxy.address);
     for line in [

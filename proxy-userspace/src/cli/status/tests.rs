@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::status::{
     ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, L7Status, ServiceStatus,
+    SteeringStatus,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -80,6 +81,16 @@ fn status() -> Status {
                     packets: 12,
                 },
             ],
+            steering: vec![
+                SteeringStatus {
+                    outcome: "least_loaded".into(),
+                    connections: 1_000,
+                },
+                SteeringStatus {
+                    outcome: "no_worker".into(),
+                    connections: 0,
+                },
+            ],
         },
         last_error: Some(ErrorStatus {
             error: "one\ntwo".into(),
@@ -115,6 +126,9 @@ SERVICE  BACKEND          STATE      WEIGHT          SHARE    PACKETS  FLOWS OPE
 dns      198.51.100.1:53  healthy    3 (config: 1)  50.0 %  1,234,567             7  passes for 1h 1m
 dns      198.51.100.2:53  unhealthy  1               0.0 %          9             7  fails for 5s: 198.51.100.2:53: connection refused
 
+L7 CONNECTIONS STEERED  COUNT
+least_loaded            1,000
+
 DROP REASON  PACKETS
 no_backend        12
 ";
@@ -128,6 +142,7 @@ fn without_a_kernel_plane() {
     status.services.clear();
     status.kernel.interfaces.clear();
     status.kernel.drops.clear();
+    status.kernel.steering.clear();
     status.warnings.clear();
     status.last_error = None;
     let expected = "weir 0.1.0, pid 42, up 1d 1h, generation 4, no kernel plane (--no-kernel)\n";
