@@ -334,7 +334,6 @@ fn settings(pins: &Path) -> DaemonSettings {
         dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,
-        dns_servers: Vec::new(),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,
