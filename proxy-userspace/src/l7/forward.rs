@@ -61,13 +61,6 @@ type Chosen = Rc<Endpoint<Rc<Pool>>>;
 /// A request as an endpoint is to see it, and where the bytes of a client's tunnel over HTTP/2 come in.
 type Parted = (Request<RequestBody>, Option<RecvStream>);
 
-/// A try that failed before the endpoint saw the request: it can be tried elsewhere.
-enum Tried {
-    Answered(Answer),
-    Again(Box<Request<RequestBody>>, Fault),
-    Failed(Fault),
-}
-
 impl Forwarding<'_> {
     /// Tries endpoints until one answers.
     ///
@@ -84,25 +77,23 @@ impl Forwarding<'_> {
         let mut last = Fault::NoEndpoint;
         while tried.len() < MOST_TRIES {
             let kept = sticky.clone().filter(|_| tried.is_empty());
-            let balancer = self.cluster.balancer.borrow();
-            let Some(endpoint) = kept.or_else(|| balancer.pick(key, &tried)) else {
+            let pick = || self.cluster.balancer.borrow().pick(key, &tried);
+            let Some(endpoint) = kept.or_else(pick) else {
                 return Err(last);
             };
-            drop(balancer);
             if tried.contains(&endpoint.address) {
                 return Err(last);
             }
             record.endpoint(self.cluster, endpoint.address);
             let in_flight = endpoint.begin();
             match self.try_endpoint(request, &endpoint, in_flight, sink).await {
-                Tried::Answered(mut answer) => {
+                Ok(mut answer) => {
                     self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
                     return Ok(answer);
                 }
-                Tried::Failed(fault) => return Err(fault),
-                Tried::Again(unsent, fault) => {
-                    last = fault;
-                    request = unsent;
+                Err(failed) => {
+                    last = failed.fault;
+                    request = failed.unsent.ok_or(last)?;
                     tried.push(endpoint.address);
                 }
             }
@@ -143,7 +134,7 @@ impl Forwarding<'_> {
         endpoint: &Chosen,
         in_flight: InFlight<Rc<Pool>>,
         sink: &InterimSink,
-    ) -> Tried {
+    ) -> Result<Answer, Failed> {
         let mut request = request;
         let mut fresh = false;
         loop {
@@ -151,11 +142,8 @@ impl Forwarding<'_> {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
-                    return if fault.is_untouched() {
-                        Tried::Again(request, fault)
-                    } else {
-                        Tried::Failed(fault)
-                    };
+                    let unsent = fault.is_untouched().then_some(request);
+                    return Err(Failed { fault, unsent });
                 }
             };
             let (reused, spare) = match &lease {
@@ -171,7 +159,7 @@ impl Forwarding<'_> {
                     if self.measures {
                         in_flight.answered(self.clock.started.elapsed());
                     }
-                    return Tried::Answered(self.hold(answer, in_flight));
+                    return Ok(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
                     let spare = spare.filter(|_| failed.fault == Fault::Reset);
@@ -181,10 +169,16 @@ impl Forwarding<'_> {
                             request = unsent;
                             fresh = true;
                         }
-                        Some(unsent) => return Tried::Again(unsent, failed.fault),
+                        Some(unsent) => {
+                            let unsent = Some(unsent);
+                            return Err(Failed {
+                                fault: failed.fault,
+                                unsent,
+                            });
+                        }
                         None => {
                             in_flight.failed();
-                            return Tried::Failed(failed.fault);
+                            return Err(failed.fault.into());
                         }
                     }
                 }
