@@ -14,7 +14,7 @@ use super::{
     record::Record,
     serve::Answer,
     tunnel::{Tunnel, Upstream},
-    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, Lease, Pool},
+    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
 };
 use crate::model::BackendAddr;
 use h2::RecvStream;
@@ -144,20 +144,10 @@ impl Forwarding<'_> {
         in_flight: InFlight<Rc<Pool>>,
         sink: &InterimSink,
     ) -> Tried {
-        let ends = (self.connection.peer, self.connection.local);
         let mut request = request;
         let mut fresh = false;
         loop {
-            let waiting = if fresh { None } else { endpoint.pool.take() };
-            let lease = match waiting {
-                Some(lease) => Ok(lease),
-                None => {
-                    self.clock
-                        .within(Box::pin(endpoint.pool.lease(fresh, ends)).as_mut())
-                        .await
-                }
-            };
-            let lease = match lease {
+            let lease = match self.lease(endpoint, fresh).await {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
@@ -173,26 +163,8 @@ impl Forwarding<'_> {
                 Lease::H2(_) => (true, None),
             };
             let outcome = match lease {
-                Lease::H1(lease) => match self.as_h1(*request) {
-                    Ok((request, client_stream)) => {
-                        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
-                        self.h1_answer(answered, client_stream).await
-                    }
-                    Err(fault) => Err(fault.into()),
-                },
-                Lease::H2(lease) => match self.as_h2(*request) {
-                    Ok((request, client_stream)) => {
-                        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
-                            && !Box::pin(lease.takes_extended_connect()).await
-                        {
-                            return Tried::Failed(Fault::BadResponse);
-                        }
-                        let sending = Box::pin(lease.send(request, sink));
-                        let answered = self.clock.within(pin!(sending)).await;
-                        answered.map(|answer| self.h2_answer(answer, client_stream))
-                    }
-                    Err(fault) => Err(fault.into()),
-                },
+                Lease::H1(lease) => self.over_h1(request, lease, sink).await,
+                Lease::H2(lease) => self.over_h2(request, lease, sink).await,
             };
             match outcome {
                 Ok(answer) => {
@@ -276,6 +248,44 @@ impl Forwarding<'_> {
             _ => (RequestBody::empty(), body.into_stream()),
         };
         (Request::from_parts(head, body), client_stream)
+    }
+
+    /// A connection, waiting or new.
+    async fn lease(&self, endpoint: &Chosen, fresh: bool) -> Result<Lease, Fault> {
+        if !fresh && let Some(waiting) = endpoint.pool.take() {
+            return Ok(waiting);
+        }
+        let ends = (self.connection.peer, self.connection.local);
+        let mut opening = Box::pin(endpoint.pool.lease(fresh, ends));
+        self.clock.within(opening.as_mut()).await
+    }
+
+    async fn over_h1(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: Box<H1Lease>,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h1(*request)?;
+        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
+        self.h1_answer(answered, client_stream).await
+    }
+
+    async fn over_h2(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: H2Lease,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h2(*request)?;
+        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
+            && !Box::pin(lease.takes_extended_connect()).await
+        {
+            return Err(Fault::BadResponse.into());
+        }
+        let mut sending = Box::pin(lease.send(request, sink));
+        let answered = self.clock.within(sending.as_mut()).await;
+        answered.map(|answer| self.h2_answer(answer, client_stream))
     }
 
     async fn h1_answer(
