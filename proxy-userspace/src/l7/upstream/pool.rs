@@ -200,7 +200,8 @@ impl Pool {
             Ok(opened) => opened,
             Err(fault) => {
                 // Those who waited for this connection find out for themselves.
-                self.waiting.take();
+                let waiting = self.waiting.take();
+                waiting.into_iter().for_each(|each| drop(each.send(())));
                 return Err(fault);
             }
         };
