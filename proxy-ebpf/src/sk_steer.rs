@@ -270,6 +270,15 @@ const LOAD_MASK: u64 = (1 << 39) - 1;
 
 const _: () = assert!(steer::WORKERS == 1 << 6, "six bits of a score name the worker");
 
+/// A word of which every bit depends on all of `word`'s: MurmurHash3's finaliser, by which one random number gives each
+/// worker its own.
+#[inline(always)]
+fn mixed(word: u32) -> u32 {
+    let word = (word ^ word >> 16).wrapping_mul(0x85eb_ca6b);
+    let word = (word ^ word >> 13).wrapping_mul(0xc2b2_ae35);
+    word ^ word >> 16
+}
+
 /// Chooses among the workers: each gets a score, and the least wins. From the highest bit down it says: absent,
 /// stalled, busier than `bound`, load, chance, number.
 #[unsafe(no_mangle)]
@@ -285,9 +294,9 @@ pub extern "C" fn steer_choice(now: u64, bound: u64) -> u64 {
         let seen = look(line, state, now);
         let too_busy = is_less(bound, seen.busy_permille);
         passed_over_busy |= too_busy;
-        let chance = random.wrapping_mul(2 * worker + 1) >> 16;
-        let flags = seen.absent << 63 | seen.stalled << 62 | too_busy << 61;
-        let rank = (seen.load & LOAD_MASK) << 22 | (chance as u64) << 6 | worker as u64;
+        let chance = mixed(random ^ (worker + 1).wrapping_mul(0x9e37_79b9)) >> 16;
+        let flags = (seen.absent << 63) | (seen.stalled << 62) | (too_busy << 61);
+        let rank = ((seen.load & LOAD_MASK) << 22) | ((chance as u64) << 6) | worker as u64;
         best = best.min(flags | rank);
     }
     best & WORKER_MASK as u64 | passed_over_busy * PASSED_OVER_BUSY

@@ -217,28 +217,10 @@ pub(super) fn unknown_key<'a>(
     if let Some((name, remedy)) = other_name(here.shape, key) {
         return (unknown(remedy), Meant::Renamed(name));
     }
-    if let Some((name, rest)) = key.split_once(':')
-        && let Some(name) = known(name)
-    {
-        let remedy = format!("write `{name}: {}`, with a space after the colon", clipped(rest));
-        return (unknown(remedy), Meant::Reshaped(name));
+    if let Some(slip) = slip(here.shape, key) {
+        return slip;
     }
     let snake = snake_case(key);
-    if snake == "port" && known("address").is_some() {
-        let remedy = "write the port behind the address: `address: ADDRESS:PORT`";
-        return (unknown(remedy.to_owned()), Meant::None);
-    }
-    if CLUSTER_NAMES.contains(&snake.as_str())
-        && let Some(forward) = known("forward")
-    {
-        return (
-            unknown(
-                "write `forward: { cluster: NAME }` (in the kernel) or `routes: [{ cluster: NAME }]` (HTTP)"
-                    .to_owned(),
-            ),
-            Meant::Reshaped(forward),
-        );
-    }
     // One letter is nearer than one level: `timeout` is `timeouts` here, not the health check's.
     let plural = format!("{snake}s");
     if let Some(name) = known(&plural).or_else(|| known(snake.strip_suffix('s')?)) {
@@ -260,6 +242,34 @@ pub(super) fn unknown_key<'a>(
         );
     }
     near_or_none(here.shape, key)
+}
+
+/// For keys that are wrong in a way of their own.
+fn slip<'a>(shape: Shape<'a>, key: &str) -> Option<(Mistake, Meant<'a>)> {
+    let unknown = |remedy: String| Mistake::new("unknown key", remedy);
+    let known = |wanted: &str| {
+        shape
+            .properties()
+            .map(|(name, _)| name)
+            .find(|name| *name == wanted)
+    };
+    if let Some((name, rest)) = key.split_once(':')
+        && let Some(name) = known(name)
+    {
+        let remedy = format!("write `{name}: {}`, with a space after the colon", clipped(rest));
+        return Some((unknown(remedy), Meant::Reshaped(name)));
+    }
+    let snake = snake_case(key);
+    if snake == "port" && known("address").is_some() {
+        let remedy = "write the port behind the address: `address: ADDRESS:PORT`";
+        return Some((unknown(remedy.to_owned()), Meant::None));
+    }
+    if !CLUSTER_NAMES.contains(&snake.as_str()) {
+        return None;
+    }
+    let forward = known("forward")?;
+    let remedy = "write `forward: { cluster: NAME }` (in the kernel) or `routes: [{ cluster: NAME }]` (HTTP)";
+    Some((unknown(remedy.to_owned()), Meant::Reshaped(forward)))
 }
 
 /// For a key that is nothing but misspelled, or nothing at all.

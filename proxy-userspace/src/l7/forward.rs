@@ -14,7 +14,7 @@ use super::{
     record::Record,
     serve::Answer,
     tunnel::{Tunnel, Upstream},
-    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, Lease, Pool},
+    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
 };
 use crate::model::BackendAddr;
 use h2::RecvStream;
@@ -61,13 +61,6 @@ type Chosen = Rc<Endpoint<Rc<Pool>>>;
 /// A request as an endpoint is to see it, and where the bytes of a client's tunnel over HTTP/2 come in.
 type Parted = (Request<RequestBody>, Option<RecvStream>);
 
-/// A try that failed before the endpoint saw the request: it can be tried elsewhere.
-enum Tried {
-    Answered(Answer),
-    Again(Box<Request<RequestBody>>, Fault),
-    Failed(Fault),
-}
-
 impl Forwarding<'_> {
     /// Tries endpoints until one answers.
     ///
@@ -84,25 +77,23 @@ impl Forwarding<'_> {
         let mut last = Fault::NoEndpoint;
         while tried.len() < MOST_TRIES {
             let kept = sticky.clone().filter(|_| tried.is_empty());
-            let balancer = self.cluster.balancer.borrow();
-            let Some(endpoint) = kept.or_else(|| balancer.pick(key, &tried)) else {
+            let pick = || self.cluster.balancer.borrow().pick(key, &tried);
+            let Some(endpoint) = kept.or_else(pick) else {
                 return Err(last);
             };
-            drop(balancer);
             if tried.contains(&endpoint.address) {
                 return Err(last);
             }
             record.endpoint(self.cluster, endpoint.address);
             let in_flight = endpoint.begin();
             match self.try_endpoint(request, &endpoint, in_flight, sink).await {
-                Tried::Answered(mut answer) => {
+                Ok(mut answer) => {
                     self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
                     return Ok(answer);
                 }
-                Tried::Failed(fault) => return Err(fault),
-                Tried::Again(unsent, fault) => {
-                    last = fault;
-                    request = unsent;
+                Err(failed) => {
+                    last = failed.fault;
+                    request = failed.unsent.ok_or(last)?;
                     tried.push(endpoint.address);
                 }
             }
@@ -143,29 +134,16 @@ impl Forwarding<'_> {
         endpoint: &Chosen,
         in_flight: InFlight<Rc<Pool>>,
         sink: &InterimSink,
-    ) -> Tried {
-        let ends = (self.connection.peer, self.connection.local);
+    ) -> Result<Answer, Failed> {
         let mut request = request;
         let mut fresh = false;
         loop {
-            let waiting = if fresh { None } else { endpoint.pool.take() };
-            let lease = match waiting {
-                Some(lease) => Ok(lease),
-                None => {
-                    self.clock
-                        .within(Box::pin(endpoint.pool.lease(fresh, ends)).as_mut())
-                        .await
-                }
-            };
-            let lease = match lease {
+            let lease = match self.lease(endpoint, fresh).await {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
-                    return if fault.is_untouched() {
-                        Tried::Again(request, fault)
-                    } else {
-                        Tried::Failed(fault)
-                    };
+                    let unsent = fault.is_untouched().then_some(request);
+                    return Err(Failed { fault, unsent });
                 }
             };
             let (reused, spare) = match &lease {
@@ -173,33 +151,15 @@ impl Forwarding<'_> {
                 Lease::H2(_) => (true, None),
             };
             let outcome = match lease {
-                Lease::H1(lease) => match self.as_h1(*request) {
-                    Ok((request, client_stream)) => {
-                        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
-                        self.h1_answer(answered, client_stream).await
-                    }
-                    Err(fault) => Err(fault.into()),
-                },
-                Lease::H2(lease) => match self.as_h2(*request) {
-                    Ok((request, client_stream)) => {
-                        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
-                            && !Box::pin(lease.takes_extended_connect()).await
-                        {
-                            return Tried::Failed(Fault::BadResponse);
-                        }
-                        let sending = Box::pin(lease.send(request, sink));
-                        let answered = self.clock.within(pin!(sending)).await;
-                        answered.map(|answer| self.h2_answer(answer, client_stream))
-                    }
-                    Err(fault) => Err(fault.into()),
-                },
+                Lease::H1(lease) => self.over_h1(request, lease, sink).await,
+                Lease::H2(lease) => self.over_h2(request, lease, sink).await,
             };
             match outcome {
                 Ok(answer) => {
                     if self.measures {
                         in_flight.answered(self.clock.started.elapsed());
                     }
-                    return Tried::Answered(self.hold(answer, in_flight));
+                    return Ok(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
                     let spare = spare.filter(|_| failed.fault == Fault::Reset);
@@ -209,10 +169,16 @@ impl Forwarding<'_> {
                             request = unsent;
                             fresh = true;
                         }
-                        Some(unsent) => return Tried::Again(unsent, failed.fault),
+                        Some(unsent) => {
+                            let unsent = Some(unsent);
+                            return Err(Failed {
+                                fault: failed.fault,
+                                unsent,
+                            });
+                        }
                         None => {
                             in_flight.failed();
-                            return Tried::Failed(failed.fault);
+                            return Err(failed.fault.into());
                         }
                     }
                 }
@@ -276,6 +242,44 @@ impl Forwarding<'_> {
             _ => (RequestBody::empty(), body.into_stream()),
         };
         (Request::from_parts(head, body), client_stream)
+    }
+
+    /// A connection, waiting or new.
+    async fn lease(&self, endpoint: &Chosen, fresh: bool) -> Result<Lease, Fault> {
+        if !fresh && let Some(waiting) = endpoint.pool.take() {
+            return Ok(waiting);
+        }
+        let ends = (self.connection.peer, self.connection.local);
+        let mut opening = Box::pin(endpoint.pool.lease(fresh, ends));
+        self.clock.within(opening.as_mut()).await
+    }
+
+    async fn over_h1(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: Box<H1Lease>,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h1(*request)?;
+        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
+        self.h1_answer(answered, client_stream).await
+    }
+
+    async fn over_h2(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: H2Lease,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h2(*request)?;
+        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
+            && !Box::pin(lease.takes_extended_connect()).await
+        {
+            return Err(Fault::BadResponse.into());
+        }
+        let mut sending = Box::pin(lease.send(request, sink));
+        let answered = self.clock.within(sending.as_mut()).await;
+        answered.map(|answer| self.h2_answer(answer, client_stream))
     }
 
     async fn h1_answer(

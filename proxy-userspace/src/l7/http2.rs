@@ -144,7 +144,7 @@ async fn send(response: Response<super::body::ResponseBody>, respond: &RefCell<S
     match sent {
         Ok(stream) if !ends => {
             if let Err(stopped) = Pump::new(stream, body).await {
-                tracing::trace!("HTTP/2: {stopped:?}");
+                tracing::trace!("HTTP/2: {stopped}");
             }
         }
         Ok(_) => {}

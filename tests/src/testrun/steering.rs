@@ -55,6 +55,8 @@ struct Lookup {
     local_ip6: [u32; 4],
     local_port: u32,
     ingress_ifindex: u32,
+    /// The kernel wants zeros here, which padding needn't be.
+    pad: u32,
 }
 
 const _: () = assert!(size_of::<Lookup>() == 72);
@@ -141,6 +143,14 @@ impl SteerBench {
         self.plane = Some(KernelPlane::open(&settings(&self.pins))?);
         self.program = open_pin(&self.pins.join("programs/sk_steer"))?;
         Ok(())
+    }
+
+    /// Closes the plane and leaves its pins, as a daemon's death does.
+    pub fn leave(mut self) -> PathBuf {
+        self.plane = None;
+        let pins = self.pins.clone();
+        mem::forget(self);
+        pins
     }
 
     /// Where maps, programs and links are pinned.
@@ -321,6 +331,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         interfaces: Vec::new(),
         pin_path: pins.to_owned(),
         admin_socket: "/run/weir-test-unused.sock".into(),
+        dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,
         nat: NatSettings {
@@ -339,7 +350,7 @@ fn snapshot(generation: u64, ranges: &[PortRange], pins: &Path) -> Snapshot {
     let listener = |(at, range): (usize, &PortRange)| Listener {
         name: format!("listener-{at}").into(),
         place: Place {
-            file: "test.yaml".into(),
+            file: Path::new("test.yaml").into(),
             line: 1,
         },
         addresses: vec![*range],

@@ -129,7 +129,8 @@ fn some_ranges(random: &mut Random) -> Vec<PortRange> {
     for address in addresses {
         let mut next = random.below(3_000) as u32;
         while next < 65_536 && random.below(4) > 0 {
-            let length = 1 + random.below([1, 3, 300, 30_000][random.below(4)]) as u32;
+            let longest = *random.pick(&[1, 3, 300, 30_000]);
+            let length = 1 + random.below(longest) as u32;
             let last = (next + length - 1).min(65_535);
             ranges.push(PortRange {
                 address: address.parse().expect("an address"),

@@ -4,11 +4,16 @@ use crate::kernel::KernelError;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
 /// Connections that wait to be accepted; the kernel takes `net.core.somaxconn` where that is less.
 const BACKLOG: i32 = 4_096;
+
+/// 127.0.0.1 as IPv6 has it. An IPv6 socket bound to it takes IPv4 connections too, from the kernel's point of view;
+/// bound to ::1 it would be for IPv6 alone (`__inet6_bind` of net/ipv6/af_inet6.c). What address it is bound to makes no
+/// difference to connections that are steered to it.
+const MAPPED_LOOPBACK: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
 
 /// One non-blocking socket a worker, for IPv4 and IPv6, to be registered and accepted from.
 ///
@@ -19,19 +24,17 @@ const BACKLOG: i32 = 4_096;
 /// # Errors
 /// No file descriptors are left.
 pub fn listening_sockets(count: usize) -> Result<Vec<TcpListener>, KernelError> {
-    let opened = open(count, Domain::IPV6, Ipv6Addr::LOCALHOST.into()).or_else(|error| {
-        // IPv6 may be off.
+    let opened = open(count, Domain::IPV6, MAPPED_LOOPBACK.into()).or_else(|error| {
+        // The kernel may be without IPv6.
         match error.raw_os_error() {
-            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                open(count, Domain::IPV4, Ipv4Addr::LOCALHOST.into())
-            }
+            Some(libc::EAFNOSUPPORT) => open(count, Domain::IPV4, Ipv4Addr::LOCALHOST.into()),
             _ => Err(error),
         }
     });
     opened.map_err(|error| KernelError::refused("opening the workers' sockets", error))
 }
 
-fn open(count: usize, domain: Domain, address: std::net::IpAddr) -> io::Result<Vec<TcpListener>> {
+fn open(count: usize, domain: Domain, address: IpAddr) -> io::Result<Vec<TcpListener>> {
     let mut at = SocketAddr::new(address, 0);
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {

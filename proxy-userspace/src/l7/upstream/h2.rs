@@ -216,7 +216,9 @@ impl H2Lease {
 
     fn response(self, head: Response<()>, receive: h2::RecvStream, task: Option<JoinHandle<()>>) -> H2Answer {
         let uploading = Uploading { task, _lease: self };
-        H2Answer::Response(head.map(|()| ResponseBody::h2(receive, Some(uploading))))
+        let length = head.headers().get(http::header::CONTENT_LENGTH);
+        let expected = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        H2Answer::Response(head.map(|()| ResponseBody::h2(receive, Some(uploading), expected)))
     }
 }
 

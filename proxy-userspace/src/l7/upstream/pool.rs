@@ -200,7 +200,10 @@ impl Pool {
             Ok(opened) => opened,
             Err(fault) => {
                 // Those who waited for this connection find out for themselves.
-                self.waiting.take();
+                let waiting = self.waiting.take();
+                for each in waiting {
+                    let _gone = each.send(());
+                }
                 return Err(fault);
             }
         };
