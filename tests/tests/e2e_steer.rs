@@ -205,6 +205,20 @@ fn udp(target: SocketAddr) -> Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
+/// With a SYN cookie there is no state between SYN and ACK: the ACK is steered anew, perhaps to another worker.
+#[test]
+fn syn_cookies_of_one_worker_are_good_at_the_others() -> Result<()> {
+    let running = Running::start_with(with_l7)?;
+    running.topology.balancer.sysctl("net.ipv4.tcp_syncookies", "2")?;
+    let held = connections(&running.topology.client, 200)?;
+    let shares = until("200 connections", LIMIT, || {
+        let shares = of_workers(&running.daemon, "connections").ok()?;
+        (shares.iter().sum::<u64>() == held.len() as u64).then_some(shares)
+    })?;
+    ensure!(shares.iter().all(|share| *share > 20), "{shares:?}");
+    Ok(())
+}
+
 #[test]
 fn a_killed_daemon_refuses_l7_connections_until_it_is_back() -> Result<()> {
     let mut running = Running::start_with(with_l7)?;
