@@ -295,8 +295,8 @@ pub extern "C" fn steer_choice(now: u64, bound: u64) -> u64 {
         let too_busy = is_less(bound, seen.busy_permille);
         passed_over_busy |= too_busy;
         let chance = mixed(random ^ (worker + 1).wrapping_mul(0x9e37_79b9)) >> 16;
-        let flags = seen.absent << 63 | seen.stalled << 62 | too_busy << 61;
-        let rank = (seen.load & LOAD_MASK) << 22 | (chance as u64) << 6 | worker as u64;
+        let flags = (seen.absent << 63) | (seen.stalled << 62) | (too_busy << 61);
+        let rank = ((seen.load & LOAD_MASK) << 22) | ((chance as u64) << 6) | worker as u64;
         best = best.min(flags | rank);
     }
     best & WORKER_MASK as u64 | passed_over_busy * PASSED_OVER_BUSY

@@ -76,7 +76,7 @@ fn bpftool_shows_fields_and_names() -> Result<()> {
     }
     assert_eq!(
         programs,
-        ["tc_egress", "tc_ingress", "xdp_balancer"]
+        ["sk_steer", "tc_egress", "tc_ingress", "xdp_balancer"]
             .map(str::to_owned)
             .into()
     );

@@ -95,20 +95,25 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Whoever owns a directory can put another socket in the place of ours. In /tmp anybody may have made it first.
 fn refuse_foreign(directory: &Path) -> Result<(), SocketError> {
     let metadata = fs::metadata(directory).map_err(|error| SocketError::System {
         what: format!("looking at {}", directory.display()),
         error,
     })?;
     let owner = metadata.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    if is_foreign(owner, rustix::process::geteuid().as_raw()) {
         return Err(SocketError::Foreign {
             directory: directory.display().to_string(),
             owner,
         });
     }
     Ok(())
+}
+
+/// Whoever owns a directory can put another socket in the place of ours, and in /tmp anybody may have made it first.
+/// Root has no default there: such a directory was chosen.
+fn is_foreign(owner: u32, user: u32) -> bool {
+    user != 0 && owner != 0 && owner != user
 }
 
 fn lock(path: &Path) -> Result<File, SocketError> {
@@ -226,5 +231,18 @@ mod tests {
             Err(SocketError::NotASocket(_))
         ));
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn whose_directories_are_refused() {
+        for (owner, user, refused) in [
+            (0, 1_000, false),
+            (1_000, 1_000, false),
+            (1_001, 1_000, true),
+            // Root chose it.
+            (1_000, 0, false),
+        ] {
+            assert_eq!(is_foreign(owner, user), refused, "of {owner}, for {user}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Addresses, ports and names as they are typed, with a remedy for each way to get them wrong.
 
-use super::{error::Mistake, name, suggest::shown};
+use super::{error::Mistake, name, path::clipped, suggest::shown};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where an endpoint listens.
@@ -14,6 +14,9 @@ pub(super) enum Target {
 /// An endpoint's IP address or name, and its port.
 pub(super) fn target(typed: &str) -> Result<Target, Mistake> {
     let (host, port) = typed.rsplit_once(':').unwrap_or((typed, ""));
+    if let Some(url) = typed.split_once("://") {
+        return Err(url_of_an_endpoint(typed, url));
+    }
     let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(['[', ':', '/']);
     if !is_name {
         return socket_address(typed).map(Target::Address);
@@ -31,6 +34,26 @@ pub(super) fn target(typed: &str) -> Result<Target, Mistake> {
             format!("write a port from 1 to 65535: {name}:80"),
         )),
     }
+}
+
+/// `https://api.internal/` and the like.
+fn url_of_an_endpoint(typed: &str, (scheme, rest): (&str, &str)) -> Mistake {
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let with_port = if authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
+        authority.to_owned()
+    } else {
+        format!("{authority}:{}", if scheme == "https" { 443 } else { 80 })
+    };
+    let tls = if scheme == "https" {
+        ", and `tls: {}` at the cluster"
+    } else {
+        ""
+    };
+    let remedy = format!("write {}{tls}", written(&clipped(&with_port)));
+    Mistake::new(format!("{} is a URL", shown(typed)), remedy)
 }
 
 /// An address that connections are taken for, with a port or a range of ports.

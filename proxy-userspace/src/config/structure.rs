@@ -211,7 +211,9 @@ impl<'a> Checker<'a> {
 
     fn wrong_type(&mut self, node: &Node, expected: &Expected<'a>) -> Option<Value> {
         let remedy = match &node.value {
-            Yaml::List(elements) => without_brackets(elements, &expected.shapes),
+            Yaml::List(elements) => {
+                without_brackets(elements, &expected.shapes).or_else(|| self.plural(expected))
+            }
             Yaml::Mapping(entries) => self.missing_dash(entries, &expected.shapes),
             Yaml::Scalar(_) => None,
         };
@@ -227,6 +229,13 @@ impl<'a> Checker<'a> {
             remedy.unwrap_or_else(|| expected.write_example()),
         );
         None
+    }
+
+    /// For a list in the place of a value that has a key for several beside it: `hosts` for `host`.
+    fn plural(&self, expected: &Expected<'a>) -> Option<String> {
+        let key = format!("{}s", expected.key.strip_suffix(": ")?);
+        self.levels.last()?.shape.property(&key)?;
+        Some(format!("write `{key}` for several"))
     }
 
     /// For a mapping in the place of a list of mappings.

@@ -71,6 +71,8 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
     ("Route", "backends", "clusters"),
     ("Route", "weighted_clusters", "clusters"),
     ("Route", "matches", "match"),
+    ("Route", "location", "match"),
+    ("Route", "proxy_pass", "cluster"),
     ("Route", "direct_response", "respond"),
     ("Route", "return", "respond"),
     ("RouteMatch", "prefix", "path_prefix"),
@@ -107,6 +109,36 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
     ("HealthCheck", "unhealthy_threshold", "fall"),
     ("Admin", "path", "socket"),
 ];
+
+/// What other programs call our words: (definition, their word, ours).
+const OTHER_VALUES: &[(&str, &str, &str)] = &[
+    ("UpstreamProtocol", "http2", "h2"),
+    ("UpstreamProtocol", "http/2", "h2"),
+    ("UpstreamProtocol", "h2c", "h2"),
+    ("UpstreamProtocol", "grpc", "h2"),
+    ("UpstreamProtocol", "http", "http1"),
+    ("UpstreamProtocol", "http/1.1", "http1"),
+    ("UpstreamProtocol", "https", "auto"),
+    ("Policy", "rr", "round_robin"),
+    ("Policy", "wrr", "round_robin"),
+    ("Policy", "least_conn", "least_request"),
+    ("Policy", "leastconn", "least_request"),
+    ("Policy", "least_connections", "least_request"),
+    ("Policy", "p2c", "least_request"),
+    ("Policy", "ip_hash", "maglev"),
+    ("Policy", "ewma", "peak_ewma"),
+    ("ClientMode", "optional", "request"),
+    ("ClientMode", "required", "require"),
+];
+
+/// Our word for another program's.
+pub(super) fn other_value(definition: &str, typed: &str) -> Option<&'static str> {
+    let folded = typed.to_lowercase();
+    let found = OTHER_VALUES
+        .iter()
+        .find(|(of, theirs, _)| *of == definition && *theirs == folded);
+    found.map(|(_, _, ours)| *ours)
+}
 
 /// What other programs call a listener's reference to a cluster.
 const CLUSTER_NAMES: &[&str] = &["backend", "default_backend", "upstream", "pool", "target"];
@@ -185,27 +217,14 @@ pub(super) fn unknown_key<'a>(
     if let Some((name, remedy)) = other_name(here.shape, key) {
         return (unknown(remedy), Meant::Renamed(name));
     }
-    if let Some((name, rest)) = key.split_once(':')
-        && let Some(name) = known(name)
-    {
-        let remedy = format!("write `{name}: {}`, with a space after the colon", clipped(rest));
-        return (unknown(remedy), Meant::Reshaped(name));
+    if let Some(slip) = slip(here.shape, key) {
+        return slip;
     }
     let snake = snake_case(key);
-    if snake == "port" && known("address").is_some() {
-        let remedy = "write the port behind the address: `address: ADDRESS:PORT`";
-        return (unknown(remedy.to_owned()), Meant::None);
-    }
-    if CLUSTER_NAMES.contains(&snake.as_str())
-        && let Some(forward) = known("forward")
-    {
-        return (
-            unknown(
-                "write `forward: { cluster: NAME }` (in the kernel) or `routes: [{ cluster: NAME }]` (HTTP)"
-                    .to_owned(),
-            ),
-            Meant::Reshaped(forward),
-        );
+    // One letter is nearer than one level: `timeout` is `timeouts` here, not the health check's.
+    let plural = format!("{snake}s");
+    if let Some(name) = known(&plural).or_else(|| known(snake.strip_suffix('s')?)) {
+        return (unknown(format!("did you mean `{name}`?")), Meant::Renamed(name));
     }
     if let Some(path) = below(root, here.shape, &snake, previous, 0) {
         let meant = known(path.split(['.', '[']).next().unwrap_or(&path));
@@ -223,6 +242,34 @@ pub(super) fn unknown_key<'a>(
         );
     }
     near_or_none(here.shape, key)
+}
+
+/// For keys that are wrong in a way of their own.
+fn slip<'a>(shape: Shape<'a>, key: &str) -> Option<(Mistake, Meant<'a>)> {
+    let unknown = |remedy: String| Mistake::new("unknown key", remedy);
+    let known = |wanted: &str| {
+        shape
+            .properties()
+            .map(|(name, _)| name)
+            .find(|name| *name == wanted)
+    };
+    if let Some((name, rest)) = key.split_once(':')
+        && let Some(name) = known(name)
+    {
+        let remedy = format!("write `{name}: {}`, with a space after the colon", clipped(rest));
+        return Some((unknown(remedy), Meant::Reshaped(name)));
+    }
+    let snake = snake_case(key);
+    if snake == "port" && known("address").is_some() {
+        let remedy = "write the port behind the address: `address: ADDRESS:PORT`";
+        return Some((unknown(remedy.to_owned()), Meant::None));
+    }
+    if !CLUSTER_NAMES.contains(&snake.as_str()) {
+        return None;
+    }
+    let forward = known("forward")?;
+    let remedy = "write `forward: { cluster: NAME }` (in the kernel) or `routes: [{ cluster: NAME }]` (HTTP)";
+    Some((unknown(remedy.to_owned()), Meant::Reshaped(forward)))
 }
 
 /// For a key that is nothing but misspelled, or nothing at all.

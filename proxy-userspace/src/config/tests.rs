@@ -1,5 +1,8 @@
 //! Any text at all: no panic, and whatever is accepted is a sound model.
 
+mod files;
+mod l7;
+
 use super::*;
 use proxy_common::limits as common;
 use std::{collections::HashSet, env, fs, time::Duration};
@@ -98,6 +101,11 @@ const TOKENS: &[&str] = &[
     "true",
     "off",
     "weight: ",
+    "routes: ",
+    "*.example.com",
+    "/api/",
+    "%REQ(a)%",
+    "$1",
     "endpoints:",
     "192.0.2.1:53",
     "[2001:db8::1]:53",
@@ -133,12 +141,13 @@ fn mutated(random: &mut Random, corpus: &[String]) -> String {
 }
 
 fn assert_sound(loaded: &Loaded) {
-    let mut names = HashSet::new();
+    let mut names: HashSet<&str> = HashSet::new();
     let mut addresses = HashSet::new();
     for service in &loaded.services {
-        assert!(names.insert(&service.name) && addresses.insert((service.address, service.protocol)));
+        assert!(names.insert(&*service.name) && addresses.insert((service.address, service.protocol)));
         assert!(prime::is_prime(service.table_size) && service.table_size <= common::MAGLEV_SIZE_MAX);
         let cluster = &loaded.clusters[&service.cluster];
+        assert!(cluster.dns.is_empty());
         for endpoint in &cluster.endpoints {
             assert_eq!(endpoint.address.0.is_ipv4(), service.address.0.is_ipv4());
         }
@@ -150,11 +159,13 @@ fn assert_sound(loaded: &Loaded) {
             .iter()
             .map(|endpoint| endpoint.address)
             .collect();
-        assert!(!addresses.is_empty() && addresses.len() == cluster.endpoints.len());
+        assert!(!addresses.is_empty() || !cluster.dns.is_empty());
+        assert_eq!(addresses.len(), cluster.endpoints.len());
         if let Some(check) = &cluster.health_check {
             assert!(check.timeout <= check.interval && check.rise > 0 && check.fall > 0);
         }
     }
+    l7::assert_sound(loaded, &mut names);
     assert!(loaded.services.len() <= loaded.settings.max_services as usize);
     assert!(loaded.settings.nat.ports.0 >= 1 && loaded.settings.nat.ports.0 <= loaded.settings.nat.ports.1);
 }
@@ -242,14 +253,14 @@ fn defaults_of_the_schema_are_those_of_the_model() {
         group("Forward", &["mode", "table_size"])
     );
     let typed_out = format!(
-        "{}kernel: {{ {} }}\nnat: {{ {} }}\nadmin: {{ {} }}\n",
+        "{}kernel: {{ {} }}\nnat: {{ {} }}\npin_workers: {}\n",
         listener(&format!(", {}", group("Listener", &["protocol"])), &forward),
         group(
             "Kernel",
             &["pin_path", "max_services", "max_backends", "max_flows"]
         ),
         group("Nat", &["ports"]),
-        group("Admin", &["socket"]),
+        schema["properties"]["pin_workers"]["default"],
     );
     let left_out = load_text(&listener("", ""), &schema).unwrap();
     let typed_out = load_text(&typed_out, &schema).unwrap_or_else(|errors| panic!("{errors}\n{typed_out}"));

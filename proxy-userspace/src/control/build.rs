@@ -78,6 +78,8 @@ fn with_overrides_and_health(cluster: &Cluster, overrides: &Overrides, verdicts:
 /// One warning for each setting that is read at start only and is now written otherwise.
 fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<String> {
     let keys = [
+        ("workers", running.workers != wanted.workers),
+        ("pin_workers", running.pin_workers != wanted.pin_workers),
         ("interfaces", running.interfaces != wanted.interfaces),
         ("kernel.pin_path", running.pin_path != wanted.pin_path),
         ("kernel.max_services", running.max_services != wanted.max_services),

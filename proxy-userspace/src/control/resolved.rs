@@ -152,7 +152,7 @@ mod tests {
                 .collect()
         };
         let listed = ("192.0.2.1:80".to_owned(), None, 9, false);
-        assert_eq!(seen(&resolved), [listed.clone()]);
+        assert_eq!(seen(&resolved), std::slice::from_ref(&listed));
         let answer = |name, outcome| Answer::of(name, outcome);
         assert!(resolved.record(answer("a.test", Ok(addresses(&["192.0.2.1", "192.0.2.2"])))));
         assert!(resolved.record(answer("b.test", Ok(addresses(&["192.0.2.2", "2001:db8::1"])))));

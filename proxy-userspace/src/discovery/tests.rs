@@ -7,6 +7,7 @@ use std::{
     net::UdpSocket,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// A server on loopback, in a directory of its own; killed and removed at the end.
@@ -18,21 +19,28 @@ struct Server {
 
 impl Server {
     fn start(records: &str) -> Self {
-        // Free a moment ago; the kernel gives others out first.
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let hosts =
-            std::env::temp_dir().join(format!("weir-hosts-{}-{}", std::process::id(), address.port()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let hosts = std::env::temp_dir().join(format!("weir-hosts-{}-{number}", std::process::id()));
         let mut server = Self {
             child: None,
             hosts,
-            address,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         server.set(records);
-        server.run();
-        server
+        // A port that was free a moment ago may be taken by now, for TCP too.
+        loop {
+            let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+            server.address = free.local_addr().unwrap();
+            drop(free);
+            if server.run() {
+                return server;
+            }
+        }
     }
 
-    fn run(&mut self) {
+    /// Returns whether it came up, when it takes queries.
+    fn run(&mut self) -> bool {
         let mut command = Command::new("dnsmasq");
         command
             .args([
@@ -53,7 +61,14 @@ impl Server {
             .arg(format!("--addn-hosts={}", self.hosts.display()))
             .stdin(Stdio::null())
             .stderr(Stdio::null());
-        self.child = Some(command.spawn().expect("dnsmasq is installed: cargo xtask setup"));
+        let mut child = command.spawn().expect("dnsmasq is installed: cargo xtask setup");
+        while !is_answering(self.address) {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+        }
+        self.child = Some(child);
+        true
     }
 
     /// Lines as in /etc/hosts; read at once by a server that runs.
@@ -72,6 +87,16 @@ impl Server {
             child.wait().unwrap();
         }
     }
+}
+
+/// Whether a query comes back, with whatever answer.
+fn is_answering(server: SocketAddr) -> bool {
+    /// Which addresses has `test.`?
+    const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x04test\0\0\x01\0\x01";
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    socket.send(QUERY).is_ok() && socket.recv(&mut [0; 512]).is_ok()
 }
 
 impl Drop for Server {
@@ -114,7 +139,7 @@ fn found(texts: &[&str]) -> Result<Vec<IpAddr>, String> {
     Ok(texts.iter().map(|text| text.parse().unwrap()).collect())
 }
 
-/// Waits for an outcome; others may come before it, such as a failure while the server starts.
+/// Waits for an outcome; others may come before it.
 async fn until(discovery: &mut Discovery, name: &str, is_it: impl Fn(&Result<Vec<IpAddr>, String>) -> bool) {
     let waiting = async {
         loop {
@@ -164,7 +189,7 @@ fn addresses_follow_the_server() {
         .await;
         server.kill();
         until(&mut discovery, "b.test", Result::is_err).await;
-        server.run();
+        assert!(server.run());
         until(&mut discovery, "b.test", |outcome| {
             *outcome == found(&["192.0.2.9"])
         })
@@ -186,9 +211,9 @@ fn the_first_answers_are_waited_for_and_no_longer() {
         let server = Server::start("192.0.2.1 a.test\n");
         let mut discovery = Discovery::new(&[server.address]);
         discovery.follow(&clusters(&["a.test"]));
-        // The server may not have been ready; then the first answer is a failure.
         let first = discovery.first(Duration::from_secs(30)).await;
-        assert_eq!(first.len(), 1);
+        let outcomes: Vec<_> = first.into_iter().map(|answer| answer.outcome).collect();
+        assert_eq!(outcomes, [found(&["192.0.2.1"])]);
         discovery.follow(&BTreeMap::new());
         assert_eq!(discovery.first(Duration::from_secs(30)).await, []);
         // Nobody answers at a port that is taken and silent.

@@ -1,5 +1,7 @@
 //! Checks against real TCP sockets on the loopback interface.
 
+mod http_checks;
+
 use super::*;
 use crate::model::{BackendAddr, Endpoint, Probe, TcpCheck};
 use std::net::TcpListener;

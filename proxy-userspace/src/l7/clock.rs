@@ -3,7 +3,7 @@
 use super::{body::Upload, error::Fault};
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -64,8 +64,11 @@ impl Clock {
     ///
     /// # Errors
     /// The work's, and which time passed.
-    pub async fn within<T, E: From<Fault>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let mut work = pin!(work);
+    pub async fn within<T, E: From<Fault>>(
+        &self,
+        // By reference: a future that is handed over is stored twice.
+        mut work: Pin<&mut impl Future<Output = Result<T, E>>>,
+    ) -> Result<T, E> {
         let tried = Instant::now();
         let mut due = self.due(tried);
         let far = tried + Duration::from_secs(86_400 * 365);

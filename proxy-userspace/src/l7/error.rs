@@ -11,6 +11,8 @@ pub enum Fault {
     BadRequest(&'static str),
     /// The client's: a path that may mean something else to somebody else, or a rewrite that makes one.
     BadPath(PathMistake),
+    /// The client's: its body has a transfer coding other than `chunked`.
+    UnknownCoding,
     /// The client's: path and query are too long.
     UriTooLong,
     /// The client's: it has too many header fields.
@@ -52,6 +54,7 @@ impl Fault {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BadPath(_) | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -71,6 +74,7 @@ impl Fault {
         match self {
             Self::BadRequest(_)
             | Self::BadPath(_)
+            | Self::UnknownCoding
             | Self::UriTooLong
             | Self::HeadersTooMany
             | Self::BodyTimeout => 13,
@@ -94,6 +98,7 @@ impl Fault {
         match self {
             Self::BadRequest(_)
             | Self::BadPath(_)
+            | Self::UnknownCoding
             | Self::UriTooLong
             | Self::HeadersTooMany
             | Self::NotAllowed(_)
@@ -126,6 +131,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::BadPath(mistake) => return mistake.fmt(f),
             Self::BadRequest(why) | Self::NotAllowed(why) => why,
+            Self::UnknownCoding => "the only transfer coding taken is chunked",
             Self::UriTooLong => "path and query are too long",
             Self::HeadersTooMany => "the request has too many header fields",
             Self::BodyTooLarge => "the body is too large",

@@ -17,10 +17,10 @@ use super::{
     upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
 };
 use crate::model::BackendAddr;
+use h2::RecvStream;
 use http::{Method, Request, Response, uri::Scheme};
 use hyper::body::Body as _;
-use std::{net::SocketAddr, rc::Rc};
-use tokio::time::Instant;
+use std::{net::SocketAddr, pin::pin, rc::Rc};
 
 /// Endpoints tried for one request, as long as none has seen it.
 const MOST_TRIES: usize = 3;
@@ -52,16 +52,14 @@ pub struct Forwarding<'a> {
     pub clock: Clock,
     /// Whom it is from, as far as is believed.
     pub client: SocketAddr,
+    /// Whether the policy looks at latencies.
+    pub measures: bool,
 }
 
 type Chosen = Rc<Endpoint<Rc<Pool>>>;
 
-/// A try that failed before the endpoint saw the request: it can be tried elsewhere.
-enum Tried {
-    Answered(Answer),
-    Again(Box<Request<RequestBody>>, Fault),
-    Failed(Fault),
-}
+/// A request as an endpoint is to see it, and where the bytes of a client's tunnel over HTTP/2 come in.
+type Parted = (Request<RequestBody>, Option<RecvStream>);
 
 impl Forwarding<'_> {
     /// Tries endpoints until one answers.
@@ -69,36 +67,33 @@ impl Forwarding<'_> {
     /// # Errors
     /// The last one's fault.
     pub async fn run(
-        self,
-        request: Request<RequestBody>,
+        &self,
+        mut request: Box<Request<RequestBody>>,
         sink: &InterimSink,
         record: &mut Record,
     ) -> Result<Answer, Fault> {
         let (key, sticky) = self.choice(&request);
         let mut tried: Vec<BackendAddr> = Vec::new();
-        let mut request = Box::new(request);
         let mut last = Fault::NoEndpoint;
         while tried.len() < MOST_TRIES {
             let kept = sticky.clone().filter(|_| tried.is_empty());
-            let balancer = self.cluster.balancer.borrow();
-            let Some(endpoint) = kept.or_else(|| balancer.pick(key, &tried)) else {
+            let pick = || self.cluster.balancer.borrow().pick(key, &tried);
+            let Some(endpoint) = kept.or_else(pick) else {
                 return Err(last);
             };
-            drop(balancer);
             if tried.contains(&endpoint.address) {
                 return Err(last);
             }
             record.endpoint(self.cluster, endpoint.address);
             let in_flight = endpoint.begin();
             match self.try_endpoint(request, &endpoint, in_flight, sink).await {
-                Tried::Answered(mut answer) => {
+                Ok(mut answer) => {
                     self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
                     return Ok(answer);
                 }
-                Tried::Failed(fault) => return Err(fault),
-                Tried::Again(unsent, fault) => {
-                    last = fault;
-                    request = unsent;
+                Err(failed) => {
+                    last = failed.fault;
+                    request = failed.unsent.ok_or(last)?;
                     tried.push(endpoint.address);
                 }
             }
@@ -139,21 +134,16 @@ impl Forwarding<'_> {
         endpoint: &Chosen,
         in_flight: InFlight<Rc<Pool>>,
         sink: &InterimSink,
-    ) -> Tried {
-        let ends = (self.connection.peer, self.connection.local);
+    ) -> Result<Answer, Failed> {
         let mut request = request;
         let mut fresh = false;
-        let begin = Instant::now();
         loop {
-            let lease = match self.clock.within(endpoint.pool.lease(fresh, ends)).await {
+            let lease = match self.lease(endpoint, fresh).await {
                 Ok(lease) => lease,
                 Err(fault) => {
                     in_flight.failed();
-                    return if fault.is_untouched() {
-                        Tried::Again(request, fault)
-                    } else {
-                        Tried::Failed(fault)
-                    };
+                    let unsent = fault.is_untouched().then_some(request);
+                    return Err(Failed { fault, unsent });
                 }
             };
             let (reused, spare) = match &lease {
@@ -161,13 +151,15 @@ impl Forwarding<'_> {
                 Lease::H2(_) => (true, None),
             };
             let outcome = match lease {
-                Lease::H1(lease) => self.over_h1(*request, lease, sink).await,
-                Lease::H2(lease) => self.over_h2(*request, lease, sink).await,
+                Lease::H1(lease) => self.over_h1(request, lease, sink).await,
+                Lease::H2(lease) => self.over_h2(request, lease, sink).await,
             };
             match outcome {
                 Ok(answer) => {
-                    in_flight.answered(begin.elapsed());
-                    return Tried::Answered(self.hold(answer, in_flight));
+                    if self.measures {
+                        in_flight.answered(self.clock.started.elapsed());
+                    }
+                    return Ok(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
                     let spare = spare.filter(|_| failed.fault == Fault::Reset);
@@ -177,10 +169,16 @@ impl Forwarding<'_> {
                             request = unsent;
                             fresh = true;
                         }
-                        Some(unsent) => return Tried::Again(unsent, failed.fault),
+                        Some(unsent) => {
+                            let unsent = Some(unsent);
+                            return Err(Failed {
+                                fault: failed.fault,
+                                unsent,
+                            });
+                        }
                         None => {
                             in_flight.failed();
-                            return Tried::Failed(failed.fault);
+                            return Err(failed.fault.into());
                         }
                     }
                 }
@@ -219,58 +217,91 @@ impl Forwarding<'_> {
         answer
     }
 
-    async fn over_h1(
-        &self,
-        request: Request<RequestBody>,
-        lease: Box<H1Lease>,
-        sink: &InterimSink,
-    ) -> Result<Answer, Failed> {
+    /// The request in an HTTP/1.1 endpoint's form, and the client's end of a tunnel.
+    fn as_h1(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
         self.outgoing.to_h1(&mut head)?;
-        let (body, client_stream) = match self.outgoing.purpose {
-            Purpose::Exchange => (body, None),
-            _ => (RequestBody::empty(), body.into_stream()),
-        };
-        let request = Request::from_parts(head, body);
-        match self.clock.within(lease.send(request, sink)).await? {
-            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
-            H1Answer::Tunnel(response, lease) => {
-                let (transport, ahead, slot) = lease.into_tunnel().await;
-                let upstream = Upstream::H1(transport, ahead, slot);
-                Ok(self.tunnel(response, upstream, client_stream))
-            }
-        }
+        Ok(self.parted(head, body))
     }
 
-    async fn over_h2(
-        &self,
-        request: Request<RequestBody>,
-        lease: H2Lease,
-        sink: &InterimSink,
-    ) -> Result<Answer, Failed> {
+    /// The same in HTTP/2's.
+    fn as_h2(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
-        if matches!(self.outgoing.purpose, Purpose::Upgrade(_)) && !lease.takes_extended_connect() {
-            return Err(Fault::BadResponse.into());
-        }
         let scheme = if self.cluster.compiled.borrow().tls.is_some() {
             Scheme::HTTPS
         } else {
             Scheme::HTTP
         };
         self.outgoing.to_h2(&mut head, &scheme)?;
+        Ok(self.parted(head, body))
+    }
+
+    fn parted(&self, head: http::request::Parts, body: RequestBody) -> Parted {
         let (body, client_stream) = match self.outgoing.purpose {
             Purpose::Exchange => (body, None),
             _ => (RequestBody::empty(), body.into_stream()),
         };
-        match self
-            .clock
-            .within(lease.send(Request::from_parts(head, body), sink))
-            .await?
+        (Request::from_parts(head, body), client_stream)
+    }
+
+    /// A connection, waiting or new.
+    async fn lease(&self, endpoint: &Chosen, fresh: bool) -> Result<Lease, Fault> {
+        if !fresh && let Some(waiting) = endpoint.pool.take() {
+            return Ok(waiting);
+        }
+        let ends = (self.connection.peer, self.connection.local);
+        let mut opening = Box::pin(endpoint.pool.lease(fresh, ends));
+        self.clock.within(opening.as_mut()).await
+    }
+
+    async fn over_h1(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: Box<H1Lease>,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h1(*request)?;
+        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
+        self.h1_answer(answered, client_stream).await
+    }
+
+    async fn over_h2(
+        &self,
+        request: Box<Request<RequestBody>>,
+        lease: H2Lease,
+        sink: &InterimSink,
+    ) -> Result<Answer, Failed> {
+        let (request, client_stream) = self.as_h2(*request)?;
+        if matches!(self.outgoing.purpose, Purpose::Upgrade(_))
+            && !Box::pin(lease.takes_extended_connect()).await
         {
-            H2Answer::Response(response) => Ok(Answer::from_upstream(response)),
-            H2Answer::Tunnel(response, receive, send, lease) => {
-                let upstream = Upstream::H2(receive, send, lease);
+            return Err(Fault::BadResponse.into());
+        }
+        let mut sending = Box::pin(lease.send(request, sink));
+        let answered = self.clock.within(sending.as_mut()).await;
+        answered.map(|answer| self.h2_answer(answer, client_stream))
+    }
+
+    async fn h1_answer(
+        &self,
+        answered: Result<H1Answer, Failed>,
+        client_stream: Option<RecvStream>,
+    ) -> Result<Answer, Failed> {
+        match answered? {
+            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
+            H1Answer::Tunnel(response, lease) => {
+                let (transport, ahead, slot) = Box::pin(lease.into_tunnel()).await;
+                let upstream = Upstream::H1(transport, ahead, slot);
                 Ok(self.tunnel(response, upstream, client_stream))
+            }
+        }
+    }
+
+    fn h2_answer(&self, answer: H2Answer, client_stream: Option<RecvStream>) -> Answer {
+        match answer {
+            H2Answer::Response(response) => Answer::from_upstream(response),
+            H2Answer::Tunnel(response, receive, send, lease) => {
+                self.tunnel(response, Upstream::H2(receive, send, lease), client_stream)
             }
         }
     }
@@ -279,7 +310,7 @@ impl Forwarding<'_> {
         &self,
         response: Response<()>,
         upstream: Upstream,
-        client_stream: Option<h2::RecvStream>,
+        client_stream: Option<RecvStream>,
     ) -> Answer {
         let (mut head, ()) = response.into_parts();
         self.outgoing.tunnel_head(&mut head, client_stream.is_some());

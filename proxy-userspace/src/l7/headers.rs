@@ -8,15 +8,8 @@ use http::{
 };
 use std::{fmt::Write, net::SocketAddr};
 
-/// RFC 9110, 7.6.1, and what older software sends.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -24,24 +17,58 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Removes what belongs to the connection it came by, the fields named in Connection too. `TE: trailers` stays: it says
-/// that trailers are understood, and gRPC asks for it.
+/// Removes what belongs to the connection it came by (RFC 9110, 7.6.1, and what older software sends), the fields named in
+/// Connection too. `TE: trailers` stays: it says that trailers are understood, and gRPC asks for it.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = (headers.get_all(header::CONNECTION).iter())
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != header::TE && *name != header::HOST && *name != header::CONTENT_LENGTH)
-            .collect();
-        for name in named {
+    // A look at all names costs less than a lookup of each: most messages have one of these, or none.
+    let mut found = [const { None }; 6];
+    let mut count = 0;
+    for name in headers.keys() {
+        let is_one = *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING
+            || *name == header::UPGRADE
+            || *name == header::TE
+            || *name == KEEP_ALIVE
+            || *name == PROXY_CONNECTION;
+        if is_one && count < found.len() {
+            found[count] = Some(name.clone());
+            count += 1;
+        }
+    }
+    for name in found.into_iter().flatten() {
+        if name == header::CONNECTION {
+            remove_named(headers);
+        }
+        if name == header::TE {
+            keep_trailers(headers);
+        } else {
             headers.remove(name);
         }
-        headers.remove(HTTP2_SETTINGS);
     }
-    for name in HOP_BY_HOP {
+}
+
+fn remove_named(headers: &mut HeaderMap) {
+    // The usual values name nothing.
+    let mut values = headers.get_all(header::CONNECTION).iter();
+    if let (Some(only), None) = (values.next(), values.next())
+        && (only.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+            || only.as_bytes().eq_ignore_ascii_case(b"close"))
+    {
+        return;
+    }
+    let named: Vec<HeaderName> = (headers.get_all(header::CONNECTION).iter())
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::TE && *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named {
         headers.remove(name);
     }
+    headers.remove(HTTP2_SETTINGS);
+}
+
+fn keep_trailers(headers: &mut HeaderMap) {
     if let Entry::Occupied(te) = headers.entry(header::TE) {
         let mut tokens = te.iter().filter_map(|value| value.to_str().ok());
         let trailers = tokens.any(|value| {

@@ -55,10 +55,12 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
         })
     };
     let mut builder = http1::Builder::new();
-    builder
-        .half_close(true)
-        .max_headers(header_count)
-        .max_header_size(header_bytes);
+    builder.half_close(true).max_header_size(header_bytes);
+    // hyper has room for this many on its stack; any other number costs an allocation a request.
+    const ON_THE_STACK: usize = 100;
+    if header_count != ON_THE_STACK {
+        builder.max_headers(header_count);
+    }
     let mut codec = builder.serve_connection(TokioIo::new(io), service);
     let mut told = None;
     let ended = poll_fn(|cx| {
@@ -108,14 +110,10 @@ async fn answer(
     tunnel: &Rc<RefCell<Option<Tunnel>>>,
 ) -> Response<ResponseBody> {
     let busy = connection.begin();
-    let is_http10 = request.version() == Version::HTTP_10;
     let request = request.map(|incoming| RequestBody::h1(incoming, None));
     let mut answer = serve::answer(connection, request, sink).await;
     if let Some(opened) = answer.tunnel.take() {
         tunnel.replace(Some(opened));
-    }
-    if is_http10 {
-        *answer.response.version_mut() = Version::HTTP_10;
     }
     if connection.is_finishing() || answer.close {
         let headers = answer.response.headers_mut();
@@ -132,7 +130,7 @@ async fn end(mut transport: Transport, last: &[u8]) {
     let closing = async {
         transport.write_all(last).await?;
         transport.shutdown().await?;
-        let mut sink = [0; 4_096];
+        let mut sink = vec![0; 4_096];
         let mut taken = 0;
         while taken < LINGER_BYTES {
             match transport.read(&mut sink).await? {

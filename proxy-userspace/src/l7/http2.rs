@@ -62,10 +62,11 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
             Some(Ok((request, respond))) => {
                 let busy = connection.begin();
                 let connection = Rc::clone(&connection);
-                tokio::task::spawn_local(async move {
+                // Boxed: tokio moves a task's future several times, and this one is large.
+                tokio::task::spawn_local(Box::pin(async move {
                     let _busy = busy;
                     stream(&connection, request, respond).await;
-                });
+                }));
             }
             Some(Err(error)) => {
                 tracing::debug!("{}: HTTP/2: {error}", connection.peer);
@@ -143,7 +144,7 @@ async fn send(response: Response<super::body::ResponseBody>, respond: &RefCell<S
     match sent {
         Ok(stream) if !ends => {
             if let Err(stopped) = Pump::new(stream, body).await {
-                tracing::trace!("HTTP/2: {stopped:?}");
+                tracing::trace!("HTTP/2: {stopped}");
             }
         }
         Ok(_) => {}

@@ -1,6 +1,6 @@
 //! The L7 plane: a worker per core that accepts, terminates TLS, routes, balances and streams.
 //!
-//! In the order a request goes: plane → worker → accept → http1, http2 → serve → router → forward → balance → upstream.
+//! In the order a request goes: plane → worker → accept → http1, http2 → serve → decide → router → forward → balance → upstream.
 
 mod accept;
 pub mod balance;
@@ -9,6 +9,7 @@ mod clock;
 mod compile;
 mod connection;
 mod counters;
+mod decide;
 mod error;
 mod forward;
 mod grpc;

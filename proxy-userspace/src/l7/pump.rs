@@ -19,11 +19,13 @@ pub struct Pump<B> {
 }
 
 /// Why a body was not sent to its end.
-#[derive(Debug)]
+#[derive(thiserror::Error, Debug)]
 pub enum Stopped {
     /// The peer reset the stream, or its connection is gone.
+    #[error("the peer reset the stream")]
     ByPeer,
     /// The body failed; the stream was reset.
+    #[error("{0}")]
     ByBody(Fault),
 }
 

@@ -2,27 +2,18 @@
 
 use super::{
     body::{RequestBody, ResponseBody},
-    clock::Clock,
-    compile::{CompiledKind, Target},
+    compile::CompiledKind,
     connection::Connection,
+    decide::{Decision, decide},
     error::Fault,
-    forward::{self, Forwarding},
     grpc, grpc_web, headers,
     interim::InterimSink,
-    listener::Serving,
-    outgoing::{Outgoing, Purpose},
-    path,
     record::Record,
-    router::{
-        self, Facts,
-        rewrite::{self, rewrite_path},
-    },
     tunnel::Tunnel,
 };
-use crate::model::l7::{Action, HttpSettings, PathOptions, Redirect, Respond, Route, ServerHeader};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
-use std::{borrow::Cow, rc::Rc};
-use tokio::time::Instant;
+use crate::model::l7::{HttpSettings, ServerHeader};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use std::rc::Rc;
 
 /// What becomes of a request.
 pub struct Answer {
@@ -54,7 +45,19 @@ pub async fn answer(
     if let Some(is_text) = web {
         request = request.map(|body| body.decoded(is_text));
     }
-    let outcome = respond(connection, &serving, request, &sink, &mut record).await;
+    let outcome = match decide(connection, &serving, request, &mut record) {
+        Ok(decided) => {
+            let answered = match decided.decision {
+                Decision::Answer(answer) => Ok(answer),
+                Decision::Forward(forwarding, request) => forwarding.run(request, &sink, &mut record).await,
+            };
+            answered.map(|mut answer| {
+                headers::apply(answer.response.headers_mut(), decided.response_headers);
+                answer
+            })
+        }
+        Err(fault) => Err(fault),
+    };
     let mut answer = match outcome {
         Ok(answer) => answer,
         Err(fault) => {
@@ -91,7 +94,11 @@ fn fault_answer(fault: Fault, is_grpc: bool) -> Answer {
         tunnel: None,
         close: matches!(
             fault,
-            Fault::BadRequest(_) | Fault::BodyTooLarge | Fault::BodyTimeout | Fault::ClientGone
+            Fault::BadRequest(_)
+                | Fault::UnknownCoding
+                | Fault::BodyTooLarge
+                | Fault::BodyTimeout
+                | Fault::ClientGone
         ),
     }
 }
@@ -112,298 +119,19 @@ fn dress(headers: &mut HeaderMap, settings: &HttpSettings, version: Version) {
     }
 }
 
-async fn respond(
-    connection: &Rc<Connection>,
-    serving: &Rc<Serving>,
-    request: Request<RequestBody>,
-    sink: &InterimSink,
-    record: &mut Record,
-) -> Result<Answer, Fault> {
-    let CompiledKind::Http {
-        settings,
-        router,
-        targets,
-    } = &serving.compiled.kind
-    else {
-        return Err(Fault::NoRoute);
-    };
-    let purpose = purpose(&request, settings)?;
-    check_size(&request, settings)?;
-    let host = host_of(&request)?;
-    let typed = typed_path(&request, &purpose)?;
-    let path = path::canonical(typed, &settings.path)?;
-    let query = request.uri().query();
-    let facts = Facts {
-        host: &host,
-        path: &path,
-        query,
-        method: request.method(),
-        headers: request.headers(),
-    };
-    let (index, route) = router.find(&facts).ok_or(Fault::NoRoute)?;
-    record.route(route);
-    let mut answer = match &route.action {
-        Action::Respond(respond) => direct(respond),
-        Action::Redirect(redirect) => {
-            let scheme = if connection.tls.is_some() { "https" } else { "http" };
-            let authority = authority(&request);
-            let target = rewrite::Target {
-                scheme,
-                host: &host,
-                port: router::port_of(authority.to_str().unwrap_or_default()),
-                path: &path,
-                query,
-            };
-            let matched = route.matches.path.as_ref();
-            redirected(
-                redirect,
-                rewrite::location(redirect, matched, &target, &settings.path)?,
-            )?
-        }
-        Action::Forward(_) => {
-            let target = target(route, &settings.path, &request, &path)?;
-            let going = Going {
-                route,
-                targets: &targets[index],
-                target,
-                purpose,
-            };
-            drop((host, path));
-            forwarded(connection, serving, settings, request, going, sink, record).await?
-        }
-    };
-    headers::apply(answer.response.headers_mut(), &route.response_headers);
-    Ok(answer)
-}
-
-/// What the client wants of its connection.
-///
-/// # Errors
-/// It may not have it.
-fn purpose(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<Purpose, Fault> {
-    let allowed = |protocol: &str| {
-        (settings.upgrades.iter())
-            .find(|each| each.eq_ignore_ascii_case(protocol))
-            .cloned()
-    };
-    if request.method() == Method::CONNECT {
-        if let Some(protocol) = request.extensions().get::<h2::ext::Protocol>() {
-            return match allowed(protocol.as_str()) {
-                Some(protocol) => Ok(Purpose::Upgrade(protocol)),
-                None => Err(Fault::NotAllowed("no such protocol to connect to here")),
-            };
-        }
-        return if settings.connect {
-            Ok(Purpose::Connect)
-        } else {
-            Err(Fault::NotAllowed("CONNECT is not allowed here"))
-        };
-    }
-    let headers = request.headers();
-    let Some(upgrade) = headers.get(header::UPGRADE) else {
-        return Ok(Purpose::Exchange);
-    };
-    if request.version() != Version::HTTP_11 || !headers::connection_has(headers, "upgrade") {
-        return Ok(Purpose::Exchange);
-    }
-    // A protocol that is not taken is not answered to: the request goes on as what it is (RFC 9110, 7.8).
-    let tokens = upgrade.to_str().unwrap_or_default().split(',');
-    Ok(tokens
-        .map(str::trim)
-        .find_map(allowed)
-        .map_or(Purpose::Exchange, Purpose::Upgrade))
-}
-
-fn check_size(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<(), Fault> {
-    let uri = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
-    if uri > settings.limits.uri_bytes as usize {
-        return Err(Fault::UriTooLong);
-    }
-    let headers = request.headers();
-    if request.version() == Version::HTTP_2 && headers.len() > settings.limits.header_count.into() {
-        return Err(Fault::HeadersTooMany);
-    }
-    if request.version() != Version::HTTP_2
-        && headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
-        // RFC 9112, 6.3: most likely an attempt at request smuggling.
-        return Err(Fault::BadRequest(
-            "Transfer-Encoding and Content-Length in one request",
-        ));
-    }
-    if let Some(limit) = settings.limits.body_bytes {
-        let length = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok());
-        if length
-            .and_then(|text| text.parse::<u64>().ok())
-            .is_some_and(|length| length > limit)
-        {
-            return Err(Fault::BodyTooLarge);
-        }
-        request.body().limit(limit);
-    }
-    Ok(())
-}
-
-/// The host, which HTTP/1.0 may leave out.
-fn host_of(request: &Request<RequestBody>) -> Result<Cow<'_, str>, Fault> {
-    use router::HostMistake::{Malformed, Missing, Several};
-    match router::host_of(request.uri(), request.headers()) {
-        Ok(host) => Ok(host),
-        Err(Missing) if request.version() == Version::HTTP_10 => Ok(Cow::Borrowed("")),
-        Err(Missing) => Err(Fault::BadRequest("the request names no host")),
-        Err(Several) => Err(Fault::BadRequest("the request names several hosts")),
-        Err(Malformed) => Err(Fault::BadRequest("the request's host is malformed")),
-    }
-}
-
-/// The path as it came; `/` stands for a target that has none.
-fn typed_path<'a>(request: &'a Request<RequestBody>, purpose: &Purpose) -> Result<&'a str, Fault> {
-    let path = request.uri().path();
-    if path.is_empty() || *purpose == Purpose::Connect {
-        return Ok("/");
-    }
-    if path == "*" {
-        return if request.method() == Method::OPTIONS {
-            Ok("/")
-        } else {
-            Err(Fault::BadRequest("* is for OPTIONS alone"))
-        };
-    }
-    Ok(path)
-}
-
-/// Path and query for the endpoint; the client's own where nothing changed.
-fn target(
-    route: &Route,
-    options: &PathOptions,
-    request: &Request<RequestBody>,
-    path: &str,
-) -> Result<PathAndQuery, Fault> {
-    if let Some(same) = request.uri().path_and_query()
-        && route.rewrite.path.is_none()
-        && same.path() == path
-    {
-        return Ok(same.clone());
-    }
-    let query = request.uri().query();
-    let rewritten = match &route.rewrite.path {
-        Some(rewrite) => rewrite_path(rewrite, route.matches.path.as_ref(), path, options)?,
-        None => Cow::Borrowed(path),
-    };
-    let text = match query {
-        Some(query) => format!("{rewritten}?{query}"),
-        None => rewritten.into_owned(),
-    };
-    PathAndQuery::try_from(text).map_err(|_| Fault::BadRequest("the rewritten path is none"))
-}
-
-fn direct(respond: &Respond) -> Answer {
-    let body = ResponseBody::full(respond.body.as_bytes().to_vec());
-    let mut response = Response::new(body);
-    *response.status_mut() = respond.status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    plain(response)
-}
-
-fn plain(response: Response<ResponseBody>) -> Answer {
-    Answer {
-        response,
-        tunnel: None,
-        close: false,
-    }
-}
-
-fn redirected(redirect: &Redirect, location: String) -> Result<Answer, Fault> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = redirect.status;
-    let location = HeaderValue::try_from(location);
-    let location = location.map_err(|_| Fault::BadRequest("the redirect's target is none"))?;
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(plain(response))
-}
-
-fn authority(request: &Request<RequestBody>) -> HeaderValue {
-    (request.uri().authority())
-        .and_then(|authority| HeaderValue::try_from(authority.as_str()).ok())
-        .or_else(|| request.headers().get(header::HOST).cloned())
-        .unwrap_or_else(|| HeaderValue::from_static(""))
-}
-
-/// A request that a route forwards.
-struct Going<'a> {
-    route: &'a Route,
-    targets: &'a [Target],
-    target: PathAndQuery,
-    purpose: Purpose,
-}
-
-async fn forwarded(
-    connection: &Rc<Connection>,
-    serving: &Rc<Serving>,
-    settings: &HttpSettings,
-    request: Request<RequestBody>,
-    going: Going<'_>,
-    sink: &InterimSink,
-    record: &mut Record,
-) -> Result<Answer, Fault> {
-    let authority = authority(&request);
-    let sent_to = match &going.route.rewrite.host {
-        Some(host) => HeaderValue::try_from(&**host).map_err(|_| Fault::BadRequest("no such host"))?,
-        None => authority.clone(),
-    };
-    let (mut head, body) = request.into_parts();
-    let peer = headers::client_address(&head.headers, &settings.forwarded, connection.peer);
-    let deadline = grpc::timeout(&head.headers).map(|time| Instant::now() + time);
-    let outgoing = Outgoing::new(going.target, sent_to, going.purpose, &head.headers);
-    headers::remove_hop_by_hop(&mut head.headers);
-    let client = headers::Client {
-        address: connection.peer,
-        secure: connection.tls.is_some(),
-        host: Some(&authority),
-        certificate: connection.forwarded_certificate(&settings.forwarded),
-    };
-    headers::forward(&mut head.headers, &settings.forwarded, &client);
-    if let Some(via) = &settings.via {
-        headers::via(&mut head.headers, head.version, via);
-    }
-    headers::apply(&mut head.headers, &going.route.request_headers);
-    record.forwarded(&head.headers, peer);
-    let random = fastrand::u32(..);
-    let cluster = forward::pick_target(going.targets, random)
-        .and_then(|target| serving.clusters.get(target.cluster))
-        .ok_or(Fault::NoEndpoint)?;
-    let (route, listener) = (&going.route.timeouts, &settings.timeouts);
-    let is_tunnel = outgoing.purpose != Purpose::Exchange;
-    let clock = Clock {
-        started: Instant::now(),
-        request: route.request.unwrap_or(listener.request),
-        per_try: route.per_try.unwrap_or(listener.per_try),
-        idle: route.idle.unwrap_or(listener.idle_stream),
-        deadline: deadline.filter(|_| !is_tunnel),
-        upload: body.upload().cloned(),
-    };
-    let forwarding = Forwarding {
-        connection,
-        cluster,
-        outgoing,
-        clock,
-        client: peer,
-    };
-    forwarding
-        .run(Request::from_parts(head, body), sink, record)
-        .await
-}
-
 impl Answer {
     /// From an endpoint.
     pub fn from_upstream(response: Response<ResponseBody>) -> Self {
-        plain(response)
+        Self::plain(response)
+    }
+
+    /// A response and nothing after it.
+    pub fn plain(response: Response<ResponseBody>) -> Self {
+        Self {
+            response,
+            tunnel: None,
+            close: false,
+        }
     }
 
     /// A tunnel's.

@@ -6,9 +6,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
+    time::Duration,
 };
 
 /// dnsmasq on loopback, which answers for `api.test`; killed at the end.
@@ -22,31 +23,18 @@ impl Dns {
     fn start(home: &Home, api: &str) -> Self {
         let hosts = home.config().with_file_name("hosts");
         fs::write(&hosts, format!("{api} api.test\n")).unwrap();
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new("dnsmasq")
-            .args([
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--no-resolv",
-                "--no-hosts",
-                "--local-ttl=1",
-            ])
-            .args([
-                "--bind-interfaces",
-                "--listen-address=127.0.0.1",
-                "--local=/test/",
-                "--user=root",
-                "--pid-file=",
-            ])
-            .arg(format!("--port={}", address.port()))
-            .arg(format!("--addn-hosts={}", hosts.display()))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("dnsmasq is installed: cargo xtask setup");
-        Self {
-            child,
-            hosts,
-            address,
+        // A port that was free a moment ago may be taken by now, for TCP too.
+        loop {
+            let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = free.local_addr().unwrap();
+            drop(free);
+            if let Some(child) = run(address, &hosts) {
+                return Self {
+                    child,
+                    hosts,
+                    address,
+                };
+            }
         }
     }
 
@@ -73,6 +61,46 @@ impl Drop for Dns {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A server that takes queries, if it came up.
+fn run(address: SocketAddr, hosts: &Path) -> Option<Child> {
+    let mut child = Command::new("dnsmasq")
+        .args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--local-ttl=1",
+        ])
+        .args([
+            "--bind-interfaces",
+            "--listen-address=127.0.0.1",
+            "--local=/test/",
+            "--user=root",
+            "--pid-file=",
+        ])
+        .arg(format!("--port={}", address.port()))
+        .arg(format!("--addn-hosts={}", hosts.display()))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("dnsmasq is installed: cargo xtask setup");
+    while !is_answering(address) {
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+    }
+    Some(child)
+}
+
+/// Whether a query comes back, with whatever answer.
+fn is_answering(server: SocketAddr) -> bool {
+    /// Which addresses has `test.`?
+    const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x04test\0\0\x01\0\x01";
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    socket.send(QUERY).is_ok() && socket.recv(&mut [0; 512]).is_ok()
 }
 
 /// Answers every connection with its own address, for as long as the test runs.

@@ -1,10 +1,12 @@
 //! The daemon from outside: config in, signals in, API out; no privileges needed.
 
 mod api;
+mod certificates;
 mod command_line;
 mod discovery;
 mod explain;
 mod health;
+mod proxy;
 mod reload;
 mod support;
 

@@ -187,6 +187,11 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// A port of the loopback interface that was free a moment ago.
+pub fn free_port() -> u16 {
+    backend().1.port()
+}
+
 /// A listener on a port of the loopback interface.
 pub fn backend() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

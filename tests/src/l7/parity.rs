@@ -112,13 +112,13 @@ impl Parity {
 
 /// The routes of the daemon; Envoy's are the same.
 const ROUTES: &str = "
-      - { match: { path_prefix: /redirect/ }, redirect: { scheme: https, host: to.test, path: { prefix: /new/ }, status: 302 } }
+      - { match: { path_prefix: /redirect/ }, redirect: { scheme: https, host: to.test, prefix: /new/, status: 302 } }
       - { match: { path: /direct }, respond: { status: 200, body: \"direct\\n\" } }
-      - { match: { path_prefix: /rewritten/ }, cluster: CLUSTER, rewrite: { path: { prefix: /echo/ } } }
+      - { match: { path_prefix: /rewritten/ }, cluster: CLUSTER, rewrite: { prefix: /echo/ } }
       - { match: { path_prefix: /host/ }, cluster: CLUSTER, rewrite: { host: other.test } }
       - match: { path_prefix: /set/ }
         cluster: CLUSTER
-        rewrite: { path: { prefix: / } }
+        rewrite: { prefix: / }
         request_headers: { set: { x-set: proxy } }
         response_headers: { set: { x-answer: set }, remove: [content-type] }
       - { match: { path: /by-method, method: POST }, respond: { status: 200, body: \"post\\n\" } }

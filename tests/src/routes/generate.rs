@@ -145,9 +145,11 @@ pub fn request(random: &mut Random, routes: &[Route]) -> Request {
         let pieces: Vec<&str> = (0..random.below(4)).map(|_| *random.pick(&QUERIES)).collect();
         pieces.join("&")
     });
+    // Mostly near one route, or few would match.
+    let near = &random.pick(routes).matches;
     Request {
-        host: host(random, 0),
-        path: request_path(random, routes),
+        host: request_host(random, near),
+        path: request_path(random, near),
         query,
         method: method(random),
         headers,
@@ -265,18 +267,27 @@ fn value(random: &mut Random) -> HeaderValue {
     HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static("1"))
 }
 
-/// Half of them begin as a route's path does.
-fn request_path(random: &mut Random, routes: &[Route]) -> String {
+fn request_host(random: &mut Random, near: &RouteMatch) -> String {
+    if near.hosts.is_empty() || random.once_in(3) {
+        return host(random, 0);
+    }
+    match random.pick(&near.hosts) {
+        HostMatch::Exact(name) => name.to_string(),
+        HostMatch::Suffix(suffix) => format!("{}{suffix}", random.pick(&["a", "b", "b.a", "x"])),
+    }
+}
+
+fn request_path(random: &mut Random, near: &RouteMatch) -> String {
     if random.once_in(64) {
         return "*".to_owned();
     }
-    let near = match &random.pick(routes).matches.path {
-        Some(PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::SegmentPrefix(text)) => Some(text),
-        _ => None,
-    };
-    let Some(text) = near.filter(|_| random.once_in(2)) else {
+    let Some(PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::SegmentPrefix(text)) = &near.path
+    else {
         return path(random);
     };
+    if random.once_in(4) {
+        return path(random);
+    }
     let behind = random.pick(&["", "", "/", "a", "/a", "/b/ab"]);
     let path = format!("{text}{behind}");
     if path.is_empty() { "/".to_owned() } else { path }

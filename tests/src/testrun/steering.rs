@@ -331,9 +331,9 @@ fn settings(pins: &Path) -> DaemonSettings {
         interfaces: Vec::new(),
         pin_path: pins.to_owned(),
         admin_socket: "/run/weir-test-unused.sock".into(),
+        dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,
-        dns_servers: Vec::new(),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,

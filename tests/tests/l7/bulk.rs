@@ -12,7 +12,7 @@ fn proxy(listener: &str) -> Result<Proxy> {
     let clusters = format!("  - {{ name: files, endpoints: [\"{}\"] }}", files.address);
     let routes = "
       - { match: { path: /2g }, cluster: files, timeouts: { request: 0s } }
-      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { path: { prefix: / } }, timeouts: { request: 0s } }
+      - { match: { path_prefix: /h2/ }, cluster: h2c, rewrite: { prefix: / }, timeouts: { request: 0s } }
       - { cluster: backend, timeouts: { request: 0s } }";
     Proxy::with_clusters(listener, routes, &clusters)
 }

@@ -35,11 +35,11 @@ impl Both {
         let (plain, tls) = (site.port(), site.port());
         let identity =
             site.authority()
-                .issue("combinations", "localhost", &["DNS:*.test", "IP:127.0.0.1"])?;
+                .issue("combinations", "localhost", &["DNS:*.to.test", "IP:127.0.0.1"])?;
         let routes: String = UPSTREAMS
             .iter()
             .map(|(cluster, _)| {
-                format!("      - {{ match: {{ host: {cluster}.test }}, cluster: {cluster} }}\n")
+                format!("      - {{ match: {{ host: {cluster}.to.test }}, cluster: {cluster} }}\n")
             })
             .collect();
         let listener = format!(
@@ -70,7 +70,7 @@ impl Both {
         } else {
             ("http", self.plain)
         };
-        let host = format!("{cluster}.test");
+        let host = format!("{cluster}.to.test");
         Curl::new(site, &format!("{scheme}://{host}:{}{path}", address.port()))
             .with(client.1)
             .with("--resolve")
@@ -167,13 +167,13 @@ fn trailers_pass_both_ways() -> Result<()> {
         let what = || format!("to cluster {cluster}");
         let mut raw = Raw::connect(site, both.plain)?;
         raw.send(format!(
-            "POST /echo HTTP/1.1\r\nHost: {cluster}.test\r\nTE: trailers\r\nConnection: TE\r\n\
+            "POST /echo HTTP/1.1\r\nHost: {cluster}.to.test\r\nTE: trailers\r\nConnection: TE\r\n\
              Transfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n"
         ));
         let seen = raw.answer()?.seen()?;
         ensure!(seen.trailer("x-sum") == Some("3"), "{}: {seen:?}", what());
         raw.send(format!(
-            "GET /trailers HTTP/1.1\r\nHost: {cluster}.test\r\nTE: trailers\r\nConnection: TE\r\n\r\n"
+            "GET /trailers HTTP/1.1\r\nHost: {cluster}.to.test\r\nTE: trailers\r\nConnection: TE\r\n\r\n"
         ));
         let answer = raw.answer()?;
         let trailers = (answer.trailer("x-sum"), answer.trailer("x-end"));
@@ -181,8 +181,7 @@ fn trailers_pass_both_ways() -> Result<()> {
         ensure!(answer.text() == "one two three", "{}: {answer:?}", what());
 
         let url = format!("http://{}", both.plain);
-        let request =
-            json!({"url": format!("{url}/trailers"), "headers": {":authority": format!("{cluster}.test")}});
+        let request = json!({"url": format!("{url}/trailers"), "headers": {":authority": format!("{cluster}.to.test")}});
         let answer = h2_request(site, &request)?;
         ensure!(
             answer["trailers"]["x-sum"] == "6" && answer["body"] == "one two three",
@@ -190,7 +189,7 @@ fn trailers_pass_both_ways() -> Result<()> {
             what()
         );
         let request = json!({"url": format!("{url}/echo"), "body": "abc", "trailers": {"x-sum": "3"},
-            "headers": {":method": "POST", ":authority": format!("{cluster}.test"), "te": "trailers"}});
+            "headers": {":method": "POST", ":authority": format!("{cluster}.to.test"), "te": "trailers", "trailer": "x-sum"}});
         let answer = h2_request(site, &request)?;
         let seen = Answer {
             status: 200,
@@ -210,7 +209,7 @@ fn bodies_flow_both_ways_at_once() -> Result<()> {
     for (cluster, _) in UPSTREAMS {
         let mut raw = Raw::connect(Site::shared(), both.plain)?;
         raw.send(format!(
-            "POST /mirror HTTP/1.1\r\nHost: {cluster}.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "POST /mirror HTTP/1.1\r\nHost: {cluster}.to.test\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
         raw.send("5\r\nfirst\r\n");
         let until_first = raw

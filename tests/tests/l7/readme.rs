@@ -100,7 +100,7 @@ fn the_lines_of_the_readme_work() -> Result<()> {
         if line.starts_with(DAEMON) {
             running.push(start_daemon(&lab, &host)?);
         } else if let Some(server) = line.strip_suffix(" &") {
-            running.push(host.spawn(&mut shell(&host, &format!("exec {server}"))?)?);
+            running.push(host.spawn(&mut shell(&host, server)?)?);
         }
     }
     for port in [3000, 50051, 8080, 8443] {

@@ -4,15 +4,15 @@ use super::support::Proxy;
 use anyhow::{Result, ensure};
 
 const ROUTES: &str = r#"
-      - { match: { path_prefix: /old/ }, redirect: { scheme: https, host: new.test, path: { prefix: /new/ }, status: 308 } }
+      - { match: { path_prefix: /old/ }, redirect: { scheme: https, host: new.test, prefix: /new/, status: 308 } }
       - { match: { path: /strip }, redirect: { path: /stripped, strip_query: true } }
       - { match: { path: /direct }, respond: { status: 202, body: "direct\n" }, response_headers: { set: { x-direct: "1" } } }
       - match: { path_segment_prefix: /seg }
         cluster: backend
-        rewrite: { path: { prefix: /echo }, host: rewritten.test }
+        rewrite: { prefix: /echo, host: rewritten.test }
         request_headers: { set: { x-set: new }, add: { x-add: more }, remove: [x-remove] }
         response_headers: { set: { x-backend: hidden }, add: { x-more: "1" }, remove: [content-type] }
-      - { match: { path_regex: "/v[0-9]+/.*" }, cluster: backend, rewrite: { path: { regex: { pattern: "^/(v[0-9]+)/(.*)", substitution: "/echo/$2/$1" } } } }
+      - { match: { path_regex: "/v[0-9]+/.*" }, cluster: backend, rewrite: { regex: { pattern: "^/(v[0-9]+)/(.*)", substitution: "/echo/$2/$1" } } }
       - { match: { host: "*.wild.test", methods: [PUT, POST] }, respond: { status: 200, body: "wild" } }
       - { match: { headers: [{ name: x-route, regex: "a+" }] }, respond: { status: 200, body: "header" } }
       - { match: { query: [{ name: route, exact: "a b" }] }, respond: { status: 200, body: "query" } }

@@ -2,8 +2,12 @@
 
 use super::support::Proxy;
 use anyhow::{Result, ensure};
-use serde_json::Value;
-use weir_tests::l7::Site;
+use serde_json::{Value, json};
+use std::time::Duration;
+use weir_tests::{
+    l7::{Site, h2_request},
+    lab::until,
+};
 
 #[test]
 fn an_upstream_that_is_down_is_a_503() -> Result<()> {
@@ -13,9 +17,18 @@ fn an_upstream_that_is_down_is_a_503() -> Result<()> {
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let answer = proxy.curl("/").with(version).answer()?.expect(503)?;
         ensure!(answer.text().contains("upstream"), "says what failed: {answer:?}");
-        let answer = proxy.curl("/").with(version).with("--data-binary abc").answer()?;
-        answer.expect(503)?;
     }
+    proxy.curl("/").with("--data-binary abc").answer()?.expect(503)?;
+    // With a body over HTTP/2; not by curl, which up to 8.0 fails when the answer comes at once, whoever sends it.
+    let url = format!("http://{}/", proxy.address);
+    let answer = h2_request(
+        site,
+        &json!({"url": url, "headers": {":method": "POST"}, "body": "abc"}),
+    )?;
+    ensure!(
+        answer["status"] == 503 && answer["error"].is_null(),
+        "over HTTP/2: {answer}"
+    );
     Ok(())
 }
 
@@ -43,9 +56,13 @@ fn another_endpoint_is_tried() -> Result<()> {
 fn a_connection_that_was_closed_while_idle_is_not_noticed() -> Result<()> {
     let proxy = Proxy::start("")?;
     let mut raw = proxy.raw()?;
-    for _ in 0..200 {
-        // The backend closes after each of these, and doesn't say so before.
+    for _ in 0..50 {
+        let before = stats(&proxy, "closed")?;
+        // The backend closes after this, and doesn't say so before.
         raw.send("GET /hangup HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        raw.answer()?.expect(200)?;
+        grows(&proxy, "closed", before)?;
+        raw.send("POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc");
         raw.answer()?.expect(200)?;
     }
     Ok(())
@@ -88,22 +105,26 @@ fn a_request_ends_with_its_client() -> Result<()> {
         "",
         "      - { match: { host: h2.test }, cluster: h2c }\n      - { cluster: backend }",
     )?;
-    let stats = |name: &str| -> Result<u64> {
-        let stats: Value = serde_json::from_str(&proxy.get("/stats")?.text())?;
-        Ok(stats[name].as_u64().unwrap_or_default())
-    };
     for host in ["a.test", "h2.test"] {
-        let (waiting, aborted) = (stats("unanswered")?, stats("aborted")?);
+        let (waiting, aborted) = (stats(&proxy, "unanswered")?, stats(&proxy, "aborted")?);
         let mut raw = proxy.raw()?;
         raw.send(format!("GET /never HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        let grew = |name, from| {
-            weir_tests::lab::until(name, std::time::Duration::from_secs(20), || {
-                stats(name).is_ok_and(|now| now > from).then_some(())
-            })
-        };
-        grew("unanswered", waiting)?;
+        grows(&proxy, "unanswered", waiting)?;
         drop(raw);
-        grew("aborted", aborted)?;
+        grows(&proxy, "aborted", aborted)?;
     }
     Ok(())
+}
+
+/// A count of the backend's.
+fn stats(proxy: &Proxy, name: &str) -> Result<u64> {
+    let stats: Value = serde_json::from_str(&proxy.get("/stats")?.text())?;
+    Ok(stats[name].as_u64().unwrap_or_default())
+}
+
+/// Waits until a count is above this.
+fn grows(proxy: &Proxy, name: &str, from: u64) -> Result<()> {
+    until(name, Duration::from_secs(20), || {
+        stats(proxy, name).is_ok_and(|now| now > from).then_some(())
+    })
 }

@@ -64,8 +64,18 @@ pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, 
 
 fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
     let typed = scalar.typed.trim();
-    // `endpoints: 192.0.2.1:53, 192.0.2.2:53` is one text to YAML.
-    if expected.shapes.iter().any(|shape| shape.is("array"))
+    let port = matches!(scalar.kind, ScalarKind::Integer(Some(1..=65_535)));
+    if port
+        && expected
+            .shapes
+            .iter()
+            .any(|shape| shape.definition == "ListenAddress")
+    {
+        return expected.write(&format!("0.0.0.0:{typed}"));
+    }
+    // `endpoints: 192.0.2.1:53, 192.0.2.2:53` is one text to YAML. A list of mappings is another matter.
+    if !expected.example.starts_with("[{")
+        && expected.shapes.iter().any(|shape| shape.is("array"))
         && !typed.contains(['"', '[', ']', '{', '}', '\n'])
     {
         return expected.write(&format!("[{}]", clipped(typed)));
@@ -103,8 +113,9 @@ fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
         .iter()
         .copied()
         .find(|word| off && *word == "off")
-        .or(match words.as_slice() {
-            [only] => Some(only),
+        .or_else(|| suggest::other_value(definition, &scalar.typed))
+        .or_else(|| match words.as_slice() {
+            [only] => Some(*only),
             _ => nearest(&scalar.typed, words.iter().copied()),
         });
     let problem = format!("{} is not {}", shown(&scalar.typed), one_of(&words));

@@ -2,7 +2,7 @@
 
 use super::{Checks, Place, elements, routes::Uses, text};
 use crate::{
-    config::{limits, raw, suggest::shown},
+    config::{error::Mistake, limits, path::clipped, raw, suggest::shown},
     model::{
         ClusterName,
         l7::{Action, HeaderOps, PathRewrite, Redirect, Respond, Rewrite, WeightedCluster},
@@ -106,7 +106,7 @@ fn redirect(
     }
     let host_place = place.key("host");
     let host = typed.host.as_ref();
-    let host = host.and_then(|host| checks.parsed(&host_place, text::host_name(&host.0)));
+    let host = host.and_then(|host| checks.parsed(&host_place, redirect_host(&host.0)));
     let path = full_path(typed.path.as_ref(), &place.key("path"), checks);
     let prefix = prefix(
         typed.prefix.as_ref(),
@@ -130,6 +130,20 @@ fn redirect(
         strip_query: typed.strip_query.unwrap_or(false),
         status: StatusCode::from_u16(status).ok()?,
     })
+}
+
+/// A host; its port has a key of its own.
+fn redirect_host(typed: &str) -> Result<String, Mistake> {
+    if let Some((host, port)) = typed.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+        && text::host_name(host).is_ok()
+    {
+        return Err(Mistake::new(
+            format!("{} has a port, which has a key of its own", shown(typed)),
+            format!("write `host: {}` and `port: {port}`", clipped(host)),
+        ));
+    }
+    text::host_name(typed)
 }
 
 fn full_path(

@@ -79,7 +79,7 @@ fn report(other: &Taken<'_>, here: &Taken<'_>, checks: &mut Checks<'_>) {
     );
     if other.listener == here.listener {
         let problem = format!(
-            "{} is in {} of this listener already",
+            "{} overlaps with {} of this listener",
             range_text(&here.range),
             range_text(&other.range)
         );

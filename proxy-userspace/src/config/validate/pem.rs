@@ -11,7 +11,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 const ANEW: &str = "write it anew; a file that is cut short looks like this";
 
@@ -23,9 +23,14 @@ pub(super) fn certificates(bytes: &[u8], typed: &str) -> Result<Vec<CertificateD
         return Err(no_certificate(bytes, typed));
     }
     for (index, certificate) in certificates.iter().enumerate() {
-        if X509Certificate::from_der(certificate).is_err() {
-            let problem = format!("certificate {} in {} can't be parsed", index + 1, shown(typed));
-            return Err(Mistake::new(problem, ANEW));
+        let which = format!("certificate {} in {}", index + 1, shown(typed));
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+            return Err(Mistake::new(format!("{which} can't be parsed"), ANEW));
+        };
+        if parsed.version() != X509Version::V3 {
+            let problem = format!("{which} is of version {}", parsed.version().0 + 1);
+            let remedy = "use one of version 3: openssl makes it when it is given an extension, such as subjectAltName";
+            return Err(Mistake::new(problem, remedy));
         }
     }
     Ok(certificates)
@@ -45,9 +50,9 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-/// DER starts with a SEQUENCE of more than 255 bytes.
+/// DER starts with a SEQUENCE of more than 127 bytes, which no text does.
 fn is_der(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0x30, 0x82])
+    matches!(bytes, [0x30, 0x81 | 0x82, ..])
 }
 
 fn no_certificate(bytes: &[u8], typed: &str) -> Mistake {
@@ -125,7 +130,7 @@ pub(super) fn check_pair(
         )),
         Err(error) => Err(Mistake::new(
             format!("{} can't be used: {error}", shown(cert_typed)),
-            "use an X.509 certificate of version 3",
+            "use another certificate",
         )),
     }
 }

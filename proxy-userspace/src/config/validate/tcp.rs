@@ -32,6 +32,11 @@ pub(super) fn settings<'a>(
     for (place, typed) in elements(typed.sni.as_ref(), place.key("sni")) {
         let hosts: Vec<HostMatch> = elements(typed.hosts.as_ref(), place.key("hosts"))
             .filter_map(|(place, host)| {
+                if host.0 == "*" {
+                    let remedy = "name the cluster of all others as `cluster`, beside `sni`";
+                    checks.error(&place, "\"*\" is every name", remedy);
+                    return None;
+                }
                 let host = checks.parsed(&place, text::host_pattern(&host.0))?;
                 address_as_name(&host, &place, checks);
                 Some(host)

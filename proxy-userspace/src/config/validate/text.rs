@@ -263,13 +263,15 @@ pub(super) fn header_value(typed: &str) -> Result<HeaderValue, Mistake> {
         let remedy = format!("write {}", shown(typed.trim()));
         return mistake(typed, "has spaces around it, which HTTP does not keep", remedy);
     }
-    HeaderValue::from_str(typed).or_else(|_| {
-        mistake(
+    let value = HeaderValue::from_str(typed).ok();
+    match value.filter(|_| typed.is_ascii()) {
+        Some(value) => Ok(value),
+        None => mistake(
             typed,
             "has characters that a header can't hold",
             "use visible ASCII and spaces",
-        )
-    })
+        ),
+    }
 }
 
 /// A token of RFC 9110, 5.6.2.
@@ -324,11 +326,12 @@ pub(super) fn regex(typed: &str) -> Result<Regex, Mistake> {
         };
         Mistake::new(problem, remedy)
     };
+    let compiled = Regex::new(typed).map_err(wrong)?;
     // `a)|(b` is none, though it is one between the parentheses of the anchors.
     if typed.contains(')') {
         regex::Regex::new(typed).map_err(wrong)?;
     }
-    Regex::new(typed).map_err(wrong)
+    Ok(compiled)
 }
 
 /// What a match of an expression becomes: every group it names must be there.

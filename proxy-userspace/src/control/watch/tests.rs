@@ -123,3 +123,77 @@ fn neighbours_do_not_matter() {
         fs::write(directory.path("other.txt"), "b").unwrap();
     }));
 }
+
+/// The same for a file that the config names: watched from after the first read.
+fn notices_referenced(
+    directory: &Directory,
+    named: &Path,
+    since: SystemTime,
+    action: impl FnOnce(&ReferencedFiles),
+) -> bool {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let file = directory.path("weir.yaml");
+    fs::write(&file, "a").unwrap();
+    let mut watch = ConfigWatch::new(&file);
+    let referenced = ReferencedFiles::new(&[named.to_path_buf()], since);
+    watch.follow(referenced.clone());
+    watch.begin();
+    runtime.block_on(async move {
+        action(&referenced);
+        time::timeout(SOON, watch.changed()).await.is_ok()
+    })
+}
+
+/// A time after all that was written so far.
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(60)
+}
+
+#[test]
+fn a_certificate_is_replaced() {
+    let (directory, elsewhere) = (Directory::new(), Directory::new());
+    let certificate = elsewhere.path("web.pem");
+    fs::write(&certificate, "a").unwrap();
+    assert!(!notices_referenced(&directory, &certificate, later(), |_| {}));
+    assert!(notices_referenced(&directory, &certificate, later(), |_| {
+        fs::write(elsewhere.path("new"), "b").unwrap();
+        fs::rename(elsewhere.path("new"), &certificate).unwrap();
+    }));
+}
+
+#[test]
+fn a_missing_certificate_comes() {
+    let directory = Directory::new();
+    let certificate = directory.path("web.pem");
+    assert!(notices_referenced(&directory, &certificate, later(), |_| {
+        fs::write(&certificate, "b").unwrap();
+    }));
+}
+
+#[test]
+fn a_certificate_that_changed_while_it_was_read_is_read_again() {
+    let directory = Directory::new();
+    let certificate = directory.path("web.pem");
+    let before = SystemTime::now();
+    fs::write(&certificate, "a").unwrap();
+    assert!(notices_referenced(&directory, &certificate, before, |_| {}));
+}
+
+#[test]
+fn a_certificate_that_is_no_longer_named_does_not_matter() {
+    let directory = Directory::new();
+    let certificate = directory.path("web.pem");
+    fs::write(&certificate, "a").unwrap();
+    assert!(!notices_referenced(
+        &directory,
+        &certificate,
+        later(),
+        |referenced| {
+            referenced.set(&[], later());
+            fs::write(&certificate, "b").unwrap();
+        }
+    ));
+}

@@ -27,8 +27,36 @@ pub(super) struct RoundRobin {
 struct State {
     /// Everything at or after it is taken by walking forwards, everything before it by walking backwards.
     place: Place,
-    /// The next turn of every endpoint that has weight; the next one of all on top.
-    turns: BinaryHeap<Turn>,
+    turns: Turns,
+}
+
+#[derive(Debug)]
+enum Turns {
+    /// All weights are the same: the same cycle over and over, O(1).
+    Cycle(Cycle),
+    /// The next turn of every endpoint that has weight; the next one of all on top. O(log n).
+    Heap(BinaryHeap<Turn>),
+}
+
+/// Endpoints of one weight in the order of their phases.
+#[derive(Debug)]
+struct Cycle {
+    order: Box<[Entered]>,
+    weight: u32,
+    unit: i64,
+    /// Below `weight`.
+    number: u32,
+    /// The next one, in `order`.
+    at: usize,
+    /// Whether one was taken.
+    began: bool,
+}
+
+/// Sorted as turns in a cycle are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Entered {
+    phase: u32,
+    index: u32,
 }
 
 /// A place in the schedule: whole units, 2^-32 units, and what tells turns at the same time apart.
@@ -73,7 +101,7 @@ impl RoundRobin {
             backwards: seat.index % 2 == 1,
             state: RefCell::new(State {
                 place,
-                turns: BinaryHeap::new(),
+                turns: Turns::Heap(BinaryHeap::new()),
             }),
         };
         start.replace(entries);
@@ -83,9 +111,14 @@ impl RoundRobin {
     /// Goes on from the same place among other endpoints.
     pub(super) fn replace(&self, entries: impl Iterator<Item = Entry>) {
         let mut state = self.state.borrow_mut();
+        if let Turns::Cycle(cycle) = &state.turns
+            && let Some(place) = cycle.place(self.backwards)
+        {
+            state.place = place;
+        }
         let place = state.place;
         let turns = entries.zip(0u32..).filter(|(entry, _)| entry.weight > 0);
-        state.turns = turns
+        let turns: Vec<Turn> = turns
             .map(|(entry, index)| {
                 let mut turn = Turn::at_or_after(place, entry, index);
                 if self.backwards {
@@ -95,23 +128,102 @@ impl RoundRobin {
                 turn
             })
             .collect();
+        state.turns = match Cycle::new(&turns) {
+            Some(cycle) => Turns::Cycle(cycle),
+            None => Turns::Heap(turns.into()),
+        };
     }
 
-    /// The next endpoint's index; none when none has weight. O(log n), without allocation.
+    /// The next endpoint's index; none when none has weight. No allocation.
     pub(super) fn next(&self) -> Option<usize> {
         let state = &mut *self.state.borrow_mut();
-        let mut turn = state.turns.peek_mut()?;
-        let index = turn.index as usize;
-        state.place = turn.place;
-        if self.backwards {
-            turn.retreat();
-        } else {
-            state.place.tie = turn.index + 1;
-            turn.advance();
+        match &mut state.turns {
+            Turns::Cycle(cycle) => cycle.next(self.backwards),
+            Turns::Heap(turns) => {
+                let mut turn = turns.peek_mut()?;
+                let index = turn.index as usize;
+                state.place = turn.place;
+                if self.backwards {
+                    turn.retreat();
+                } else {
+                    state.place.tie = turn.index + 1;
+                    turn.advance();
+                }
+                // Back to where it belongs.
+                drop::<PeekMut<'_, Turn>>(turn);
+                Some(index)
+            }
         }
-        // Back to where it belongs.
-        drop::<PeekMut<'_, Turn>>(turn);
+    }
+}
+
+impl Cycle {
+    /// From everybody's next turn, if all have the same weight.
+    fn new(turns: &[Turn]) -> Option<Self> {
+        let first = turns.iter().max()?;
+        if turns.iter().any(|turn| turn.weight != first.weight) {
+            return None;
+        }
+        let entered = |turn: &Turn| Entered {
+            phase: turn.phase,
+            index: turn.index,
+        };
+        let mut order: Box<[Entered]> = turns.iter().map(entered).collect();
+        order.sort_unstable();
+        let at = order.binary_search(&entered(first)).ok()?;
+        Some(Self {
+            order,
+            weight: first.weight,
+            unit: first.place.unit,
+            number: first.number,
+            at,
+            began: false,
+        })
+    }
+
+    fn next(&mut self, backwards: bool) -> Option<usize> {
+        let entered = self.order.get(self.at)?;
+        let index = entered.index as usize;
+        self.began = true;
+        self.step(backwards);
         Some(index)
+    }
+
+    fn step(&mut self, backwards: bool) {
+        if backwards {
+            if self.at == 0 {
+                self.at = self.order.len();
+                (self.unit, self.number) = match self.number {
+                    0 => (self.unit - 1, self.weight - 1),
+                    number => (self.unit, number - 1),
+                };
+            }
+            self.at -= 1;
+        } else {
+            self.at += 1;
+            if self.at == self.order.len() {
+                self.at = 0;
+                (self.unit, self.number) = match self.number + 1 {
+                    number if number == self.weight => (self.unit + 1, 0),
+                    number => (self.unit, number),
+                };
+            }
+        }
+    }
+
+    /// Where it has come to, if it has begun: just behind the turn it took last.
+    fn place(&self, backwards: bool) -> Option<Place> {
+        let mut last = Self {
+            order: self.order.clone(),
+            ..*self
+        };
+        last.step(!backwards);
+        let entered = last.order.get(last.at).filter(|_| self.began)?;
+        Some(Place {
+            unit: last.unit,
+            fraction: fraction(last.number, entered.phase, last.weight),
+            tie: entered.index + u32::from(!backwards),
+        })
     }
 }
 
@@ -158,10 +270,14 @@ impl Turn {
     }
 
     fn set_fraction(&mut self) {
-        let turn = (u64::from(self.number) << 32) | u64::from(self.phase);
-        // Below 2^32, since the number is below the weight.
-        self.place.fraction = (turn / u64::from(self.weight)) as u32;
+        self.place.fraction = fraction(self.number, self.phase, self.weight);
     }
+}
+
+/// When in its unit a turn is. The number is below the weight, so that the quotient is below 2^32.
+fn fraction(number: u32, phase: u32, weight: u32) -> u32 {
+    let turn = (u64::from(number) << 32) | u64::from(phase);
+    (turn / u64::from(weight)) as u32
 }
 
 /// The heap's top is its greatest: the earliest for those who walk forwards, the latest for the others.

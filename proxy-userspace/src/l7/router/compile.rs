@@ -1,8 +1,9 @@
 //! Builds the compiled form of routes.
 
 use super::{
-    index::{Candidate, HOST_SEED, Host, Index, LONG, List, NONE, Node, Reach, Span, Whole},
+    index::{Candidate, HOST_SEED, Host, Index, LONG, List, NONE, Node, Reach, Whole},
     table::{self, Table},
+    text::{Span, Text},
 };
 use crate::model::l7::{GrpcMatch, HostMatch, PathMatch, Regex, Route, RouteMatch};
 use std::{
@@ -121,11 +122,10 @@ struct Builder {
 
 impl Builder {
     fn finish(self, names: &[Option<&str>]) -> Index {
-        let path = |whole: &Whole| &self.text[whole.path.start as usize..whole.path.end as usize];
         let path_hashes: Vec<u64> = self
             .whole
             .iter()
-            .map(|whole| table::hash(whole.host, path(whole)))
+            .map(|whole| table::hash(whole.host, whole.path.bytes(&self.text)))
             .collect();
         let named = names.iter().flatten();
         let host_hashes: Vec<u64> = named
@@ -154,13 +154,13 @@ impl Builder {
 
     /// Entries are all of this host, by text, then by route.
     fn host(&mut self, number: u32, name: &str, entries: &[Entry<'_>]) -> Option<()> {
-        let name = self.text(name.as_bytes())?;
+        let name = Text::new(name.as_bytes(), &mut self.text)?;
         let is_whole = |entry: &&Entry<'_>| entry.candidate.reach == Reach::Whole;
         let whole: Vec<&Entry<'_>> = entries.iter().filter(is_whole).collect();
         let mut first_whole = NONE;
         let tree = if whole.len() > WHOLE_IN_TREE {
             for same in whole.chunk_by(|a, b| a.text == b.text) {
-                let path = self.text(&same[0].text)?;
+                let path = Text::new(&same[0].text, &mut self.text)?;
                 let list = self.list(same)?;
                 first_whole = first_whole.min(list.first.route);
                 self.whole.push(Whole {
@@ -198,13 +198,13 @@ impl Builder {
                     &entries[0].text[depth..],
                     &entries[entries.len() - 1].text[depth..],
                 );
-            let label = self.text(&entries[0].text[depth..end])?;
+            let label = Text::new(&entries[0].text[depth..end], &mut self.text)?;
             let (here, below) = entries.split_at(entries.partition_point(|entry| entry.text.len() == end));
             let list = self.list(here)?;
             let children = self.nodes.len();
-            let branches = self.text.len();
+            let mut branches = Vec::new();
             for child in below.chunk_by(|a, b| a.text[end] == b.text[end]) {
-                self.text.push(child[0].text[end]);
+                branches.push(child[0].text[end]);
                 queue.push_back((Some(self.nodes.len()), child, end));
                 self.nodes.push(Node::EMPTY);
             }
@@ -213,7 +213,7 @@ impl Builder {
                 label,
                 first_route: first_route.unwrap_or(NONE),
                 list,
-                branches: span(branches, self.text.len())?,
+                branches: Text::new(&branches, &mut self.text)?,
                 children: u32::try_from(children).ok()?,
             };
             match at {
@@ -241,22 +241,9 @@ impl Builder {
         }
         Some(List {
             first: first.candidate,
-            more: span(start, self.candidates.len())?,
+            more: Span::new(start, self.candidates.len())?,
         })
     }
-
-    fn text(&mut self, text: &[u8]) -> Option<Span> {
-        let start = self.text.len();
-        self.text.extend_from_slice(text);
-        span(start, self.text.len())
-    }
-}
-
-fn span(start: usize, end: usize) -> Option<Span> {
-    Some(Span {
-        start: u32::try_from(start).ok()?,
-        end: u32::try_from(end).ok()?,
-    })
 }
 
 /// Length of the common begin.

@@ -10,6 +10,7 @@ pub mod rewrite;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use host::{HostMistake, canonical_host, host_of, port_of};
 pub use rewrite::pick_cluster;

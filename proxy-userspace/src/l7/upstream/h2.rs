@@ -12,7 +12,7 @@ use crate::l7::{
     stream::Transport,
 };
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{Ping, PingPong, client::SendRequest};
 use http::{Request, Response};
 use hyper::body::Body as _;
 use std::{
@@ -22,7 +22,7 @@ use std::{
     rc::Rc,
     task::Poll,
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::OnceCell, task::JoinHandle, time::Instant};
 
 /// Bytes an endpoint may send on one stream before its client has read any. A connection's window is this times its
 /// streams: clients that don't read stall nobody else.
@@ -35,6 +35,9 @@ pub struct H2Connection {
     closed: Cell<bool>,
     pub(super) opened: Instant,
     pub(super) idle_since: Cell<Instant>,
+    ping: Cell<Option<PingPong>>,
+    /// Set once the endpoint's SETTINGS have come, if anybody asked.
+    settled: OnceCell<()>,
 }
 
 impl H2Connection {
@@ -58,6 +61,8 @@ impl H2Connection {
             closed: Cell::new(false),
             opened: Instant::now(),
             idle_since: Cell::new(Instant::now()),
+            ping: Cell::new(connection.ping_pong()),
+            settled: OnceCell::new(),
         });
         let weak = Rc::downgrade(&this);
         tokio::task::spawn_local(async move {
@@ -132,9 +137,24 @@ impl H2Lease {
         Self { connection, pool }
     }
 
-    /// Whether the endpoint takes WebSocket by extended CONNECT (RFC 8441).
-    pub fn takes_extended_connect(&self) -> bool {
-        self.connection.sender.is_extended_connect_protocol_enabled()
+    /// Whether the endpoint takes WebSocket by extended CONNECT (RFC 8441). On a new connection its SETTINGS may be on
+    /// their way; they come before the answer to a ping.
+    pub async fn takes_extended_connect(&self) -> bool {
+        let connection = &*self.connection;
+        let enabled = || connection.sender.is_extended_connect_protocol_enabled();
+        if !enabled() {
+            connection
+                .settled
+                .get_or_init(async || {
+                    let ping = connection.ping.take();
+                    if let Some(mut ping) = ping {
+                        // A connection that breaks is noticed by the request.
+                        let _pong = ping.ping(Ping::opaque()).await;
+                    }
+                })
+                .await;
+        }
+        enabled()
     }
 
     /// Sends a request and waits for the response's head.

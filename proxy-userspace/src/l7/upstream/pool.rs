@@ -111,6 +111,14 @@ impl Pool {
         }
     }
 
+    /// A connection that waits for a request, or a free stream, if there is one.
+    pub fn take(self: &Rc<Self>) -> Option<Lease> {
+        if self.cluster.borrow().model.l7.proxy_protocol.is_some() {
+            return None;
+        }
+        self.take_waiting(false)
+    }
+
     /// A connection for one request: one that waits, a free stream, or a new one. `fresh`: no waiting one.
     ///
     /// # Errors
@@ -130,7 +138,8 @@ impl Pool {
                 && self.opening.get() > 0
                 && self.waiting.borrow().len() < (self.opening.get() * settings.max_streams) as usize;
             if !h2_comes && self.open.get() < settings.max_connections {
-                return self.open(own).await;
+                // Boxed: a handshake's state would make every request's future as large as it.
+                return Box::pin(self.open(own)).await;
             }
             self.wait(settings.max_pending).await?;
         }
@@ -140,7 +149,9 @@ impl Pool {
         let settings = self.settings();
         let young = |opened: Instant| settings.max_age.is_zero() || opened.elapsed() < settings.max_age;
         if !self.h2.borrow().is_empty() {
-            self.h2.borrow_mut().retain(|connection| young(connection.opened));
+            if !settings.max_age.is_zero() {
+                self.h2.borrow_mut().retain(|connection| young(connection.opened));
+            }
             let connections = self.h2.borrow();
             let free = (connections.iter()).find(|each| each.has_room(settings.max_streams));
             return free.map(|free| Lease::H2(H2Lease::new(Rc::clone(free), Rc::clone(self))));
@@ -189,7 +200,8 @@ impl Pool {
             Ok(opened) => opened,
             Err(fault) => {
                 // Those who waited for this connection find out for themselves.
-                self.waiting.take();
+                let waiting = self.waiting.take();
+                waiting.into_iter().for_each(|each| drop(each.send(())));
                 return Err(fault);
             }
         };

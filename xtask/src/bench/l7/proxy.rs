@@ -135,7 +135,7 @@ impl Site<'_> {
             }
             Subject::Bare => return bare(job),
             Subject::Weir => {
-                write("weir.yaml", configs::weir(job))?;
+                write("weir.yaml", configs::weir(job, folder))?;
                 let words = "run weir.yaml --no-kernel --workers 1";
                 (
                     std::env::var_os("WEIR_BIN").map_or_else(|| shell::weir("release"), PathBuf::from),

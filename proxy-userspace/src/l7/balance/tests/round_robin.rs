@@ -123,7 +123,9 @@ fn changes_do_not_favour_anybody() {
             count(&mut counts, &workers[1], (round + salt as usize) % 2);
             // The first three stay.
             it.endpoints.truncate(3 + round % 2);
-            it.endpoints.push(endpoint(3 + round, 1));
+            // Also one of another weight at times, which makes another kind of schedule.
+            it.endpoints
+                .push(endpoint(3 + round, 1 + (round / 3 % 2) as u32 * 2));
             for worker in &mut workers {
                 worker.update(&it, index_of);
             }

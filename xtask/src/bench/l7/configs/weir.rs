@@ -1,9 +1,10 @@
 //! Weir's configuration.
 
 use super::super::job::{CONNECTIONS, Job, Kind};
+use std::path::Path;
 
-/// The text of weir.yaml. Certificates lie beside it.
-pub fn weir(job: &Job) -> String {
+/// The text of weir.yaml. Certificates lie in `folder`, as does the admin socket.
+pub fn weir(job: &Job, folder: &Path) -> String {
     let tls = match job.kind {
         Kind::Tls => "    tls: { certificates: [{ cert: cert.pem, key: key.pem }], min_version: \"1.3\" }\n",
         _ => "",
@@ -23,7 +24,7 @@ pub fn weir(job: &Job) -> String {
         _ => "",
     };
     format!(
-        "admin: { socket: weir.sock }
+        "admin: {{ socket: \"{socket}\" }}
 listeners:
   - name: l
     address: {from}
@@ -32,6 +33,7 @@ listeners:
 {protocol}    pool: {{ max_idle: {CONNECTIONS} }}
     endpoints: [\"{to}\"]
 ",
+        socket = folder.join("admin.sock").display(),
         from = job.from,
         to = job.to,
     )
