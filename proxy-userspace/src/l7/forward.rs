@@ -220,7 +220,7 @@ impl Forwarding<'_> {
     /// The request in an HTTP/1.1 endpoint's form, and the client's end of a tunnel.
     fn as_h1(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
-        self.outgoing.to_h1(&mut head)?;
+        self.outgoing.to_h1(&mut head, !body.is_end_stream())?;
         Ok(self.parted(head, body))
     }
 
