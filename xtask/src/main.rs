@@ -15,8 +15,6 @@ mod demo;
 mod fuzz;
 #[cfg(not(feature = "lab"))]
 mod hand_over;
-#[cfg(feature = "lab")]
-mod peers;
 mod setup;
 mod shell;
 mod test;

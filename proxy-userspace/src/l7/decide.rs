@@ -184,8 +184,16 @@ fn host_of(request: &Request<RequestBody>) -> Result<Cow<'_, str>, Fault> {
 
 /// The path as it came; `/` stands for a target that has none.
 fn typed_path<'a>(request: &'a Request<RequestBody>, purpose: &Purpose) -> Result<&'a str, Fault> {
-    let path = request.uri().path();
-    if path.is_empty() || *purpose == Purpose::Connect {
+    let uri = request.uri();
+    let path = uri.path();
+    if *purpose == Purpose::Connect {
+        return Ok("/");
+    }
+    if uri.scheme().is_none() && uri.authority().is_some() && request.version() != Version::HTTP_2 {
+        // The authority form (RFC 9112, 3.2.3), or a path without its slash: the codec takes both for a host.
+        return Err(Fault::BadRequest("the target is neither a path nor a URI"));
+    }
+    if path.is_empty() {
         return Ok("/");
     }
     if path == "*" {
@@ -207,7 +215,8 @@ fn target(
 ) -> Result<PathAndQuery, Fault> {
     if let Some(same) = request.uri().path_and_query()
         && route.rewrite.path.is_none()
-        && same.path() == path
+        // `*` was routed as `/` and stays what it is.
+        && (same.path() == path || same.path() == "*")
     {
         return Ok(same.clone());
     }

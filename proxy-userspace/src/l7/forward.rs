@@ -220,7 +220,7 @@ impl Forwarding<'_> {
     /// The request in an HTTP/1.1 endpoint's form, and the client's end of a tunnel.
     fn as_h1(&self, request: Request<RequestBody>) -> Result<Parted, Fault> {
         let (mut head, body) = request.into_parts();
-        self.outgoing.to_h1(&mut head)?;
+        self.outgoing.to_h1(&mut head, !body.is_end_stream())?;
         Ok(self.parted(head, body))
     }
 
@@ -257,9 +257,12 @@ impl Forwarding<'_> {
     async fn over_h1(
         &self,
         request: Box<Request<RequestBody>>,
-        lease: Box<H1Lease>,
+        mut lease: Box<H1Lease>,
         sink: &InterimSink,
     ) -> Result<Answer, Failed> {
+        if self.outgoing.purpose != Purpose::Exchange {
+            lease.is_last();
+        }
         let (request, client_stream) = self.as_h1(*request)?;
         let answered = self.clock.within(pin!(lease.send(request, sink))).await;
         self.h1_answer(answered, client_stream).await

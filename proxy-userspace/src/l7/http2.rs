@@ -5,6 +5,7 @@ use super::{
     compile::CompiledKind,
     connection::{Connection, Order},
     error::Fault,
+    gather::Gather,
     interim::InterimSink,
     pump::Pump,
     serve,
@@ -33,7 +34,8 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Serves streams until either side ends the connection.
 pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Bytes) {
     connection.is_framed();
-    let io = Io::new(transport, ahead, Rc::clone(&connection));
+    let io = Gather::new(Io::new(transport, ahead, Rc::clone(&connection)));
+    let written = io.clone();
     let (builder, header_read) = builder(&connection);
     let limit = if header_read.is_zero() {
         Duration::from_secs(86_400)
@@ -56,7 +58,14 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
                     None => {}
                 }
             }
-            codec.poll_accept(cx)
+            let accepted = codec.poll_accept(cx);
+            if accepted.is_pending()
+                && let Poll::Ready(Err(error)) = written.poll_send(cx)
+            {
+                tracing::debug!("{}: HTTP/2: {error}", connection.peer);
+                return Poll::Ready(None);
+            }
+            accepted
         });
         match accepted.await {
             Some(Ok((request, respond))) => {

@@ -12,6 +12,7 @@ mod counters;
 mod decide;
 mod error;
 mod forward;
+mod gather;
 mod grpc;
 mod grpc_web;
 mod headers;

@@ -51,11 +51,11 @@ impl Outgoing {
         }
     }
 
-    /// Gives a request's head HTTP/1.1's form.
+    /// Gives a request's head HTTP/1.1's form. `has_body`: whether a body may follow.
     ///
     /// # Errors
     /// The target can't be written so.
-    pub fn to_h1(&self, head: &mut Parts) -> Result<(), Fault> {
+    pub fn to_h1(&self, head: &mut Parts, has_body: bool) -> Result<(), Fault> {
         let bad = |_| Fault::BadRequest("the target can't be sent on");
         head.version = Version::HTTP_11;
         head.headers.insert(header::HOST, self.authority.clone());
@@ -63,6 +63,14 @@ impl Outgoing {
         match &self.purpose {
             Purpose::Exchange => {
                 head.uri = Uri::from(self.target.clone());
+                if has_body
+                    && matches!(head.method, Method::GET | Method::HEAD)
+                    && !head.headers.contains_key(header::CONTENT_LENGTH)
+                {
+                    // The codec takes such a request for one without a body unless it is told.
+                    let chunked = HeaderValue::from_static("chunked");
+                    head.headers.insert(header::TRANSFER_ENCODING, chunked);
+                }
                 if head.headers.contains_key(header::TE) {
                     head.headers
                         .insert(header::CONNECTION, HeaderValue::from_static("te"));

@@ -118,7 +118,12 @@ fn the_lines_of_the_readme_work() -> Result<()> {
         .filter(|line| !line.ends_with(" &") && !line.starts_with("export "))
     {
         let typed = line.split("  #").next().unwrap_or_default();
-        let output = Finished::run(&mut shell(&host, typed)?, "hello\n")?.success()?;
+        let line = if typed.contains("websockets") {
+            typed_until_answered(&lab, typed)
+        } else {
+            typed.to_owned()
+        };
+        let output = Finished::run(&mut shell(&host, &line)?, "hello\n")?.success()?;
         let wanted = PRINTED.iter().find(|(part, _)| typed.contains(part));
         let (_, wanted) = wanted.with_context(|| format!("what `{typed}` prints is not known here"))?;
         ensure!(output.contains(wanted), "`{typed}` printed {output}");
@@ -129,6 +134,15 @@ fn the_lines_of_the_readme_work() -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{}/status", running_daemon(&running)?))?;
     ensure!(status.contains("CapEff:\t0000000000000000"), "{status}");
     Ok(())
+}
+
+/// A line that is typed to until what was typed has come back: the client leaves with its input's end, answered or not.
+fn typed_until_answered(lab: &Lab, typed: &str) -> String {
+    let seen = lab.directory().join("seen");
+    let seen = seen.display();
+    format!(
+        "mkfifo {seen}; {{ echo hello; read -r _ < {seen}; }} | {typed} | tee >(grep --max-count=1 hello > {seen}; cat > /dev/null)"
+    )
 }
 
 /// The one whose program is weir.

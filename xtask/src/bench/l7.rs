@@ -14,15 +14,17 @@ mod latency;
 mod load;
 mod measure;
 mod memory;
+mod peers;
 mod proxy;
 mod routes;
 mod throughput;
 
 use super::{network, report};
-use crate::{peers, shell};
+use crate::shell;
 use anyhow::{Context, Result, bail};
 use backend::Backends;
 use load::Generators;
+use peers::Peers;
 use proxy::{Site, Subject};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
@@ -85,7 +87,7 @@ pub fn run(arguments: &L7Args) -> Result<()> {
         bail!("--rounds and --seconds must be at least 1");
     }
     weir_tests::lab::catch_interrupts();
-    let peers = peers::all()?;
+    let peers = Peers::find()?;
     let cpus = network::cpus()?;
     let (Some(&generator_cpu), Some(&proxy_cpu), true) = (cpus.first(), cpus.last(), cpus.len() > 1) else {
         bail!("the bench needs two CPUs: one for the proxy, one for generators and endpoints");
@@ -136,7 +138,7 @@ fn raise_file_limit() -> Result<()> {
     setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }
 
-fn versions(peers: &peers::Peers) -> Value {
+fn versions(peers: &Peers) -> Value {
     let first_line = |program: &PathBuf, argument: &str| {
         // nginx prints its version on standard error.
         let output = Command::new(program).arg(argument).output().ok();

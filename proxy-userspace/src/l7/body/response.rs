@@ -13,13 +13,13 @@ use h2::RecvStream;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 /// Told how a response went, once, when its body is done or dropped.
 pub trait Finished {
@@ -46,7 +46,9 @@ enum ResponseKind {
     /// The upload, where it still goes on, ends with it.
     H2 {
         stream: RecvStream,
-        _uploading: Option<Uploading>,
+        uploading: Option<Uploading>,
+        /// Its content-length.
+        expected: Option<u64>,
     },
     Web(Box<grpc_web::Encoder>),
 }
@@ -70,10 +72,11 @@ impl ResponseBody {
     }
 
     /// From an endpoint over HTTP/2.
-    pub fn h2(stream: RecvStream, uploading: Option<Uploading>) -> Self {
+    pub fn h2(stream: RecvStream, uploading: Option<Uploading>, expected: Option<u64>) -> Self {
         Self::from_kind(ResponseKind::H2 {
             stream,
-            _uploading: uploading,
+            uploading,
+            expected,
         })
     }
 
@@ -242,7 +245,37 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        let complete = self.is_end_stream();
+        let mut complete = self.is_end_stream();
+        if let ResponseKind::H2 { expected, .. } = &self.kind
+            && !complete
+            && *expected == Some(self.bytes)
+        {
+            complete = true;
+            await_end(std::mem::replace(&mut self.kind, ResponseKind::Empty));
+        }
         self.tell_finished(complete, None);
     }
+}
+
+/// A client over HTTP/1.1 has all of a body when it has content-length bytes, and its codec reads no further. The frame that
+/// ends the stream may be on its way: without waiting for it the stream would be reset, though nothing is wrong.
+fn await_end(kind: ResponseKind) {
+    const END: Duration = Duration::from_secs(5);
+    let ResponseKind::H2 {
+        mut stream,
+        uploading,
+        ..
+    } = kind
+    else {
+        return;
+    };
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let _held_until_then = uploading;
+        let end = poll_fn(|cx| poll_stream(&mut stream, cx));
+        // Data over the content-length, or nothing: either way it is over.
+        let _over = timeout(END, end).await;
+    });
 }

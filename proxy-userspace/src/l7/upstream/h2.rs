@@ -7,6 +7,7 @@ use super::{
 use crate::l7::{
     body::{RequestBody, ResponseBody},
     error::Fault,
+    gather::Gather,
     interim::InterimSink,
     pump::Pump,
     stream::Transport,
@@ -44,6 +45,8 @@ impl H2Connection {
     pub(super) async fn open(transport: Transport, slot: Slot) -> Result<Rc<Self>, Fault> {
         let pool = Rc::clone(slot.pool());
         let max_streams = pool.settings().max_streams;
+        let io = Gather::new(transport);
+        let written = io.clone();
         let (sender, mut connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -52,7 +55,7 @@ impl H2Connection {
             .max_header_list_size(256 << 10)
             .initial_max_send_streams(max_streams as usize)
             .max_send_buffer_size(1 << 20)
-            .handshake(transport)
+            .handshake(io)
             .await
             .map_err(|_| Fault::Reset)?;
         let this = Rc::new(Self {
@@ -67,7 +70,16 @@ impl H2Connection {
         let weak = Rc::downgrade(&this);
         tokio::task::spawn_local(async move {
             // Ends when the endpoint closes, or when the last handle is gone.
-            let _ended = poll_fn(|cx| std::pin::Pin::new(&mut connection).poll(cx)).await;
+            poll_fn(|cx| {
+                let over = std::pin::Pin::new(&mut connection).poll(cx).is_ready();
+                let failed = matches!(written.poll_send(cx), Poll::Ready(Err(_)));
+                if over || failed {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
             if let Some(this) = weak.upgrade() {
                 this.closed.set(true);
                 pool.forget(&this);
@@ -216,7 +228,9 @@ impl H2Lease {
 
     fn response(self, head: Response<()>, receive: h2::RecvStream, task: Option<JoinHandle<()>>) -> H2Answer {
         let uploading = Uploading { task, _lease: self };
-        H2Answer::Response(head.map(|()| ResponseBody::h2(receive, Some(uploading))))
+        let length = head.headers().get(http::header::CONTENT_LENGTH);
+        let expected = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        H2Answer::Response(head.map(|()| ResponseBody::h2(receive, Some(uploading), expected)))
     }
 }
 

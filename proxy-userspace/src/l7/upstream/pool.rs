@@ -201,7 +201,9 @@ impl Pool {
             Err(fault) => {
                 // Those who waited for this connection find out for themselves.
                 let waiting = self.waiting.take();
-                waiting.into_iter().for_each(|each| drop(each.send(())));
+                for each in waiting {
+                    let _gone = each.send(());
+                }
                 return Err(fault);
             }
         };

@@ -3,8 +3,9 @@
 use super::{
     backend::CHUNK,
     client::{self, Connector},
+    peers::Peers,
 };
-use crate::{peers::Peers, shell};
+use crate::shell;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     cell::Cell,

@@ -3,8 +3,9 @@
 use super::{
     configs,
     job::{Job, Kind},
+    peers::Peers,
 };
-use crate::{peers::Peers, shell};
+use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
