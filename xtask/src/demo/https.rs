@@ -92,11 +92,10 @@ fn ask(demo: &Demo) -> Result<Seen> {
         .split(", ")
         .find_map(|words| words.strip_suffix(" succeeded")?.parse().ok())
         .with_context(|| format!("h2load says nothing of success:\n{printed}"))?;
-    let workers = accepted(demo)?
-        .iter()
-        .zip(&before)
-        .map(|(after, before)| after - before);
-    let workers = workers.collect();
+    let after = accepted(demo)?;
+    let workers = (after.iter().zip(&before))
+        .map(|(after, before)| after - before)
+        .collect();
     // curl counts up in the query; the paths are all the same.
     let curl = format!("curl --silent --insecure https://{}/?[1-{REQUESTS}]", vip());
     let mut answers = BTreeMap::new();
