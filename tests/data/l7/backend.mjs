@@ -222,7 +222,7 @@ function serve(server, port) {
       socket.setNoDelay?.(true);
     });
   }
-  server.on('clientError', (_error, socket) => socket.destroy());
+  server.on('clientError', (_error, socket) => socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'));
   server.on('sessionError', () => {});
   server.listen({ port, host: '127.0.0.1', backlog: 4096 });
 }

@@ -32,7 +32,7 @@ pub fn nginx(site: &Site, hops: &[Hop]) -> Result<Process> {
     let config = format!(
         "daemon off; master_process off; user root; pid nginx.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
-http {{ {temporary} access_log off; proxy_http_version 1.1; proxy_set_header Connection \"\";
+http {{ {temporary} access_log off; keepalive_timeout 0; proxy_http_version 1.1; proxy_set_header Connection \"\";
   proxy_set_header Host $http_host; proxy_buffering off; proxy_request_buffering off; client_max_body_size 0;
   large_client_header_buffers 8 128k; underscores_in_headers on;
 {servers}}}
@@ -102,6 +102,12 @@ pub fn envoy_cluster(name: &str, to: SocketAddr) -> Value {
         "name": name, "type": "STATIC", "connect_timeout": "5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {
             "address": envoy_address(to)}}]}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+            }
+        },
     })
 }
 
