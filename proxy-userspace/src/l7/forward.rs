@@ -257,9 +257,12 @@ impl Forwarding<'_> {
     async fn over_h1(
         &self,
         request: Box<Request<RequestBody>>,
-        lease: Box<H1Lease>,
+        mut lease: Box<H1Lease>,
         sink: &InterimSink,
     ) -> Result<Answer, Failed> {
+        if self.outgoing.purpose != Purpose::Exchange {
+            lease.is_last();
+        }
         let (request, client_stream) = self.as_h1(*request)?;
         let answered = self.clock.within(pin!(lease.send(request, sink))).await;
         self.h1_answer(answered, client_stream).await

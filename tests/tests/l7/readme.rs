@@ -3,14 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use std::{
     env, fs,
-    io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 use weir_tests::{
     l7::venv_program,
-    lab::{Host, Lab, Process, until, weir_binary},
+    lab::{Finished, Host, Lab, Process, until, weir_binary},
 };
 
 /// What stands before and after the lines in README.md; neither is shown.
@@ -119,10 +118,15 @@ fn the_lines_of_the_readme_work() -> Result<()> {
         .filter(|line| !line.ends_with(" &") && !line.starts_with("export "))
     {
         let typed = line.split("  #").next().unwrap_or_default();
+        let line = if typed.contains("websockets") {
+            typed_until_answered(&lab, typed)
+        } else {
+            typed.to_owned()
+        };
+        let output = Finished::run(&mut shell(&host, &line)?, "hello\n")?.success()?;
         let wanted = PRINTED.iter().find(|(part, _)| typed.contains(part));
         let (_, wanted) = wanted.with_context(|| format!("what `{typed}` prints is not known here"))?;
-        typed_by_hand(&mut shell(&host, &format!("{typed} 2>&1"))?, wanted)
-            .with_context(|| format!("`{typed}`"))?;
+        ensure!(output.contains(wanted), "`{typed}` printed {output}");
         clients += 1;
     }
     ensure!(clients >= PRINTED.len(), "README.md has {clients} lines only");
@@ -132,29 +136,13 @@ fn the_lines_of_the_readme_work() -> Result<()> {
     Ok(())
 }
 
-/// Runs a command as somebody does who types `hello`, waits for what is wanted, and then ends the input.
-fn typed_by_hand(command: &mut Command, wanted: &str) -> Result<()> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut input = child.stdin.take();
-    let mut output = child.stdout.take().context("its output")?;
-    // A program that doesn't read it may be gone already.
-    let _ = input.as_mut().context("its input")?.write_all(b"hello\n");
-    let (mut printed, mut part) = (String::new(), [0; 4096]);
-    loop {
-        if printed.contains(wanted) {
-            input = None;
-        }
-        match output.read(&mut part)? {
-            0 => break,
-            length => printed += &String::from_utf8_lossy(&part[..length]),
-        }
-    }
-    let status = child.wait()?;
-    ensure!(
-        status.success() && printed.contains(wanted),
-        "{status}, not {wanted:?}: {printed}"
-    );
-    Ok(())
+/// A line that is typed to until what was typed has come back: the client leaves with its input's end, answered or not.
+fn typed_until_answered(lab: &Lab, typed: &str) -> String {
+    let seen = lab.directory().join("seen");
+    let seen = seen.display();
+    format!(
+        "mkfifo {seen}; {{ echo hello; read -r _ < {seen}; }} | {typed} | tee >(grep --max-count=1 hello > {seen}; cat > /dev/null)"
+    )
 }
 
 /// The one whose program is weir.

@@ -126,12 +126,9 @@ fn json(
 
 /// Whether a text's operators can be read.
 fn template(typed: &str) -> Result<(), Mistake> {
-    match Template::parse(typed) {
-        Ok(_) => Ok(()),
-        Err(problem) => {
-            let remedy =
-                "write operators such as %RESPONSE_CODE% or %REQ(user-agent)%, and %% for a percent sign";
-            Err(Mistake::new(format!("{}: {problem}", shown(typed)), remedy))
-        }
-    }
+    Template::parse(typed).map(drop).map_err(|wrong| {
+        let otherwise = "write operators such as %RESPONSE_CODE% or %REQ(user-agent)%";
+        let (problem, remedy) = wrong.split_once("; ").unwrap_or((&wrong, otherwise));
+        Mistake::new(format!("{}: {problem}", shown(typed)), remedy)
+    })
 }

@@ -31,6 +31,8 @@ pub struct H1Lease {
     connection: Connection<TokioIo<Transport>, RequestBody>,
     /// The connection's future has ended: it must not be polled again.
     over: bool,
+    /// It takes no request after this one.
+    last: bool,
     interim: Interim,
     /// When it was opened.
     pub(super) opened: Instant,
@@ -49,6 +51,7 @@ impl H1Lease {
             sender,
             connection,
             over: false,
+            last: false,
             interim: Interim::default(),
             opened: Instant::now(),
             idle_since: None,
@@ -63,8 +66,13 @@ impl H1Lease {
 
     /// Whether its endpoint may have closed it just now, unseen: it was idle for longer than a close takes to arrive.
     pub fn may_be_stale(&self) -> bool {
-        const FRESH: Duration = Duration::from_millis(100);
+        const FRESH: Duration = Duration::from_millis(5);
         self.idle_since.is_some_and(|since| since.elapsed() >= FRESH)
+    }
+
+    /// Not to be used again: endpoints that refuse an upgrade tend to close behind it.
+    pub fn is_last(&mut self) {
+        self.last = true;
     }
 
     /// Moves bytes, as far as they go.
@@ -82,7 +90,7 @@ impl H1Lease {
 
     /// Back to its pool, if it can take another request.
     pub fn give_back(mut self: Box<Self>) {
-        if self.is_usable() {
+        if !self.last && self.is_usable() {
             let pool = Rc::clone(self.pool());
             pool.put(self);
         }
