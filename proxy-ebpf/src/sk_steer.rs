@@ -299,5 +299,5 @@ pub extern "C" fn steer_choice(now: u64, bound: u64) -> u64 {
         let rank = ((seen.load & LOAD_MASK) << 22) | ((chance as u64) << 6) | worker as u64;
         best = best.min(flags | rank);
     }
-    best & WORKER_MASK as u64 | passed_over_busy * PASSED_OVER_BUSY
+    (best & WORKER_MASK as u64) | (passed_over_busy * PASSED_OVER_BUSY)
 }

@@ -1,10 +1,11 @@
 //! `cargo xtask demo`: the balancer at work before your eyes, in network namespaces.
 //!
 //! A client, a router, the balancer, and three nginx with the weights 1, 2 and 3. While short
-//! connections come all the time and long ones carry requests, a backend is drained, a weight is
-//! changed, the daemon is killed, and at last a backend.
+//! connections come all the time and long ones carry requests, HTTPS is served beside them, a backend is
+//! drained, a weight is changed, the daemon is killed, and at last a backend.
 
 mod checks;
+mod https;
 mod screen;
 
 use anyhow::{Result, bail, ensure};
@@ -122,7 +123,7 @@ impl Demo {
         let config = DaemonConfig::standard()
             .service(NAME, "tcp", vip(), &endpoints)
             .health_check(NAME, "250ms");
-        let daemon = Daemon::start(&topology.balancer, &config)?;
+        let daemon = Daemon::start(&topology.balancer, &https::configure(config))?;
         Ok(Self {
             once,
             screen: Screen::new(),
@@ -138,6 +139,7 @@ impl Demo {
         let client = &self.topology.client;
         let long = LongConnections::open(client, Protocol::Http, vip(), LONG, LONG_PACE)?;
         self.balance(&mut checks, &long)?;
+        https::serve(self, &mut checks, &long)?;
         self.change_weight(&mut checks, &long)?;
         self.drain(&mut checks, &long)?;
         self.kill_daemon(&mut checks, &long)?;

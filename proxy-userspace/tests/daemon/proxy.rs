@@ -41,6 +41,19 @@ impl Drop for Proxy {
     }
 }
 
+/// What was printed is a config.
+fn assert_is_config(pid: &str, config: &str) {
+    let own = std::env::temp_dir().join(format!("weir-proxy-printed-{pid}.yaml"));
+    fs::write(&own, config).unwrap();
+    let check = weir(&["check"]).arg(&own).output().unwrap();
+    fs::remove_file(own).unwrap();
+    assert!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+}
+
 #[test]
 fn it_prints_its_config_serves_and_leaves_nothing() {
     let (listener, address) = backend();
@@ -103,17 +116,7 @@ fn it_prints_its_config_serves_and_leaves_nothing() {
     let socket = config.split("socket: ").nth(1).unwrap().trim_end_matches(" }\n");
     let home = Path::new(socket).parent().unwrap();
     assert!(!home.exists(), "{} is left", home.display());
-
-    // What was printed is a config.
-    let own = std::env::temp_dir().join(format!("weir-proxy-printed-{pid}.yaml"));
-    fs::write(&own, &config).unwrap();
-    let check = weir(&["check"]).arg(&own).output().unwrap();
-    fs::remove_file(own).unwrap();
-    assert!(
-        check.status.success(),
-        "{}",
-        String::from_utf8_lossy(&check.stderr)
-    );
+    assert_is_config(&pid, &config);
 }
 
 #[test]

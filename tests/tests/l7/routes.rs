@@ -68,7 +68,12 @@ fn routes_do_what_they_say() -> Result<()> {
         proxy.get("/v12/x")?.seen()?.text("target") == "/echo/x/v12",
         "a regex"
     );
+    Ok(())
+}
 
+#[test]
+fn routes_take_what_their_conditions_say() -> Result<()> {
+    let proxy = Proxy::with_routes("", ROUTES)?;
     let wild = |method: &str, host: &str| {
         proxy
             .curl("/x")

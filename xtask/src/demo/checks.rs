@@ -28,25 +28,22 @@ impl Checks {
     pub fn shares(&mut self, what: &str, attempts: &[Attempt], weights: &[u32]) {
         let seen = shares(attempts);
         let failed = seen.get("").copied().unwrap_or(0);
-        let total: u32 = weights.iter().sum();
-        let mut worst = 0.0_f64;
-        let mut figures = format!("{} connections, {failed} failed", attempts.len());
-        for (n, weight) in weights.iter().enumerate() {
-            let wanted = f64::from(*weight) / f64::from(total);
-            let got = seen.get(&name(n)).copied().unwrap_or(0) as f64 / attempts.len().max(1) as f64;
-            worst = worst.max((got - wanted).abs());
-            figures += &format!("; {} {} of {}", name(n), percent(got), percent(wanted));
-        }
-        figures += &format!(
-            "; at most {:.1} points off (limit {:.1})",
-            100.0 * worst,
-            100.0 * SHARE_LIMIT
-        );
+        let of = |n| (name(n), seen.get(&name(n)).copied().unwrap_or(0));
+        let counts: Vec<_> = (0..weights.len()).map(of).collect();
+        let (worst, figures) = compare(&counts, weights);
         self.add(
             what,
             failed == 0 && worst < SHARE_LIMIT && !attempts.is_empty(),
-            figures,
+            format!("{} connections, {failed} failed{figures}", attempts.len()),
         );
+    }
+
+    /// Every backend's count, by its name, is near its weight's share of all of them.
+    pub fn parts(&mut self, what: &str, counts: &[(String, usize)], weights: &[u32]) {
+        let total: usize = counts.iter().map(|(_, count)| count).sum();
+        let (worst, figures) = compare(counts, weights);
+        let holds = total > 0 && worst < SHARE_LIMIT;
+        self.add(what, holds, format!("{total} requests{figures}"));
     }
 
     /// No long connection broke, but those to `dead`.
@@ -82,6 +79,25 @@ impl fmt::Display for Checks {
         }
         Ok(())
     }
+}
+
+/// How far the shares are from the weights' at most, as a fraction of all; and the figures.
+fn compare(counts: &[(String, usize)], weights: &[u32]) -> (f64, String) {
+    let total: u32 = weights.iter().sum();
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    let (mut worst, mut figures) = (0.0_f64, String::new());
+    for ((name, count), weight) in counts.iter().zip(weights) {
+        let wanted = f64::from(*weight) / f64::from(total);
+        let got = *count as f64 / all.max(1) as f64;
+        worst = worst.max((got - wanted).abs());
+        figures += &format!("; {name} {} of {}", percent(got), percent(wanted));
+    }
+    figures += &format!(
+        "; at most {:.1} points off (limit {:.1})",
+        100.0 * worst,
+        100.0 * SHARE_LIMIT
+    );
+    (worst, figures)
 }
 
 /// A fraction as people read it.

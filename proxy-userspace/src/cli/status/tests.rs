@@ -33,6 +33,40 @@ fn backend(address: &str, state: BackendState, packets: u64) -> BackendStatus {
     }
 }
 
+fn kernel() -> KernelStatus {
+    KernelStatus {
+        generation: Some(3),
+        absent: None,
+        pin_path: "/sys/fs/bpf/weir".into(),
+        interfaces: vec![InterfaceStatus {
+            name: "eth0".into(),
+            xdp: "generic".into(),
+            warning: Some("the driver has no XDP".into()),
+        }],
+        flows: 1_000,
+        drops: vec![
+            DropStatus {
+                reason: "fragment".into(),
+                packets: 0,
+            },
+            DropStatus {
+                reason: "no_backend".into(),
+                packets: 12,
+            },
+        ],
+        steering: vec![
+            SteeringStatus {
+                outcome: "least_loaded".into(),
+                connections: 1_000,
+            },
+            SteeringStatus {
+                outcome: "no_worker".into(),
+                connections: 0,
+            },
+        ],
+    }
+}
+
 fn status() -> Status {
     let mut heavy = backend("198.51.100.1:53", BackendState::Healthy, 1_234_567);
     heavy.weight = 3;
@@ -61,37 +95,7 @@ fn status() -> Status {
             workers: Vec::new(),
             listeners: Vec::new(),
         },
-        kernel: KernelStatus {
-            generation: Some(3),
-            absent: None,
-            pin_path: "/sys/fs/bpf/weir".into(),
-            interfaces: vec![InterfaceStatus {
-                name: "eth0".into(),
-                xdp: "generic".into(),
-                warning: Some("the driver has no XDP".into()),
-            }],
-            flows: 1_000,
-            drops: vec![
-                DropStatus {
-                    reason: "fragment".into(),
-                    packets: 0,
-                },
-                DropStatus {
-                    reason: "no_backend".into(),
-                    packets: 12,
-                },
-            ],
-            steering: vec![
-                SteeringStatus {
-                    outcome: "least_loaded".into(),
-                    connections: 1_000,
-                },
-                SteeringStatus {
-                    outcome: "no_worker".into(),
-                    connections: 0,
-                },
-            ],
-        },
+        kernel: kernel(),
         last_error: Some(ErrorStatus {
             error: "one\ntwo".into(),
             at_unix_seconds: NOW - 61,

@@ -145,12 +145,16 @@ impl Upstream {
         }))
     }
 
-    async fn sender1(&self) -> Result<client1::SendRequest<Incoming>> {
+    fn waiting1(&self) -> Option<client1::SendRequest<Incoming>> {
         let mut idle = self.idle1.borrow_mut();
-        if let Some(index) = idle.iter().rposition(client1::SendRequest::is_ready) {
-            return Ok(idle.swap_remove(index));
+        let index = idle.iter().rposition(client1::SendRequest::is_ready)?;
+        Some(idle.swap_remove(index))
+    }
+
+    async fn sender1(&self) -> Result<client1::SendRequest<Incoming>> {
+        if let Some(waiting) = self.waiting1() {
+            return Ok(waiting);
         }
-        drop(idle);
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = client1::handshake(TokioIo::new(stream)).await?;

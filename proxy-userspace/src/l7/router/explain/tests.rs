@@ -91,27 +91,11 @@ fn ask(routes: Vec<Route>) -> Explanation {
 
 #[test]
 fn reasons_name_what_is_and_what_was_asked() {
-    let exact = |text: &str| TextMatch::Exact(text.into());
     let hosts = |names: &[&str]| RouteMatch {
         hosts: names
             .iter()
             .map(|name| HostMatch::Exact((*name).into()))
             .collect(),
-        ..RouteMatch::default()
-    };
-    let query = |name: &str, text| RouteMatch {
-        query: vec![(name.into(), NamedMatch { text, invert: false })],
-        ..RouteMatch::default()
-    };
-    let methods = |methods: &[Method]| RouteMatch {
-        methods: methods.to_vec(),
-        ..RouteMatch::default()
-    };
-    let grpc = RouteMatch {
-        grpc: Some(GrpcMatch {
-            service: Some("a.B".into()),
-            method: None,
-        }),
         ..RouteMatch::default()
     };
     let suffix = RouteMatch {
@@ -135,6 +119,30 @@ fn reasons_name_what_is_and_what_was_asked() {
             path(PathMatch::SegmentPrefix("/api".into())),
             "path /x/y is not under /api",
         ),
+    ] {
+        assert_reason(matches, reason);
+    }
+}
+
+#[test]
+fn reasons_name_other_conditions_too() {
+    let exact = |text: &str| TextMatch::Exact(text.into());
+    let query = |name: &str, text| RouteMatch {
+        query: vec![(name.into(), NamedMatch { text, invert: false })],
+        ..RouteMatch::default()
+    };
+    let methods = |methods: &[Method]| RouteMatch {
+        methods: methods.to_vec(),
+        ..RouteMatch::default()
+    };
+    let grpc = RouteMatch {
+        grpc: Some(GrpcMatch {
+            service: Some("a.B".into()),
+            method: None,
+        }),
+        ..RouteMatch::default()
+    };
+    for (matches, reason) in [
         (methods(&[Method::POST]), "method GET is not POST"),
         (
             methods(&[Method::POST, Method::PUT]),
@@ -162,14 +170,19 @@ fn reasons_name_what_is_and_what_was_asked() {
         ),
         (grpc, "no gRPC call: the content-type is not application/grpc"),
     ] {
-        let explanation = ask(vec![route(7, matches, respond())]);
-        assert_eq!(explanation.route, None);
-        let [passed] = &explanation.passed[..] else {
-            panic!("{explanation:?}");
-        };
-        assert_eq!(passed.reason, reason);
-        assert_eq!(passed.route.place, "weir.yaml:7");
+        assert_reason(matches, reason);
     }
+}
+
+/// The one route's reason for not matching.
+fn assert_reason(matches: RouteMatch, reason: &str) {
+    let explanation = ask(vec![route(7, matches, respond())]);
+    assert_eq!(explanation.route, None);
+    let [passed] = &explanation.passed[..] else {
+        panic!("{explanation:?}");
+    };
+    assert_eq!(passed.reason, reason);
+    assert_eq!(passed.route.place, "weir.yaml:7");
 }
 
 #[test]
