@@ -67,9 +67,6 @@ const IGNORED_IN_RESPONSE: [&str; 8] = [
     "x-request-id",
 ];
 
-/// The begin of an [`outcome`] without an answer or an end.
-pub const SILENT: &str = "no answer";
-
 /// A proxy that says nothing for this long says nothing.
 const SILENCE: Duration = Duration::from_secs(8);
 
@@ -261,7 +258,7 @@ pub fn outcome(site: &Site, address: SocketAddr, case: &Case) -> Result<String> 
         match connection.answer_to(&method) {
             Ok(answer) => text += &compared(&answer),
             Err(_) if connection.ended() => text += "closed",
-            Err(error) => text += &format!("{SILENT}: {}", error.root_cause()),
+            Err(error) => text += &format!("no answer: {}", error.root_cause()),
         }
         text.push('\n');
     }
