@@ -157,13 +157,14 @@ fn rows(case: &Case, differences: &Differences, why: &str, chains: usize) -> Str
     rows
 }
 
-/// The status, and the lines that the other one doesn't have.
+/// The status, and the lines that the other one doesn't have; where it has another status, what the backend got alone.
 fn only(one: &str, other: &str) -> String {
     let mut lines = one.lines();
     let status = lines.next().unwrap_or_default();
+    let same_status = other.lines().next() == Some(status);
     let others: Vec<&str> = other.lines().collect();
     let rest = lines
-        .filter(|line| !others.contains(line))
+        .filter(|line| !others.contains(line) && (same_status || line.starts_with("  upstream: ")))
         .map(|line| format!("; `{}`", line.trim().replace('|', "\\|")));
     status.to_owned() + &rest.collect::<String>()
 }
