@@ -60,13 +60,19 @@ impl Core {
     pub fn summary(&self) -> String {
         let status = self.status();
         let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
-        let sizes = format!(
-            "{}, {}",
-            counted(status.services.len(), "service"),
-            counted(backends, "backend")
-        );
+        let listeners = self.snapshot.listeners.len();
+        let mut sizes = Vec::new();
+        if listeners > 0 {
+            sizes.push(counted(listeners, "L7 listener"));
+        }
+        if listeners == 0 || !status.services.is_empty() {
+            sizes.push(counted(status.services.len(), "service"));
+            sizes.push(counted(backends, "backend"));
+        }
+        let sizes = sizes.join(", ");
         match status.kernel.absent {
-            Some(reason) => format!("{sizes}; not forwarding: no kernel plane ({reason})"),
+            Some(reason) if status.services.is_empty() => format!("{sizes}; no kernel plane ({reason})"),
+            Some(reason) => format!("{sizes}; services not forwarded: no kernel plane ({reason})"),
             None => {
                 let attached = status.kernel.interfaces.iter();
                 let attached: Vec<String> = attached.map(|it| format!("{} ({})", it.name, it.xdp)).collect();
