@@ -4,6 +4,7 @@
 
 use super::{listener::Listener, stream::Observer, tls::PeerIdentity, worker::Worker};
 use crate::model::l7::ForwardedSettings;
+use http::HeaderValue;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
@@ -47,6 +48,8 @@ pub struct Connection {
     pub tls: Option<TlsFacts>,
     /// Counts the worker's connections.
     pub id: u64,
+    /// The client's address as headers tell it: the same for all its requests.
+    peer_text: OnceCell<HeaderValue>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     requests: Cell<u32>,
@@ -86,6 +89,7 @@ impl Connection {
             local,
             tls,
             id: worker.next_connection(),
+            peer_text: OnceCell::new(),
             phase: Cell::new(Phase::Head),
             since: Cell::new(worker.now()),
             requests: Cell::new(0),
@@ -138,6 +142,15 @@ impl Connection {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// The client's address without the port, as X-Forwarded-For tells it.
+    pub fn peer_text(&self) -> &HeaderValue {
+        self.peer_text.get_or_init(|| {
+            let text = self.peer.ip().to_string();
+            // Digits, letters, dots and colons are always a header's value.
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        })
     }
 
     /// The client's certificate as x-forwarded-client-cert tells it, if that is asked for and there is one.

@@ -305,6 +305,7 @@ fn forwarded<'a>(
     headers::remove_hop_by_hop(&mut head.headers);
     let client = headers::Client {
         address: connection.peer,
+        address_text: connection.peer_text(),
         secure: connection.tls.is_some(),
         host: Some(&authority),
         certificate: connection.forwarded_certificate(&settings.forwarded),

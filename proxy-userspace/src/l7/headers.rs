@@ -95,6 +95,8 @@ pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
 pub struct Client<'a> {
     /// Its address, from the PROXY protocol where there is one.
     pub address: SocketAddr,
+    /// Its address without the port, as X-Forwarded-For tells it.
+    pub address_text: &'a HeaderValue,
     /// Whether it speaks TLS.
     pub secure: bool,
     /// The request's host as it was sent.
@@ -126,15 +128,15 @@ pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &C
     let trusted = settings.trusted_hops > 0;
     let scheme = if client.secure { "https" } else { "http" };
     if settings.x_forwarded {
-        let mut text = String::with_capacity(46);
-        let before = trusted.then(|| joined(headers, &X_FORWARDED_FOR)).flatten();
-        if let Some(before) = before {
-            text.push_str(&before);
-            text.push_str(", ");
+        match trusted.then(|| joined(headers, &X_FORWARDED_FOR)).flatten() {
+            Some(before) => {
+                let text = format!("{before}, {}", client.address.ip());
+                set(headers, X_FORWARDED_FOR, text);
+            }
+            None => {
+                headers.insert(X_FORWARDED_FOR, client.address_text.clone());
+            }
         }
-        // Writing to a String can't fail.
-        let _ = write!(text, "{}", client.address.ip());
-        set(headers, X_FORWARDED_FOR, text);
         if !(trusted && headers.contains_key(X_FORWARDED_PROTO)) {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
@@ -330,6 +332,7 @@ mod tests {
         let host = HeaderValue::from_static("a.example");
         let client = Client {
             address: "192.0.2.1:99".parse().unwrap(),
+            address_text: &HeaderValue::from_static("192.0.2.1"),
             secure: true,
             host: Some(&host),
             certificate: None,

@@ -9,17 +9,17 @@ use super::{
     stream::{Io, Transport},
     tunnel::Tunnel,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Version};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
     pin::Pin,
-    rc::Rc,
-    task::Poll,
+    rc::{Rc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -34,26 +34,13 @@ const LINGER_BYTES: usize = 1 << 20;
 
 const EXPIRED: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-type Answered = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
-
 /// Serves requests until either side ends it.
 pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Bytes) {
     let io = Io::new(transport, ahead, Rc::clone(&connection));
     let interim = io.interim();
-    let tunnel: Rc<RefCell<Option<Tunnel>>> = Rc::default();
+    let tunnel: Rc<RefCell<Option<Box<Tunnel>>>> = Rc::default();
     let (header_bytes, header_count) = limits(&connection);
-    let service = {
-        let (connection, tunnel) = (Rc::clone(&connection), Rc::clone(&tunnel));
-        service_fn(move |request: Request<Incoming>| -> Answered {
-            let (connection, tunnel) = (Rc::clone(&connection), Rc::clone(&tunnel));
-            let sink = if request.version() == Version::HTTP_11 {
-                InterimSink::H1(Rc::clone(&interim))
-            } else {
-                InterimSink::None
-            };
-            Box::pin(async move { Ok(answer(&connection, request, sink, &tunnel).await) })
-        })
-    };
+    let service = Requests::new(Rc::clone(&connection), interim, Rc::clone(&tunnel));
     let mut builder = http1::Builder::new();
     builder.half_close(true).max_header_size(header_bytes);
     // hyper has room for this many on its stack; any other number costs an allocation a request.
@@ -103,11 +90,91 @@ fn limits(connection: &Connection) -> (usize, usize) {
     }
 }
 
+/// A connection's requests, one after the other. One future answers all of them: it holds some KiB of state, which a future a
+/// request would write to fresh memory each time.
+struct Requests(Rc<Exchange>);
+
+/// What hyper and that future hand each other.
+struct Exchange {
+    request: Cell<Option<Request<Incoming>>>,
+    response: Cell<Option<Response<ResponseBody>>>,
+    /// Only polled, never ends.
+    answering: RefCell<Pin<Box<dyn Future<Output = Infallible>>>>,
+}
+
+impl Requests {
+    fn new(
+        connection: Rc<Connection>,
+        interim: Rc<RefCell<BytesMut>>,
+        tunnel: Rc<RefCell<Option<Box<Tunnel>>>>,
+    ) -> Self {
+        Self(Rc::new_cyclic(|exchange: &Weak<Exchange>| {
+            let exchange = Weak::clone(exchange);
+            Exchange {
+                request: Cell::default(),
+                response: Cell::default(),
+                answering: RefCell::new(Box::pin(async move {
+                    loop {
+                        let request = poll_fn(|_| take_request(&exchange)).await;
+                        let sink = if request.version() == Version::HTTP_11 {
+                            InterimSink::H1(Rc::clone(&interim))
+                        } else {
+                            InterimSink::None
+                        };
+                        let response = answer(&connection, request, sink, &tunnel).await;
+                        if let Some(exchange) = exchange.upgrade() {
+                            exchange.response.set(Some(response));
+                        }
+                    }
+                })),
+            }
+        }))
+    }
+}
+
+/// Whoever puts a request there polls at once: there is nobody to wake.
+fn take_request(exchange: &Weak<Exchange>) -> Poll<Request<Incoming>> {
+    match exchange.upgrade().and_then(|exchange| exchange.request.take()) {
+        Some(request) => Poll::Ready(request),
+        None => Poll::Pending,
+    }
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn call(&self, request: Request<Incoming>) -> Answered {
+        self.0.request.set(Some(request));
+        Answered(Rc::clone(&self.0))
+    }
+}
+
+/// The response to the latest request. hyper asks for one at a time.
+struct Answered(Rc<Exchange>);
+
+impl Future for Answered {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let exchange = &*self.0;
+        match exchange.answering.borrow_mut().as_mut().poll(cx) {
+            Poll::Ready(never) => match never {},
+            Poll::Pending => {}
+        }
+        match exchange.response.take() {
+            Some(response) => Poll::Ready(Ok(response)),
+            None => Poll::Pending,
+        }
+    }
+}
+
 async fn answer(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     sink: InterimSink,
-    tunnel: &Rc<RefCell<Option<Tunnel>>>,
+    tunnel: &Rc<RefCell<Option<Box<Tunnel>>>>,
 ) -> Response<ResponseBody> {
     let busy = connection.begin();
     let request = request.map(|incoming| RequestBody::h1(incoming, None));

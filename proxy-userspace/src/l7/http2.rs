@@ -3,13 +3,14 @@
 use super::{
     body::RequestBody,
     compile::CompiledKind,
-    connection::{Connection, Order},
+    connection::{Busy, Connection, Order},
     error::Fault,
     gather::Gather,
     interim::InterimSink,
     pump::Pump,
     serve,
     stream::{Io, Transport},
+    streams,
 };
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
@@ -71,11 +72,7 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
             Some(Ok((request, respond))) => {
                 let busy = connection.begin();
                 let connection = Rc::clone(&connection);
-                // Boxed: tokio moves a task's future several times, and this one is large.
-                tokio::task::spawn_local(Box::pin(async move {
-                    let _busy = busy;
-                    stream(&connection, request, respond).await;
-                }));
+                streams::run(Job { connection, busy, request, respond });
             }
             Some(Err(error)) => {
                 tracing::debug!("{}: HTTP/2: {error}", connection.peer);
@@ -106,7 +103,24 @@ fn builder(connection: &Connection) -> (h2::server::Builder, Duration) {
     (builder, header_read)
 }
 
-async fn stream(connection: &Rc<Connection>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+/// One stream to be answered.
+pub struct Job {
+    /// Whose it is.
+    pub connection: Rc<Connection>,
+    busy: Busy,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+}
+
+/// Answers a stream.
+pub async fn answer(job: Job) {
+    let Job {
+        connection,
+        busy: _busy,
+        request,
+        respond,
+    } = job;
+    let connection = &connection;
     let respond = Rc::new(RefCell::new(respond));
     let is_connect = request.method() == http::Method::CONNECT;
     let request = request.map(|stream| {

@@ -33,6 +33,7 @@ mod scratch;
 mod serve;
 pub mod sockets;
 mod stream;
+mod streams;
 pub mod tcp;
 mod tcp_proxy;
 pub mod tls;

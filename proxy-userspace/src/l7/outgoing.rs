@@ -58,7 +58,9 @@ impl Outgoing {
     pub fn to_h1(&self, head: &mut Parts, has_body: bool) -> Result<(), Fault> {
         let bad = |_| Fault::BadRequest("the target can't be sent on");
         head.version = Version::HTTP_11;
-        head.headers.insert(header::HOST, self.authority.clone());
+        if head.headers.get(header::HOST) != Some(&self.authority) {
+            head.headers.insert(header::HOST, self.authority.clone());
+        }
         headers::join_cookies(&mut head.headers);
         match &self.purpose {
             Purpose::Exchange => {

@@ -20,7 +20,7 @@ pub struct Answer {
     /// To the client.
     pub response: Response<ResponseBody>,
     /// What the connection or stream turns into after it.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Box<Tunnel>>,
     /// Whether an HTTP/1.1 connection is not to be used again.
     pub close: bool,
 }
@@ -138,7 +138,7 @@ impl Answer {
     pub fn tunnel(response: Response<ResponseBody>, tunnel: Tunnel) -> Self {
         Self {
             response,
-            tunnel: Some(tunnel),
+            tunnel: Some(Box::new(tunnel)),
             close: false,
         }
     }

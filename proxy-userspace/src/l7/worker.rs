@@ -7,6 +7,7 @@ use super::{
     connection::{Connection, Order},
     counters::Counters,
     listener::World,
+    streams,
 };
 use crate::{kernel::steer::LoadWriter, model::l7::HttpTimeouts};
 use std::{
@@ -62,6 +63,8 @@ pub struct Worker {
     accepting: RefCell<HashMap<SocketAddr, AbortHandle>>,
     steered: RefCell<Option<AbortHandle>>,
     stopping: Cell<bool>,
+    /// Tasks that wait for a stream of HTTP/2.
+    pub streams: streams::Idle,
     /// Where the kernel's choice of a worker reads how busy this one is.
     pub load: Option<LoadWriter>,
 }
@@ -98,6 +101,7 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         accepting: RefCell::default(),
         steered: RefCell::default(),
         stopping: Cell::new(false),
+        streams: streams::Idle::default(),
         load: start.load,
     });
     runtime.block_on(worker.obey(commands));
@@ -118,7 +122,7 @@ impl Worker {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut turn = 0_u32;
         let mut deadline = None;
-        let mut busy = BusyTime::new();
+        let mut busy = self.load.as_ref().map(|load| (load, BusyTime::new()));
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -134,7 +138,7 @@ impl Worker {
                 _ = looks.tick() => {
                     turn = turn.wrapping_add(1);
                     self.look(turn);
-                    if let Some(load) = &self.load {
+                    if let Some((load, busy)) = &mut busy {
                         load.beat(busy.permille());
                     }
                 }
