@@ -6,6 +6,7 @@ use super::{
     compile::{CompiledKind, Target},
     connection::Connection,
     error::Fault,
+    fields::Fields,
     forward::{self, Forwarding},
     grpc, headers,
     listener::Serving,
@@ -18,37 +19,38 @@ use super::{
     },
     serve::Answer,
 };
-use crate::model::l7::{Action, HeaderOps, HttpSettings, PathOptions, Policy, Redirect, Respond, Route};
+use crate::model::l7::{Action, HttpSettings, PathOptions, Policy, Redirect, Respond, Route};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
 use std::{borrow::Cow, rc::Rc};
 use tokio::time::Instant;
 
 /// What is done with a request.
-pub enum Decision<'a> {
+pub enum Decision {
     /// It is answered.
     Answer(Answer),
-    /// It goes to an endpoint.
-    Forward(Forwarding<'a>, Box<Request<RequestBody>>),
+    /// It goes to an endpoint; the request is there until it does.
+    Forward(Forwarding, Option<Box<Request<RequestBody>>>),
 }
 
-/// A decision, and what its route changes in the response.
-pub struct Decided<'a> {
+/// A decision, and the route that made it, by its place.
+pub struct Decided {
     /// What is done.
-    pub decision: Decision<'a>,
-    /// The route's.
-    pub response_headers: &'a HeaderOps,
+    pub decision: Decision,
+    /// In the listener's router.
+    pub route: usize,
 }
 
 /// Checks, makes canonical and routes a request.
 ///
 /// # Errors
 /// It can't be answered otherwise than with this fault.
-pub fn decide<'a>(
-    connection: &'a Rc<Connection>,
-    serving: &'a Rc<Serving>,
+pub fn decide(
+    connection: &Rc<Connection>,
+    serving: &Rc<Serving>,
     request: Request<RequestBody>,
+    fields: Fields,
     record: &mut Record,
-) -> Result<Decided<'a>, Fault> {
+) -> Result<Decided, Fault> {
     let CompiledKind::Http {
         settings,
         router,
@@ -57,8 +59,8 @@ pub fn decide<'a>(
     else {
         return Err(Fault::NoRoute);
     };
-    let purpose = purpose(&request, settings)?;
-    check_size(&request, settings)?;
+    let purpose = purpose(&request, fields, settings)?;
+    check_size(&request, fields, settings)?;
     let host = host_of(&request)?;
     let path = path::canonical(typed_path(&request, &purpose)?, &settings.path)?;
     let facts = Facts {
@@ -81,6 +83,7 @@ pub fn decide<'a>(
                 targets: &targets[index],
                 target: target(route, &settings.path, &request, &path)?,
                 purpose,
+                fields,
             };
             drop((host, path));
             forwarded(connection, serving, settings, request, going, record)?
@@ -88,7 +91,7 @@ pub fn decide<'a>(
     };
     Ok(Decided {
         decision,
-        response_headers: &route.response_headers,
+        route: index,
     })
 }
 
@@ -96,7 +99,11 @@ pub fn decide<'a>(
 ///
 /// # Errors
 /// It may not have it.
-fn purpose(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<Purpose, Fault> {
+fn purpose(
+    request: &Request<RequestBody>,
+    fields: Fields,
+    settings: &HttpSettings,
+) -> Result<Purpose, Fault> {
     let allowed = |protocol: &str| {
         (settings.upgrades.iter())
             .find(|each| each.eq_ignore_ascii_case(protocol))
@@ -115,6 +122,9 @@ fn purpose(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<Pu
             Err(Fault::NotAllowed("CONNECT is not allowed here"))
         };
     }
+    if !fields.has(Fields::UPGRADE) {
+        return Ok(Purpose::Exchange);
+    }
     let headers = request.headers();
     let Some(upgrade) = headers.get(header::UPGRADE) else {
         return Ok(Purpose::Exchange);
@@ -130,7 +140,7 @@ fn purpose(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<Pu
         .map_or(Purpose::Exchange, Purpose::Upgrade))
 }
 
-fn check_size(request: &Request<RequestBody>, settings: &HttpSettings) -> Result<(), Fault> {
+fn check_size(request: &Request<RequestBody>, fields: Fields, settings: &HttpSettings) -> Result<(), Fault> {
     let uri = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
     if uri > settings.limits.uri_bytes as usize {
         return Err(Fault::UriTooLong);
@@ -139,7 +149,7 @@ fn check_size(request: &Request<RequestBody>, settings: &HttpSettings) -> Result
     if request.version() == Version::HTTP_2 && headers.len() > settings.limits.header_count.into() {
         return Err(Fault::HeadersTooMany);
     }
-    if request.version() != Version::HTTP_2 {
+    if fields.has(Fields::TRANSFER_ENCODING) && request.version() != Version::HTTP_2 {
         check_codings(headers)?;
     }
     if let Some(limit) = settings.limits.body_bytes {
@@ -282,17 +292,18 @@ struct Going<'a> {
     targets: &'a [Target],
     target: PathAndQuery,
     purpose: Purpose,
+    fields: Fields,
 }
 
 /// The request with its headers as the endpoint is to see them, and how long it may take.
-fn forwarded<'a>(
-    connection: &'a Rc<Connection>,
-    serving: &'a Rc<Serving>,
+fn forwarded(
+    connection: &Rc<Connection>,
+    serving: &Rc<Serving>,
     settings: &HttpSettings,
     request: Request<RequestBody>,
     going: Going<'_>,
     record: &mut Record,
-) -> Result<Decision<'a>, Fault> {
+) -> Result<Decision, Fault> {
     let authority = authority(&request);
     let sent_to = match &going.route.rewrite.host {
         Some(host) => HeaderValue::try_from(&**host).map_err(|_| Fault::BadRequest("no such host"))?,
@@ -300,9 +311,12 @@ fn forwarded<'a>(
     };
     let (mut head, body) = request.into_parts();
     let peer = headers::client_address(&head.headers, &settings.forwarded, connection.peer);
-    let deadline = grpc::timeout(&head.headers).map(|time| Instant::now() + time);
+    let started = Instant::now();
+    let deadline = (going.fields.has(Fields::GRPC_TIMEOUT))
+        .then(|| grpc::timeout(&head.headers).map(|time| started + time))
+        .flatten();
     let outgoing = Outgoing::new(going.target, sent_to, going.purpose, &head.headers);
-    headers::remove_hop_by_hop(&mut head.headers);
+    headers::remove_hop_by_hop(&mut head.headers, going.fields);
     let client = headers::Client {
         address: connection.peer,
         address_text: connection.peer_text(),
@@ -310,7 +324,7 @@ fn forwarded<'a>(
         host: Some(&authority),
         certificate: connection.forwarded_certificate(&settings.forwarded),
     };
-    headers::forward(&mut head.headers, &settings.forwarded, &client);
+    headers::forward(&mut head.headers, &settings.forwarded, &client, going.fields);
     if let Some(via) = &settings.via {
         headers::via(&mut head.headers, head.version, via);
     }
@@ -323,7 +337,7 @@ fn forwarded<'a>(
     let (route, listener) = (&going.route.timeouts, &settings.timeouts);
     let is_tunnel = outgoing.purpose != Purpose::Exchange;
     let clock = Clock {
-        started: Instant::now(),
+        started,
         request: route.request.unwrap_or(listener.request),
         per_try: route.per_try.unwrap_or(listener.per_try),
         idle: route.idle.unwrap_or(listener.idle_stream),
@@ -331,13 +345,13 @@ fn forwarded<'a>(
         upload: body.upload().cloned(),
     };
     let forwarding = Forwarding {
-        connection,
-        cluster,
+        connection: Rc::clone(connection),
+        cluster: Rc::clone(cluster),
         outgoing,
         clock,
         client: peer,
         measures: cluster.compiled.borrow().model.l7.policy == Policy::PeakEwma,
     };
     let request = Box::new(Request::from_parts(head, body));
-    Ok(Decision::Forward(forwarding, request))
+    Ok(Decision::Forward(forwarding, Some(request)))
 }

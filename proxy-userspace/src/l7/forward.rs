@@ -7,6 +7,7 @@ use super::{
     compile::Target,
     connection::Connection,
     error::Fault,
+    fields::Fields,
     headers,
     interim::InterimSink,
     listener::Cluster,
@@ -41,11 +42,11 @@ pub fn pick_target(targets: &[Target], random: u32) -> Option<&Target> {
 }
 
 /// A request on its way.
-pub struct Forwarding<'a> {
+pub struct Forwarding {
     /// The client's.
-    pub connection: &'a Rc<Connection>,
+    pub connection: Rc<Connection>,
     /// Where to.
-    pub cluster: &'a Rc<Cluster>,
+    pub cluster: Rc<Cluster>,
     /// How it is to look.
     pub outgoing: Outgoing,
     /// How long it may take.
@@ -61,7 +62,7 @@ type Chosen = Rc<Endpoint<Rc<Pool>>>;
 /// A request as an endpoint is to see it, and where the bytes of a client's tunnel over HTTP/2 come in.
 type Parted = (Request<RequestBody>, Option<RecvStream>);
 
-impl Forwarding<'_> {
+impl Forwarding {
     /// Tries endpoints until one answers.
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl Forwarding<'_> {
             if tried.contains(&endpoint.address) {
                 return Err(last);
             }
-            record.endpoint(self.cluster, endpoint.address);
+            record.endpoint(&self.cluster, endpoint.address);
             let in_flight = endpoint.begin();
             match self.try_endpoint(request, &endpoint, in_flight, sink).await {
                 Ok(mut answer) => {
@@ -213,7 +214,8 @@ impl Forwarding<'_> {
         let body = answer.response.body_mut();
         body.hold_in_flight(in_flight);
         body.set_timeouts(self.clock.idle, self.clock.end());
-        headers::remove_hop_by_hop(answer.response.headers_mut());
+        let headers = answer.response.headers_mut();
+        headers::remove_hop_by_hop(headers, Fields::of(headers));
         answer
     }
 
@@ -264,8 +266,13 @@ impl Forwarding<'_> {
             lease.is_last();
         }
         let (request, client_stream) = self.as_h1(*request)?;
-        let answered = self.clock.within(pin!(lease.send(request, sink))).await;
-        self.h1_answer(answered, client_stream).await
+        let answered = self.clock.within(pin!(lease.send(request, sink))).await?;
+        let tunnel = match answered {
+            H1Answer::Response(response) => return Ok(Answer::from_upstream(response)),
+            // Boxed: few requests become one, and all would carry its state.
+            H1Answer::Tunnel(response, lease) => Box::pin(self.h1_tunnel(response, lease, client_stream)),
+        };
+        Ok(tunnel.await)
     }
 
     async fn over_h2(
@@ -285,19 +292,14 @@ impl Forwarding<'_> {
         answered.map(|answer| self.h2_answer(answer, client_stream))
     }
 
-    async fn h1_answer(
+    async fn h1_tunnel(
         &self,
-        answered: Result<H1Answer, Failed>,
+        response: Response<()>,
+        lease: Box<H1Lease>,
         client_stream: Option<RecvStream>,
-    ) -> Result<Answer, Failed> {
-        match answered? {
-            H1Answer::Response(response) => Ok(Answer::from_upstream(response)),
-            H1Answer::Tunnel(response, lease) => {
-                let (transport, ahead, slot) = Box::pin(lease.into_tunnel()).await;
-                let upstream = Upstream::H1(transport, ahead, slot);
-                Ok(self.tunnel(response, upstream, client_stream))
-            }
-        }
+    ) -> Answer {
+        let (transport, ahead, slot) = lease.into_tunnel().await;
+        self.tunnel(response, Upstream::H1(transport, ahead, slot), client_stream)
     }
 
     fn h2_answer(&self, answer: H2Answer, client_stream: Option<RecvStream>) -> Answer {

@@ -1,5 +1,6 @@
 //! Header fields that belong to one connection, or speak of it: hop-by-hop, X-Forwarded-*, Forwarded, Via.
 
+use super::fields::Fields;
 use crate::model::l7::{ForwardedSettings, HeaderOps};
 use bytes::{BufMut, BytesMut};
 use http::{
@@ -18,30 +19,25 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Removes what belongs to the connection it came by (RFC 9110, 7.6.1, and what older software sends), the fields named in
-/// Connection too. `TE: trailers` stays: it says that trailers are understood, and gRPC asks for it.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // A look at all names costs less than a lookup of each: most messages have one of these, or none.
-    let mut found = [const { None }; 6];
-    let mut count = 0;
-    for name in headers.keys() {
-        let is_one = *name == header::CONNECTION
-            || *name == header::TRANSFER_ENCODING
-            || *name == header::UPGRADE
-            || *name == header::TE
-            || *name == KEEP_ALIVE
-            || *name == PROXY_CONNECTION;
-        if is_one && count < found.len() {
-            found[count] = Some(name.clone());
-            count += 1;
-        }
+/// Connection too. `TE: trailers` stays: it says that trailers are understood, and gRPC asks for it. `fields`: what there is.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
+    if !fields.has(Fields::HOP_BY_HOP) {
+        return;
     }
-    for name in found.into_iter().flatten() {
-        if name == header::CONNECTION {
-            remove_named(headers);
-        }
-        if name == header::TE {
-            keep_trailers(headers);
-        } else {
+    if fields.has(Fields::CONNECTION) {
+        remove_named(headers);
+        headers.remove(header::CONNECTION);
+    }
+    if fields.has(Fields::TE) {
+        keep_trailers(headers);
+    }
+    for (field, name) in [
+        (Fields::TRANSFER_ENCODING, header::TRANSFER_ENCODING),
+        (Fields::UPGRADE, header::UPGRADE),
+        (Fields::KEEP_ALIVE, KEEP_ALIVE),
+        (Fields::PROXY_CONNECTION, PROXY_CONNECTION),
+    ] {
+        if fields.has(field) {
             headers.remove(name);
         }
     }
@@ -123,8 +119,8 @@ pub fn client_address(headers: &HeaderMap, settings: &ForwardedSettings, peer: S
     }
 }
 
-/// Writes what the settings say about the client's connection into the request.
-pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &Client<'_>) {
+/// Writes what the settings say about the client's connection into the request. `fields`: what there was.
+pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &Client<'_>, fields: Fields) {
     let trusted = settings.trusted_hops > 0;
     let scheme = if client.secure { "https" } else { "http" };
     if settings.x_forwarded {
@@ -148,7 +144,7 @@ pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &C
     }
     if settings.forwarded {
         forwarded(headers, trusted, scheme, client);
-    } else if !trusted {
+    } else if !trusted && fields.has(Fields::FORWARDED) {
         headers.remove(header::FORWARDED);
     }
     if settings.request_id && !(trusted && headers.contains_key(X_REQUEST_ID)) {
@@ -156,7 +152,7 @@ pub fn forward(headers: &mut HeaderMap, settings: &ForwardedSettings, client: &C
     }
     match client.certificate {
         Some(certificate) if settings.client_certificate => set(headers, XFCC, certificate.to_owned()),
-        _ if !trusted => {
+        _ if !trusted && fields.has(Fields::CLIENT_CERTIFICATE) => {
             headers.remove(XFCC);
         }
         _ => {}
@@ -283,7 +279,8 @@ mod tests {
             ("http2-settings", "AAMAAABk"),
             ("accept", "*/*"),
         ]);
-        remove_hop_by_hop(&mut headers);
+        let fields = Fields::of(&headers);
+        remove_hop_by_hop(&mut headers, fields);
         let expected = map(&[("host", "a.example"), ("accept", "*/*"), ("te", "trailers")]);
         assert_eq!(headers, expected);
     }
@@ -291,7 +288,8 @@ mod tests {
     #[test]
     fn te_without_trailers_goes() {
         let mut headers = map(&[("te", "gzip")]);
-        remove_hop_by_hop(&mut headers);
+        let fields = Fields::of(&headers);
+        remove_hop_by_hop(&mut headers, fields);
         assert!(headers.is_empty());
     }
 
@@ -337,7 +335,8 @@ mod tests {
             host: Some(&host),
             certificate: None,
         };
-        forward(&mut headers, &ForwardedSettings::default(), &client);
+        let fields = Fields::of(&headers);
+        forward(&mut headers, &ForwardedSettings::default(), &client, fields);
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1");
         assert_eq!(headers[X_FORWARDED_PROTO], "https");
         assert_eq!(headers[X_FORWARDED_HOST], "a.example");

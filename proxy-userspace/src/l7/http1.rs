@@ -3,9 +3,9 @@
 use super::{
     body::{RequestBody, ResponseBody},
     compile::CompiledKind,
-    connection::{Connection, Order, Phase},
+    connection::{Busy, Connection, Order, Phase},
     interim::InterimSink,
-    serve,
+    serve::{self, Answer},
     stream::{Io, Transport},
     tunnel::Tunnel,
 };
@@ -17,7 +17,7 @@ use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::{Rc, Weak},
     task::{Context, Poll},
     time::Duration,
@@ -115,14 +115,12 @@ impl Requests {
                 response: Cell::default(),
                 answering: RefCell::new(Box::pin(async move {
                     loop {
-                        let request = poll_fn(|_| take_request(&exchange)).await;
-                        let sink = if request.version() == Version::HTTP_11 {
-                            InterimSink::H1(Rc::clone(&interim))
-                        } else {
-                            InterimSink::None
-                        };
-                        let response = answer(&connection, request, sink, &tunnel).await;
+                        let request = poll_fn(|_| take_request(&exchange));
+                        let answering = pin!(begin(&connection, &interim, request.await));
+                        let busy = connection.begin();
+                        let answer = answering.await;
                         if let Some(exchange) = exchange.upgrade() {
+                            let response = finish(&connection, answer, busy, &tunnel);
                             exchange.response.set(Some(response));
                         }
                     }
@@ -170,15 +168,26 @@ impl Future for Answered {
     }
 }
 
-async fn answer(
+fn begin(
     connection: &Rc<Connection>,
+    interim: &Rc<RefCell<BytesMut>>,
     request: Request<Incoming>,
-    sink: InterimSink,
-    tunnel: &Rc<RefCell<Option<Box<Tunnel>>>>,
-) -> Response<ResponseBody> {
-    let busy = connection.begin();
+) -> impl Future<Output = Answer> + use<> {
+    let sink = if request.version() == Version::HTTP_11 {
+        InterimSink::H1(Rc::clone(interim))
+    } else {
+        InterimSink::None
+    };
     let request = request.map(|incoming| RequestBody::h1(incoming, None));
-    let mut answer = serve::answer(connection, request, sink).await;
+    serve::answer(Rc::clone(connection), request, sink)
+}
+
+fn finish(
+    connection: &Connection,
+    mut answer: Answer,
+    busy: Busy,
+    tunnel: &RefCell<Option<Box<Tunnel>>>,
+) -> Response<ResponseBody> {
     if let Some(opened) = answer.tunnel.take() {
         tunnel.replace(Some(opened));
     }
@@ -186,10 +195,8 @@ async fn answer(
         let headers = answer.response.headers_mut();
         headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
-    answer.response.map(|mut body| {
-        body.hold(busy);
-        body
-    })
+    answer.response.body_mut().hold(busy);
+    answer.response
 }
 
 /// Sends the last bytes and waits until the client has had time to read all.

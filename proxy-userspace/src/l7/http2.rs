@@ -1,14 +1,14 @@
 //! HTTP/2 with a client: a task per stream, and resets that say why.
 
 use super::{
-    body::RequestBody,
+    body::{RequestBody, ResponseBody},
     compile::CompiledKind,
     connection::{Busy, Connection, Order},
     error::Fault,
     gather::Gather,
     interim::InterimSink,
     pump::Pump,
-    serve,
+    serve::{self, Answer},
     stream::{Io, Transport},
     streams,
 };
@@ -120,19 +120,9 @@ pub async fn answer(job: Job) {
         request,
         respond,
     } = job;
-    let connection = &connection;
     let respond = Rc::new(RefCell::new(respond));
-    let is_connect = request.method() == http::Method::CONNECT;
-    let request = request.map(|stream| {
-        if is_connect {
-            RequestBody::tunnel(stream)
-        } else {
-            RequestBody::h2(stream, None)
-        }
-    });
     let answer = {
-        let answering = serve::answer(connection, request, InterimSink::H2(Rc::clone(&respond)));
-        let mut answering = pin!(answering);
+        let mut answering = pin!(begin(&connection, &respond, request));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
@@ -145,19 +135,42 @@ pub async fn answer(job: Job) {
         })
         .await
     };
-    let Some(answer) = answer else { return };
-    if let Some(tunnel) = answer.tunnel {
-        let head = answer.response.map(|_| ());
+    let Some(Answer { response, tunnel, .. }) = answer else {
+        return;
+    };
+    if let Some(tunnel) = tunnel {
+        let head = response.map(|_| ());
         let sent = respond.borrow_mut().send_response(head, false);
         if let Ok(send) = sent {
-            tunnel.run_stream(connection, send).await;
+            Box::pin(tunnel.run_stream(&connection, send)).await;
         }
         return;
     }
-    send(answer.response, &respond).await;
+    if let Some(pump) = send(response, &respond)
+        && let Err(stopped) = pump.await
+    {
+        tracing::trace!("HTTP/2: {stopped}");
+    }
 }
 
-async fn send(response: Response<super::body::ResponseBody>, respond: &RefCell<SendResponse<Bytes>>) {
+fn begin(
+    connection: &Rc<Connection>,
+    respond: &Rc<RefCell<SendResponse<Bytes>>>,
+    request: Request<RecvStream>,
+) -> impl Future<Output = Answer> + use<> {
+    let is_connect = request.method() == http::Method::CONNECT;
+    let request = request.map(|stream| {
+        if is_connect {
+            RequestBody::tunnel(stream)
+        } else {
+            RequestBody::h2(stream, None)
+        }
+    });
+    serve::answer(Rc::clone(connection), request, InterimSink::H2(Rc::clone(respond)))
+}
+
+/// Sends the head; what sends the body, if there is one.
+fn send(response: Response<ResponseBody>, respond: &RefCell<SendResponse<Bytes>>) -> Option<Pump<ResponseBody>> {
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_2;
     let ends = body.is_end_stream();
@@ -165,15 +178,13 @@ async fn send(response: Response<super::body::ResponseBody>, respond: &RefCell<S
         .borrow_mut()
         .send_response(Response::from_parts(head, ()), ends);
     match sent {
-        Ok(stream) if !ends => {
-            if let Err(stopped) = Pump::new(stream, body).await {
-                tracing::trace!("HTTP/2: {stopped}");
-            }
-        }
-        Ok(_) => {}
+        Ok(stream) => (!ends).then(|| Pump::new(stream, body)),
         // Gone meanwhile, or a head that HTTP/2 has no form for.
-        Err(error) if error.is_reset() => {}
-        Err(_) => respond.borrow_mut().send_reset(reason(Fault::BadResponse)),
+        Err(error) if error.is_reset() => None,
+        Err(_) => {
+            respond.borrow_mut().send_reset(reason(Fault::BadResponse));
+            None
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Interim responses (100, 103) from an endpoint to the client, past codecs that have no road for them.
 
+use super::fields::Fields;
 use bytes::BytesMut;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -71,7 +72,8 @@ impl InterimSink {
         if status == StatusCode::CONTINUE || status == StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
-        super::headers::remove_hop_by_hop(response.headers_mut());
+        let fields = Fields::of(response.headers());
+        super::headers::remove_hop_by_hop(response.headers_mut(), fields);
         match self {
             Self::None => {}
             Self::H1(buffer) => {

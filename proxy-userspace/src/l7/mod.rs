@@ -11,6 +11,7 @@ mod connection;
 mod counters;
 mod decide;
 mod error;
+mod fields;
 mod forward;
 mod gather;
 mod grpc;

@@ -103,8 +103,8 @@ impl Record {
     }
 
     /// Its response is on its way.
-    pub fn answered(self, response: &mut Response<ResponseBody>) {
-        if let Some(mut facts) = self.0 {
+    pub fn answered(&mut self, response: &mut Response<ResponseBody>) {
+        if let Some(mut facts) = self.0.take() {
             facts.status = response.status().as_u16();
             facts.response_headers.clone_from(response.headers());
             facts.response_duration = Some(facts.begin.elapsed());

@@ -6,8 +6,10 @@ use super::{
     connection::Connection,
     decide::{Decision, decide},
     error::Fault,
+    fields::Fields,
     grpc, grpc_web, headers,
     interim::InterimSink,
+    listener::Serving,
     record::Record,
     tunnel::Tunnel,
 };
@@ -26,55 +28,110 @@ pub struct Answer {
 }
 
 /// Answers a request. Never fails: what goes wrong becomes a response.
-pub async fn answer(
-    connection: &Rc<Connection>,
-    mut request: Request<RequestBody>,
+///
+/// What needs no waiting is done at once. The future holds the rest alone, and it in one place: it lies in memory that the
+/// cache has lost since the connection's last request, so its size is its cost.
+pub fn answer(
+    connection: Rc<Connection>,
+    request: Request<RequestBody>,
     sink: InterimSink,
-) -> Answer {
-    connection.worker.counters.requests.increase();
-    let serving = connection.listener.serving();
-    let is_grpc = grpc::is_grpc(request.headers());
-    let mut record = Record::begin(connection, &serving, &request);
-    let version = request.version();
-    let web = match &serving.compiled.kind {
-        CompiledKind::Http { settings, .. } if settings.grpc_web => {
-            grpc_web::take_request(request.headers_mut())
-        }
-        _ => None,
-    };
-    if let Some(is_text) = web {
-        request = request.map(|body| body.decoded(is_text));
+) -> impl Future<Output = Answer> {
+    let mut begun = Begun::new(&connection, request);
+    async move {
+        let outcome = match &mut begun.decision {
+            Ok(Decision::Forward(forwarding, request)) => match request.take() {
+                Some(request) => forwarding.run(request, &sink, &mut begun.record).await,
+                None => Err(Fault::Reset),
+            },
+            decision => begun_answer(std::mem::replace(decision, Err(Fault::Reset))),
+        };
+        begun.finish(&connection, outcome)
     }
-    let outcome = match decide(connection, &serving, request, &mut record) {
-        Ok(decided) => {
-            let answered = match decided.decision {
-                Decision::Answer(answer) => Ok(answer),
-                Decision::Forward(forwarding, request) => forwarding.run(request, &sink, &mut record).await,
-            };
-            answered.map(|mut answer| {
-                headers::apply(answer.response.headers_mut(), decided.response_headers);
+}
+
+fn begun_answer(decision: Result<Decision, Fault>) -> Result<Answer, Fault> {
+    match decision? {
+        Decision::Answer(answer) => Ok(answer),
+        Decision::Forward(..) => Err(Fault::Reset),
+    }
+}
+
+/// A request that was decided about.
+struct Begun {
+    serving: Rc<Serving>,
+    record: Record,
+    decision: Result<Decision, Fault>,
+    /// Where the route is, if one took it.
+    route: Option<usize>,
+    version: Version,
+    is_grpc: bool,
+    /// gRPC-Web, and whether as text.
+    web: Option<bool>,
+}
+
+impl Begun {
+    fn new(connection: &Rc<Connection>, mut request: Request<RequestBody>) -> Self {
+        connection.worker.counters.requests.increase();
+        let serving = connection.listener.serving();
+        let fields = Fields::of(request.headers());
+        let is_grpc = fields.has(Fields::CONTENT_TYPE) && grpc::is_grpc(request.headers());
+        let mut record = Record::begin(connection, &serving, &request);
+        let version = request.version();
+        let web = match &serving.compiled.kind {
+            CompiledKind::Http { settings, .. } if settings.grpc_web => {
+                grpc_web::take_request(request.headers_mut())
+            }
+            _ => None,
+        };
+        let fields = if let Some(is_text) = web {
+            request = request.map(|body| body.decoded(is_text));
+            Fields::of(request.headers())
+        } else {
+            fields
+        };
+        let decided = decide(connection, &serving, request, fields, &mut record);
+        let (decision, route) = match decided {
+            Ok(decided) => (Ok(decided.decision), Some(decided.route)),
+            Err(fault) => (Err(fault), None),
+        };
+        Self {
+            serving,
+            record,
+            decision,
+            route,
+            version,
+            is_grpc,
+            web,
+        }
+    }
+
+    fn finish(&mut self, connection: &Connection, outcome: Result<Answer, Fault>) -> Answer {
+        let kind = &self.serving.compiled.kind;
+        let mut answer = match outcome {
+            Ok(mut answer) => {
+                if let (CompiledKind::Http { router, .. }, Some(route)) = (kind, self.route)
+                    && let Some(route) = router.routes().get(route)
+                {
+                    headers::apply(answer.response.headers_mut(), &route.response_headers);
+                }
                 answer
-            })
+            }
+            Err(fault) => {
+                self.record.fault(fault);
+                fault_answer(fault, self.is_grpc || self.web.is_some())
+            }
+        };
+        if let Some(is_text) = self.web {
+            grpc_web::mark_response(answer.response.headers_mut(), is_text);
+            answer.response = answer.response.map(|body| body.encoded(is_text));
         }
-        Err(fault) => Err(fault),
-    };
-    let mut answer = match outcome {
-        Ok(answer) => answer,
-        Err(fault) => {
-            record.fault(fault);
-            fault_answer(fault, is_grpc || web.is_some())
+        if let CompiledKind::Http { settings, .. } = kind {
+            dress(answer.response.headers_mut(), settings, self.version);
         }
-    };
-    if let Some(is_text) = web {
-        grpc_web::mark_response(answer.response.headers_mut(), is_text);
-        answer.response = answer.response.map(|body| body.encoded(is_text));
+        connection.worker.counters.responded(answer.response.status());
+        self.record.answered(&mut answer.response);
+        answer
     }
-    if let CompiledKind::Http { settings, .. } = &serving.compiled.kind {
-        dress(answer.response.headers_mut(), settings, version);
-    }
-    connection.worker.counters.responded(answer.response.status());
-    record.answered(&mut answer.response);
-    answer
 }
 
 fn fault_answer(fault: Fault, is_grpc: bool) -> Answer {

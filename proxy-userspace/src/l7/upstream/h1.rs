@@ -20,10 +20,28 @@ use hyper_util::rt::TokioIo;
 use std::{
     future::{Future, poll_fn},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// Whether something came on a waiting connection: most likely its end.
+#[derive(Default)]
+struct News(AtomicBool);
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A connection on loan to one request. Dropped, it is closed.
 pub struct H1Lease {
@@ -34,6 +52,8 @@ pub struct H1Lease {
     /// It takes no request after this one.
     last: bool,
     interim: Interim,
+    /// Woken when something comes while nobody uses it.
+    news: Arc<News>,
     /// When it was opened.
     pub(super) opened: Instant,
     /// Since when it has been idle; none before its first request.
@@ -53,6 +73,7 @@ impl H1Lease {
             over: false,
             last: false,
             interim: Interim::default(),
+            news: Arc::default(),
             opened: Instant::now(),
             idle_since: None,
             slot,
@@ -82,15 +103,22 @@ impl H1Lease {
         }
     }
 
-    /// Whether it can take a request now: looks for a close by the endpoint, which costs no syscall while nothing came.
-    pub(super) fn is_usable(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+    /// Whether it can take a request now, and word if something comes while it waits for one.
+    fn settle(&mut self) -> bool {
+        self.news.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.news));
+        self.drive(&mut Context::from_waker(&waker));
         !self.over && self.sender.is_ready()
+    }
+
+    /// Whether it can take a request, after it has waited: nothing came, or no close by the endpoint.
+    pub(super) fn is_usable(&mut self) -> bool {
+        !self.news.0.load(Ordering::Relaxed) || self.settle()
     }
 
     /// Back to its pool, if it can take another request.
     pub fn give_back(mut self: Box<Self>) {
-        if !self.last && self.is_usable() {
+        if !self.last && self.settle() {
             let pool = Rc::clone(self.pool());
             pool.put(self);
         }
