@@ -15,7 +15,7 @@ use super::{
     record::Record,
     serve::Answer,
     tunnel::{Tunnel, Upstream},
-    upstream::{Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
+    upstream::{self, Answer as H1Answer, Failed, H1Lease, H2Answer, H2Lease, Lease, Pool},
 };
 use crate::model::BackendAddr;
 use h2::RecvStream;
@@ -79,7 +79,7 @@ impl Forwarding {
         while tried.len() < MOST_TRIES {
             let kept = sticky.clone().filter(|_| tried.is_empty());
             let pick = || self.cluster.balancer.borrow().pick(key, &tried);
-            let Some(endpoint) = kept.or_else(pick) else {
+            let Some(mut endpoint) = kept.or_else(pick) else {
                 return Err(last);
             };
             if tried.contains(&endpoint.address) {
@@ -87,15 +87,19 @@ impl Forwarding {
             }
             record.endpoint(&self.cluster, endpoint.address);
             let in_flight = endpoint.begin();
-            match self.try_endpoint(request, &endpoint, in_flight, sink).await {
+            let address = endpoint.address;
+            match self.try_endpoint(request, &mut endpoint, in_flight, sink).await {
                 Ok(mut answer) => {
+                    if endpoint.address != address {
+                        record.endpoint(&self.cluster, endpoint.address);
+                    }
                     self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
                     return Ok(answer);
                 }
                 Err(failed) => {
                     last = failed.fault;
                     request = failed.unsent.ok_or(last)?;
-                    tried.push(endpoint.address);
+                    tried.push(address);
                 }
             }
         }
@@ -129,18 +133,24 @@ impl Forwarding {
         }
     }
 
+    /// `endpoint`: afterwards, who took the request.
     async fn try_endpoint(
         &self,
         request: Box<Request<RequestBody>>,
-        endpoint: &Chosen,
+        endpoint: &mut Chosen,
         in_flight: InFlight<Rc<Pool>>,
         sink: &InterimSink,
     ) -> Result<Answer, Failed> {
-        let mut request = request;
+        let (mut request, mut in_flight) = (request, in_flight);
         let mut fresh = false;
         loop {
             let lease = match self.lease(endpoint, fresh).await {
-                Ok(lease) => lease,
+                Ok((lease, None)) => lease,
+                Ok((lease, Some(rival))) => {
+                    in_flight = rival.begin();
+                    *endpoint = rival;
+                    lease
+                }
                 Err(fault) => {
                     in_flight.failed();
                     let unsent = fault.is_untouched().then_some(request);
@@ -246,14 +256,25 @@ impl Forwarding {
         (Request::from_parts(head, body), client_stream)
     }
 
-    /// A connection, waiting or new.
-    async fn lease(&self, endpoint: &Chosen, fresh: bool) -> Result<Lease, Fault> {
+    /// A connection, waiting or new; with whom, where the name's other address family was quicker.
+    async fn lease(&self, endpoint: &Chosen, fresh: bool) -> Result<(Lease, Option<Chosen>), Fault> {
         if !fresh && let Some(waiting) = endpoint.pool.take() {
-            return Ok(waiting);
+            return Ok((waiting, None));
         }
-        let ends = (self.connection.peer, self.connection.local);
-        let mut opening = Box::pin(endpoint.pool.lease(fresh, ends));
+        // Boxed: most requests find a connection waiting.
+        let mut opening = Box::pin(self.open(endpoint, fresh));
         self.clock.within(opening.as_mut()).await
+    }
+
+    async fn open(&self, endpoint: &Chosen, fresh: bool) -> Result<(Lease, Option<Chosen>), Fault> {
+        let ends = (self.connection.peer, self.connection.local);
+        let first = endpoint.pool.lease(fresh, ends);
+        let rival = || {
+            let rival = self.cluster.balancer.borrow().other_family(endpoint)?;
+            let pool = Rc::clone(&rival.pool);
+            Some((rival, async move { pool.lease(fresh, ends).await }))
+        };
+        upstream::race(first, rival).await
     }
 
     async fn over_h1(

@@ -7,7 +7,7 @@ use super::{
     listener::{Cluster, Serving},
     stream::Transport,
     tcp, tls,
-    upstream::{Pool, connect_tcp, connect_transport},
+    upstream::{self, Pool, connect_tcp, connect_transport},
     worker::Worker,
 };
 use crate::model::l7::TcpSettings;
@@ -92,16 +92,14 @@ async fn connect(cluster: &Rc<Cluster>, ends: (SocketAddr, SocketAddr)) -> Resul
         let Some(endpoint) = picked.filter(|endpoint| !tried.contains(&endpoint.address)) else {
             return Err(last);
         };
-        let connected = if compiled.tls.is_some() {
-            let name = endpoint.name.as_deref();
-            let connected = connect_transport(endpoint.address, name, &compiled, Some(ends)).await;
-            connected.map(|(transport, _)| transport)
-        } else {
-            let connected = connect_tcp(endpoint.address, &compiled, Some(ends)).await;
-            connected.map(Transport::Plain)
+        let rival = || {
+            let rival = cluster.balancer.borrow().other_family(&endpoint)?;
+            let connecting = transport(Rc::clone(&rival), &compiled, ends);
+            Some((rival, connecting))
         };
+        let connected = upstream::race(transport(Rc::clone(&endpoint), &compiled, ends), rival).await;
         match connected {
-            Ok(transport) => return Ok((transport, endpoint)),
+            Ok((transport, rival)) => return Ok((transport, rival.unwrap_or(endpoint))),
             Err(fault) => {
                 last = fault;
                 tried.push(endpoint.address);
@@ -109,4 +107,18 @@ async fn connect(cluster: &Rc<Cluster>, ends: (SocketAddr, SocketAddr)) -> Resul
         }
     }
     Err(last)
+}
+
+async fn transport(
+    endpoint: Rc<Endpoint<Rc<Pool>>>,
+    cluster: &CompiledCluster,
+    ends: (SocketAddr, SocketAddr),
+) -> Result<Transport, Fault> {
+    if cluster.tls.is_some() {
+        let name = endpoint.name.as_deref();
+        let connected = connect_transport(endpoint.address, name, cluster, Some(ends)).await;
+        return connected.map(|(transport, _)| transport);
+    }
+    let connected = connect_tcp(endpoint.address, cluster, Some(ends)).await;
+    connected.map(Transport::Plain)
 }

@@ -205,6 +205,20 @@ impl<P> Balancer<P> {
         })
     }
 
+    /// The address of the other family that an endpoint's name and port have as well, if it gets requests. O(n).
+    pub fn other_family(&self, endpoint: &Endpoint<P>) -> Option<Rc<Endpoint<P>>> {
+        endpoint.name.as_ref()?;
+        let BackendAddr(own) = endpoint.address;
+        let is_other = |other: &&Rc<Endpoint<P>>| {
+            let BackendAddr(address) = other.address;
+            other.name == endpoint.name
+                && address.port() == own.port()
+                && address.is_ipv4() != own.is_ipv4()
+                && other.weight.get() > 0
+        };
+        self.endpoints.iter().find(is_other).cloned()
+    }
+
     /// The endpoint that a sticky cookie among these headers names, in O(1), whatever the policy. A draining one keeps
     /// its clients; one that is unhealthy or gone doesn't: none, as without a cookie.
     pub fn sticky(&self, headers: &HeaderMap) -> Option<Rc<Endpoint<P>>> {

@@ -1,11 +1,13 @@
 //! Endpoints' connections: a pool per endpoint and worker, HTTP/1.1 and HTTP/2.
 
 mod connect;
+mod eyeballs;
 mod h1;
 mod h2;
 mod pool;
 
 pub use connect::{connect_tcp, connect_transport};
+pub use eyeballs::race;
 pub use h1::{Answer, H1Lease};
 pub use h2::{H2Answer, H2Lease, Uploading};
 pub use pool::{Lease, Pool, Slot};
