@@ -32,13 +32,21 @@ impl Weir {
         Self::start_in(site, site.subfolder("weir")?, config)
     }
 
-    /// As [`Weir::start`], with a folder that holds what the config names.
+    /// As [`Weir::start`], with a folder that holds what the config names. A file `hosts` in it is the daemon's
+    /// /etc/hosts.
     pub fn start_in(site: &Site, folder: PathBuf, config: &str) -> Result<Self> {
         let path = folder.join("weir.yaml");
         let admin = Admin::new(&folder.join("weir.sock"));
         let addresses = listen_addresses(config)?;
         let binary = weir_binary()?;
-        let mut command = site.host().command(&binary.to_string_lossy())?;
+        let mut command = if folder.join("hosts").is_file() {
+            let mut command = site.host().command("unshare")?;
+            let script = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+            command.args(["--mount", "sh", "-c", script]).arg(&binary);
+            command
+        } else {
+            site.host().command(&binary.to_string_lossy())?
+        };
         command
             .arg("run")
             .arg(&path)

@@ -12,6 +12,7 @@ mod readme;
 mod routes;
 mod smuggling;
 mod support;
+mod tcp;
 mod tls;
 mod upstreams;
 mod websocket;
