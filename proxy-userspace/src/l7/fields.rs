@@ -42,7 +42,11 @@ impl Fields {
 
     /// Those of these headers.
     pub fn of(headers: &HeaderMap) -> Self {
-        Self(headers.keys().fold(0, |found, name| found | Self::named(name.as_str()).0))
+        Self(
+            headers
+                .keys()
+                .fold(0, |found, name| found | Self::named(name.as_str()).0),
+        )
     }
 
     fn named(name: &str) -> Self {

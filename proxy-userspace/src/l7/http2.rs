@@ -72,7 +72,12 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
             Some(Ok((request, respond))) => {
                 let busy = connection.begin();
                 let connection = Rc::clone(&connection);
-                streams::run(Job { connection, busy, request, respond });
+                streams::run(Job {
+                    connection,
+                    busy,
+                    request,
+                    respond,
+                });
             }
             Some(Err(error)) => {
                 tracing::debug!("{}: HTTP/2: {error}", connection.peer);
@@ -166,11 +171,18 @@ fn begin(
             RequestBody::h2(stream, None)
         }
     });
-    serve::answer(Rc::clone(connection), request, InterimSink::H2(Rc::clone(respond)))
+    serve::answer(
+        Rc::clone(connection),
+        request,
+        InterimSink::H2(Rc::clone(respond)),
+    )
 }
 
 /// Sends the head; what sends the body, if there is one.
-fn send(response: Response<ResponseBody>, respond: &RefCell<SendResponse<Bytes>>) -> Option<Pump<ResponseBody>> {
+fn send(
+    response: Response<ResponseBody>,
+    respond: &RefCell<SendResponse<Bytes>>,
+) -> Option<Pump<ResponseBody>> {
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_2;
     let ends = body.is_end_stream();

@@ -1,5 +1,5 @@
 //! The same job as each proxy wants to be told: no access log, one worker, upstream connections kept, the client's
-//! address, scheme and a request id in headers.
+//! address, scheme, host and a request id in headers (Envoy has no setting for the host).
 
 mod envoy;
 mod haproxy;

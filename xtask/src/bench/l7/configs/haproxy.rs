@@ -23,6 +23,7 @@ pub fn haproxy(job: &Job) -> String {
             "  option forwardfor
   http-request set-header X-Forwarded-Proto http if !{ ssl_fc }
   http-request set-header X-Forwarded-Proto https if { ssl_fc }
+  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
   http-request set-header X-Request-Id %[uuid()]
 "
         }

@@ -78,6 +78,7 @@ fn headers(module: &str, more: &str) -> String {
         "  {module}_set_header Host $http_host;
   {module}_set_header X-Forwarded-For $remote_addr;
   {module}_set_header X-Forwarded-Proto $scheme;
+  {module}_set_header X-Forwarded-Host $http_host;
   {module}_set_header X-Request-Id $request_id;
 {more}"
     )
