@@ -209,7 +209,11 @@ fn request_id() -> HeaderValue {
         text.put_u8(HEX[usize::from(byte & 0xf)]);
     }
     // Hexadecimal digits and dashes are always a header's value.
-    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let value = HeaderValue::from_maybe_shared(text.freeze());
+    let mut value = value.unwrap_or_else(|_| HeaderValue::from_static("-"));
+    // HPACK keeps it out of its table: a value that never comes again would push out those that do.
+    value.set_sensitive(true);
+    value
 }
 
 /// Adds this proxy to Via (RFC 9110, 7.6.3).
