@@ -169,7 +169,8 @@ async fn handshake(
     match stream.peek(&mut first).await? {
         0 => return Err(AcceptError::Closed),
         count if looks_like_http(&first[..count]) => {
-            answer_plain_http(&mut stream).await;
+            // Boxed: its buffer would be part of every connection.
+            Box::pin(answer_plain_http(&mut stream)).await;
             return Err(AcceptError::PlainHttp);
         }
         _ => {}
