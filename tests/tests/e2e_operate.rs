@@ -5,8 +5,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    fs, io,
-    net::UdpSocket,
+    fs,
+    io::{self, BufRead, BufReader},
+    net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -150,6 +151,65 @@ fn the_command_line_changes_endpoints() -> Result<()> {
     assert!(shares(&running.ask(100)).contains_key("backend-3"));
     let table = weir(&["status"])?;
     ensure!(table.contains("tcp4") && table.contains(&address), "{table}");
+    Ok(())
+}
+
+/// What `weir flow` says of a connection is what the connection has.
+#[test]
+fn weir_flow_tells_where_a_connection_goes() -> Result<()> {
+    let running = Running::start()?;
+    let socket = running.daemon.admin().socket().to_string_lossy().into_owned();
+    let vip = Running::vip(Family::V4);
+    let weir = |arguments: &[&str]| running.daemon.weir(&[arguments, &["--socket", &socket]].concat());
+    let flow = |client: &str| -> Result<Value> {
+        let answer = weir(&["flow", client, &vip.to_string(), "--json"])?.success()?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let stream = running.topology.client.run(|| TcpStream::connect(vip))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut name = String::new();
+        BufReader::new(&stream).read_line(&mut name)?;
+        let number: usize = name.trim().trim_start_matches("backend-").parse()?;
+        let backend = Running::backend(number - 1).to_string();
+        let client = stream.local_addr()?.to_string();
+        let told = flow(&client)?;
+        ensure!(
+            told["goes_to"] == json!(backend)
+                && told["slot"]["backend"]["address"] == json!(backend)
+                && told["entry"]["destination"] == json!(backend)
+                && told["entry"]["stage"] == "established",
+            "{backend} answered: {told}"
+        );
+        open.push((stream, client, backend));
+    }
+    // A drain moves the slot, not the connection.
+    let (_stream, client, backend) = &open[0];
+    weir(&["endpoint", "set", "tcp4", backend, "--drain"])?.success()?;
+    let told = flow(client)?;
+    ensure!(
+        told["goes_to"] == json!(backend)
+            && told["entry"]["backend"]["state"] == "draining"
+            && told["slot"]["backend"]["address"] != json!(backend),
+        "{told}"
+    );
+    let text = weir(&["flow", client, &vip.to_string()])?.success()?;
+    ensure!(
+        text.contains(&format!("goes to {backend}: its entry; the backend drains")),
+        "{text}"
+    );
+    // A flow that isn't there, and a service that isn't.
+    let told = flow("192.0.2.200:4711")?;
+    ensure!(
+        told["entry"].is_null() && told["goes_to"] == told["slot"]["backend"]["address"],
+        "{told}"
+    );
+    let failed = weir(&["flow", client, "192.0.2.200:1"])?;
+    ensure!(
+        !failed.status.success() && failed.stderr.contains("no tcp service on 192.0.2.200:1"),
+        "{failed:?}"
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The admin API: HTTP/1.1 with JSON over a UNIX socket.
 
 mod client;
+pub mod flow;
 mod server;
 mod socket;
 pub mod status;

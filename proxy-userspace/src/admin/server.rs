@@ -5,7 +5,7 @@ use super::{
     status::{EndpointPatch, ErrorAnswer},
 };
 use crate::{
-    control::{Handle, Refusal, RefusalKind, Trigger},
+    control::{FlowQuestion, Handle, Refusal, RefusalKind, Trigger},
     model::BackendAddr,
 };
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_common::net::Protocol;
 use serde::Serialize;
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use tokio::{
@@ -37,7 +38,8 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str = "GET /status, POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
+const PATHS: &str =
+    "GET /status, GET /flows/PROTOCOL/CLIENT/VIP, POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
 
 /// Serves until dropped.
 ///
@@ -92,6 +94,15 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
     match segments[..] {
         ["status"] if method == Method::GET => outcome(control.status().await),
         ["status"] => wrong_method(&method, &path, "GET"),
+        ["flows", protocol, client, vip] if method == Method::GET => match question(protocol, client, vip) {
+            Some(question) => outcome(control.flow(question).await),
+            None => error(
+                StatusCode::BAD_REQUEST,
+                "no flow in the path",
+                "write /flows/tcp/IP:PORT/IP:PORT (or udp), first the client, then the VIP; for IPv6 [IP]:PORT",
+            ),
+        },
+        ["flows", ..] => wrong_method(&method, &path, "GET"),
         ["reload"] if method == Method::POST => outcome(control.reload(Trigger::Api).await),
         ["reload"] => wrong_method(&method, &path, "POST"),
         ["clusters", cluster, "endpoints", address] if method == Method::PATCH => {
@@ -106,6 +117,18 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
             format!("there are {PATHS}"),
         ),
     }
+}
+
+fn question(protocol: &str, client: &str, vip: &str) -> Option<FlowQuestion> {
+    Some(FlowQuestion {
+        protocol: match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return None,
+        },
+        client: percent_decoded(client)?.parse().ok()?,
+        vip: percent_decoded(vip)?.parse().ok()?,
+    })
 }
 
 async fn patch_endpoint(

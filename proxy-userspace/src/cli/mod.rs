@@ -3,6 +3,7 @@
 mod check;
 mod endpoint;
 mod explain;
+mod flow;
 mod proxy;
 mod run;
 mod schema;
@@ -36,6 +37,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Say which route of a config takes a request, and why those before it don't.
     Explain(explain::ExplainArgs),
+    /// Say where the flow of a client to an L4 service goes, and why.
+    Flow(flow::FlowArgs),
     /// Print the config's JSON Schema.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Proxy(args) => proxy::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Flow(args) => flow::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
         Verb::Unload(args) => unload::run(&args),
     };

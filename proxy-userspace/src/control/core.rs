@@ -95,12 +95,14 @@ impl Core {
         let mut wishes = Vec::new();
         let mut askers = Vec::new();
         let mut answers = Vec::new();
+        let mut questions = Vec::new();
         for event in events {
             match event {
                 Event::Health(report) => self.record(report),
                 Event::Resolved(answer) => answers.push(answer),
                 Event::Wish(wish) => wishes.push(wish),
                 Event::Status(asker) => askers.push(asker),
+                Event::Flow(question, asker) => questions.push((question, asker)),
             }
         }
         let resolved = self.desired.resolve(answers);
@@ -111,6 +113,9 @@ impl Core {
         }
         for asker in askers {
             let _gone = asker.send(self.status());
+        }
+        for (question, asker) in questions {
+            let _gone = asker.send(self.flow(&question));
         }
         granted | resolved
     }

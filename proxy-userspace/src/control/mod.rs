@@ -8,6 +8,7 @@ mod desired;
 mod overrides;
 mod plane;
 mod report;
+mod report_flow;
 mod report_l7;
 mod resolved;
 mod turns;
@@ -19,11 +20,15 @@ pub use turns::{Signals, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
-    admin::status::{ChangeAnswer, EndpointPatch, Status},
+    admin::{
+        flow::FlowAnswer,
+        status::{ChangeAnswer, EndpointPatch, Status},
+    },
     discovery, health,
     model::{BackendAddr, ClusterName, EndpointId},
 };
-use std::fmt;
+use proxy_common::net::Protocol;
+use std::{fmt, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot};
 
 /// Something that may lead to another Snapshot, or asks about the present one.
@@ -36,6 +41,19 @@ pub enum Event {
     Wish(Wish),
     /// What is the state of things?
     Status(oneshot::Sender<Status>),
+    /// Where does a flow go?
+    Flow(FlowQuestion, oneshot::Sender<Result<FlowAnswer, Refusal>>),
+}
+
+/// A flow as it arrives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowQuestion {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The VIP and port it is sent to.
+    pub vip: SocketAddr,
 }
 
 /// A wanted change and who waits for its outcome.
@@ -142,6 +160,19 @@ impl Handle {
             .await
             .map_err(|_| Refusal::stopping())?;
         answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// Where a flow goes, and why.
+    ///
+    /// # Errors
+    /// There is no such service, or no kernel plane.
+    pub async fn flow(&self, question: FlowQuestion) -> Result<FlowAnswer, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.events
+            .send(Event::Flow(question, sender))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())?
     }
 
     /// Reads the config again and applies it.

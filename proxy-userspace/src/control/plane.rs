@@ -1,11 +1,11 @@
 //! The planes as control sees them: the kernel's perhaps absent, either perhaps not yet where it should be.
 
 use crate::{
-    kernel::{KernelCounters, KernelError, KernelPlane},
+    kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane},
     l7::{L7Error, L7Plane},
     model::{BackendAddr, ListenAddr, Snapshot},
 };
-use proxy_common::net::Protocol;
+use proxy_common::{keys::FlowKey, net::Protocol};
 use std::{net::TcpListener, os::fd::AsFd, time::Duration};
 
 /// Both planes; the kernel's, or why there is none.
@@ -115,6 +115,14 @@ impl Plane {
         match &mut self.kind {
             Kind::Kernel(plane) => plane.expire_flows(),
             Kind::Absent(_) => Ok((0, 0)),
+        }
+    }
+
+    /// What the maps say of a flow; none where there is no such service.
+    pub(super) fn flow(&self, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+        match &self.kind {
+            Kind::Kernel(plane) => plane.flow(key),
+            Kind::Absent(_) => Ok(None),
         }
     }
 

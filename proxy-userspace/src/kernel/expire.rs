@@ -78,7 +78,7 @@ fn is_idle(flow: &FlowValue, timeouts: &HashMap<u32, IdleTimeouts>, now: u64) ->
 }
 
 /// The clock of [`FlowValue::last_seen`]: `bpf_ktime_get_coarse_ns` is CLOCK_MONOTONIC_COARSE.
-fn now(maps: &Maps) -> u64 {
+pub(super) fn now(maps: &Maps) -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     let offset = maps
         .settings

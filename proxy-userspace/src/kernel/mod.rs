@@ -11,19 +11,21 @@ mod ids;
 mod maps;
 mod object;
 mod pins;
+mod question;
 pub mod steer;
 mod table;
 
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
 pub use error::KernelError;
 pub use object::OBJECT;
+pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, Stage};
 pub use steer::Steering;
 
 use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
 use ids::Ids;
 use maps::Maps;
 use pins::Pins;
-use proxy_common::net::Protocol;
+use proxy_common::{keys::FlowKey, net::Protocol};
 use std::{collections::HashMap, path::Path};
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
@@ -125,6 +127,14 @@ impl KernelPlane {
             self.flows,
             &self.interfaces,
         )
+    }
+
+    /// Where packets of this flow go: the client's address, the VIP's, as they arrive. None where that is no service.
+    ///
+    /// # Errors
+    /// The kernel refused a read.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+        question::flow(&self.maps, &self.ids, key)
     }
 
     /// Removes every pinned map and link under the path, which detaches the programs, and the local routes of L7 VIPs. Returns the

@@ -1,0 +1,59 @@
+//! What `GET /flows/PROTOCOL/CLIENT/VIP` answers: shared by the daemon, the command line and the tests.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a flow goes, and why.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct FlowAnswer {
+    /// The listener's name.
+    pub service: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// IP and port.
+    pub client: String,
+    /// IP and port.
+    pub vip: String,
+    /// The backend that its next packet reaches; null when it is dropped.
+    pub goes_to: Option<String>,
+    /// What decides.
+    pub reason: String,
+    /// What the hash says.
+    pub slot: FlowSlot,
+    /// What the flow table says; null where it has no entry.
+    pub entry: Option<FlowEntry>,
+}
+
+/// A slot of a service's Maglev table.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct FlowSlot {
+    /// From 0.
+    pub number: u32,
+    /// Slots of the table.
+    pub of: u32,
+    /// Whom it gives new flows; null in a table without endpoints.
+    pub backend: Option<FlowBackend>,
+}
+
+/// A backend.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct FlowBackend {
+    /// IP and port.
+    pub address: String,
+    /// `live`, `draining` (keeps its flows), `dead` or `gone`.
+    pub state: String,
+}
+
+/// An entry of the flow table.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct FlowEntry {
+    /// Who has the flow.
+    pub backend: FlowBackend,
+    /// Source that its packets get, IP and port.
+    pub source: String,
+    /// Destination that its packets get, IP and port.
+    pub destination: String,
+    /// `opening`, `established` or `closing`.
+    pub stage: String,
+    /// Since the last packet in either direction.
+    pub idle_seconds: f64,
+}

@@ -1,0 +1,114 @@
+//! Where a flow goes, and why, as `GET /flows/…` answers it.
+
+use super::{Core, FlowQuestion, Refusal, RefusalKind};
+use crate::{
+    admin::flow::{FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
+    kernel::{BackendFacts, Condition, FlowFacts, Stage},
+    model::ListenAddr,
+};
+use proxy_common::keys::FlowKey;
+
+impl Core {
+    /// Asks the kernel plane's maps.
+    pub(super) fn flow(&self, question: &FlowQuestion) -> Result<FlowAnswer, Refusal> {
+        let FlowQuestion {
+            protocol,
+            client,
+            vip,
+        } = *question;
+        if let Some(reason) = self.plane.absence() {
+            let error = format!("there is no kernel plane ({reason})");
+            return Err(Refusal::new(RefusalKind::Invalid, error, "run weir with it"));
+        }
+        if client.is_ipv4() != vip.is_ipv4() {
+            let error = format!("{client} and {vip} are of different families");
+            let remedy = "name the client as it reaches this VIP";
+            return Err(Refusal::new(RefusalKind::Invalid, error, remedy));
+        }
+        let key = FlowKey {
+            source: client.ip().into(),
+            destination: vip.ip().into(),
+            source_port: client.port(),
+            destination_port: vip.port(),
+            protocol: protocol as u8,
+            pad: [0; 3],
+        };
+        let found = (self.plane.flow(&key))
+            .map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string(), "see the log"))?;
+        let service = (self.snapshot.services.iter())
+            .find(|service| service.address == ListenAddr(vip) && service.protocol == protocol);
+        let (Some(facts), Some(service)) = (found, service) else {
+            let error = format!("no {} service on {vip}", protocol.name());
+            let remedy =
+                "`weir status` lists them; what listeners with routes take is asked with `weir explain`";
+            return Err(Refusal::new(RefusalKind::NotFound, error, remedy));
+        };
+        let (goes_to, reason) = destination(&facts);
+        Ok(FlowAnswer {
+            service: service.name.to_string(),
+            protocol: protocol.name().to_owned(),
+            client: client.to_string(),
+            vip: vip.to_string(),
+            goes_to: goes_to.map(|backend| backend.address.0.to_string()),
+            reason,
+            slot: FlowSlot {
+                number: facts.slot,
+                of: facts.table_size,
+                backend: facts.slot_backend.map(backend),
+            },
+            entry: facts.entry.map(|entry| FlowEntry {
+                backend: backend(entry.backend),
+                source: entry.source.to_string(),
+                destination: entry.destination.to_string(),
+                stage: match entry.stage {
+                    Stage::Opening => "opening",
+                    Stage::Established => "established",
+                    Stage::Closing => "closing",
+                }
+                .to_owned(),
+                idle_seconds: entry.idle.as_secs_f64(),
+            }),
+        })
+    }
+}
+
+fn backend(facts: BackendFacts) -> FlowBackend {
+    FlowBackend {
+        address: facts.address.0.to_string(),
+        state: match facts.condition {
+            Condition::Live => "live",
+            Condition::Draining => "draining",
+            Condition::Dead => "dead",
+            Condition::Gone => "gone",
+        }
+        .to_owned(),
+    }
+}
+
+/// The program's choice for a packet that opens no flow (docs/dataplane.md, "Client to backend").
+fn destination(facts: &FlowFacts) -> (Option<BackendFacts>, String) {
+    let from_slot = facts
+        .slot_backend
+        .filter(|backend| !matches!(backend.condition, Condition::Dead | Condition::Gone));
+    let slot = match (from_slot, facts.slot_backend) {
+        (Some(_), _) => "the slot's backend gets it".to_owned(),
+        (None, Some(_)) => "the slot's backend takes nothing: packets are dropped as no_backend".to_owned(),
+        (None, None) => "the table has no backend: packets are dropped as no_backend".to_owned(),
+    };
+    let Some(entry) = facts.entry else {
+        return (from_slot, format!("no entry: a new flow; {slot}"));
+    };
+    match entry.backend.condition {
+        Condition::Dead => (from_slot, format!("its backend is dead; {slot}")),
+        Condition::Gone => (from_slot, format!("its backend is gone; {slot}")),
+        Condition::Draining => (
+            Some(entry.backend),
+            "its entry; the backend drains and keeps the flows it has".to_owned(),
+        ),
+        Condition::Live if entry.stage == Stage::Closing => (
+            Some(entry.backend),
+            "its entry, until a new SYN with these ports opens another flow".to_owned(),
+        ),
+        Condition::Live => (Some(entry.backend), "its entry".to_owned()),
+    }
+}

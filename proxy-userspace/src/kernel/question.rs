@@ -1,0 +1,147 @@
+//! Where a flow's packets go, asked of the maps as the programs ask them.
+
+use super::{KernelError, encode, expire, ids::Ids, maps::Maps};
+use crate::model::BackendAddr;
+use aya::maps::MapError;
+use proxy_common::{
+    hash,
+    keys::FlowKey,
+    values::{BackendValue, FlowValue, NO_BACKEND, backend_flags},
+};
+use std::{net::SocketAddr, time::Duration};
+
+/// What the maps say of a client's flow to a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowFacts {
+    /// The hash's slot in the service's Maglev table.
+    pub slot: u32,
+    /// Slots of that table.
+    pub table_size: u32,
+    /// Whom the slot gives new flows; none in a table without endpoints.
+    pub slot_backend: Option<BackendFacts>,
+    /// The flow's entry, if it has one.
+    pub entry: Option<EntryFacts>,
+}
+
+/// A backend as the maps hold it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackendFacts {
+    /// Its address.
+    pub address: BackendAddr,
+    /// What it gets.
+    pub condition: Condition,
+}
+
+/// What a backend gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// Flows old and new.
+    Live,
+    /// The flows it has.
+    Draining,
+    /// Nothing: its health check failed.
+    Dead,
+    /// Nothing: it is not in the config any more.
+    Gone,
+}
+
+/// A flow's entry, in the direction from the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryFacts {
+    /// Who has it.
+    pub backend: BackendFacts,
+    /// Source that its packets get.
+    pub source: SocketAddr,
+    /// Destination that its packets get.
+    pub destination: SocketAddr,
+    /// How far it is.
+    pub stage: Stage,
+    /// Since its last packet in either direction.
+    pub idle: Duration,
+}
+
+/// How far a flow is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// One side has not been heard yet.
+    Opening,
+    /// Both sides have.
+    Established,
+    /// TCP FIN or RST was seen.
+    Closing,
+}
+
+/// Asks the maps; none where the destination is no service. Lookups: as a packet's, and the other direction's entry.
+pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+    let refused = |error| KernelError::refused("reading the pinned maps", error);
+    let Some(service) = ids.service(&key.service()) else {
+        return Ok(None);
+    };
+    let table_size = service.value.table_size;
+    let slot = hash::slot(hash::flow_hash(key), table_size);
+    let index = match maps.slots.get(&service.index, 0) {
+        Ok(table) => table.get(&slot, 0).map_err(refused)?.backend,
+        Err(MapError::KeyNotFound) => NO_BACKEND,
+        Err(error) => return Err(refused(error)),
+    };
+    let slot_backend = match index {
+        NO_BACKEND => None,
+        index => Some(backend(maps.backends.get(&index, 0).map_err(refused)?)),
+    };
+    let entry = match maps.flows.get(key, 0) {
+        Ok(entry) => {
+            let peer = maps.flows.get(&entry.peer_key(), 0).ok();
+            let value = maps.backends.get(&entry.backend, 0).map_err(refused)?;
+            Some(facts(&entry, peer.as_ref(), value, expire::now(maps)))
+        }
+        Err(MapError::KeyNotFound) => None,
+        Err(error) => return Err(refused(error)),
+    };
+    Ok(Some(FlowFacts {
+        slot,
+        table_size,
+        slot_backend,
+        entry,
+    }))
+}
+
+fn backend(value: BackendValue) -> BackendFacts {
+    let condition = if value.incarnation == 0 {
+        Condition::Gone
+    } else if value.flags & backend_flags::DEAD != 0 {
+        Condition::Dead
+    } else if value.flags & backend_flags::DRAINING != 0 {
+        Condition::Draining
+    } else {
+        Condition::Live
+    };
+    BackendFacts {
+        address: encode::backend_addr(value.address, value.port),
+        condition,
+    }
+}
+
+fn facts(entry: &FlowValue, peer: Option<&FlowValue>, value: BackendValue, now: u64) -> EntryFacts {
+    let address = |address, port| encode::backend_addr(address, port).0;
+    let destination = address(entry.destination, entry.destination_port);
+    let mut backend = backend(value);
+    if value.incarnation != entry.incarnation {
+        // The index is another backend's by now.
+        backend = BackendFacts {
+            address: BackendAddr(destination),
+            condition: Condition::Gone,
+        };
+    }
+    let latest = entry.last_seen.max(peer.map_or(0, |peer| peer.last_seen));
+    EntryFacts {
+        backend,
+        source: address(entry.source, entry.source_port),
+        destination,
+        stage: match (entry.is_closing(), entry.is_opening()) {
+            (true, _) => Stage::Closing,
+            (_, true) => Stage::Opening,
+            _ => Stage::Established,
+        },
+        idle: Duration::from_nanos(now.saturating_sub(latest)),
+    }
+}
