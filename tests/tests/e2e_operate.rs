@@ -213,6 +213,43 @@ fn weir_flow_tells_where_a_connection_goes() -> Result<()> {
     Ok(())
 }
 
+/// What `weir check --capacity` says before a start is what the kernel says afterwards.
+#[test]
+fn capacity_is_what_the_kernel_counts() -> Result<()> {
+    let running = Running::start()?;
+    let config = running.daemon.config().to_string_lossy().into_owned();
+    let printed = running
+        .daemon
+        .weir(&["check", &config, "--capacity"])?
+        .success()?;
+    let said = |map: &str| -> Result<f64> {
+        let row = printed
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(map));
+        let row = row.with_context(|| format!("{map} in {printed}"))?;
+        Ok(row.split_whitespace().last().unwrap_or_default().parse()?)
+    };
+    for map in [
+        "flows",
+        "backends",
+        "services",
+        "service_counters",
+        "backend_counters",
+        "slots",
+    ] {
+        let shown = running.bpftool(&format!("map show pinned {}", running.daemon.pin(map).display()))?;
+        let counted = shown["bytes_memlock"].as_f64().context("bytes_memlock")? / f64::from(1 << 20);
+        let said = said(map)?;
+        ensure!(
+            (said - counted).abs() < 0.02 + counted * 0.02,
+            "{map}: {said} MiB said, the kernel counts {counted}: {shown}"
+        );
+    }
+    ensure!(said("total")? > said("flows")?, "{printed}");
+    ensure!(said("maglev_table")? > 0.0, "{printed}");
+    Ok(())
+}
+
 #[test]
 fn a_rejected_config_changes_nothing() -> Result<()> {
     let mut running = Running::start()?;

@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod batch;
+mod capacity;
 mod counters;
 mod encode;
 mod error;
@@ -15,6 +16,7 @@ mod question;
 pub mod steer;
 mod table;
 
+pub use capacity::{MapCost, capacity};
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
 pub use error::KernelError;
 pub use object::OBJECT;
