@@ -4,7 +4,7 @@
 //! anyone can predict where a flow goes. The layouts below are a contract between nodes and
 //! versions: they never change, and `docs/hashing.md` publishes test vectors.
 
-use crate::keys::FlowKey;
+use crate::{keys::FlowKey, net::Address, values::service_flags};
 
 const P1: u64 = 0x9e37_79b1_85eb_ca87;
 const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -105,6 +105,27 @@ pub const fn flow_hash(key: &FlowKey) -> u64 {
             FLOW_SEED,
         )
     }
+}
+
+/// What picks the slot of a service with these [`service_flags`]: [`flow_hash`], over the 5-tuple or with those of its
+/// fields zero that the service doesn't look at.
+#[inline(always)]
+pub const fn slot_hash(key: &FlowKey, flags: u32) -> u64 {
+    if flags & (service_flags::HASH_SOURCE | service_flags::HASH_ADDRESSES) == 0 {
+        return flow_hash(key);
+    }
+    let mut narrow = FlowKey {
+        source: key.source,
+        destination: key.destination,
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        pad: [0; 3],
+    };
+    if flags & service_flags::HASH_SOURCE != 0 {
+        narrow.destination = Address { bytes: [0; 16] };
+    }
+    flow_hash(&narrow)
 }
 
 /// The slot of a hash in a table of `size` slots: the high half of the hash, scaled. Cheaper than

@@ -16,11 +16,19 @@ pub struct ServiceValue {
     pub table_size: u32,
     /// Forwarding mode, [`mode`].
     pub mode: u32,
-    /// Zero; room for options.
+    /// [`service_flags`].
     pub flags: u32,
 }
 
 const _: () = assert!(size_of::<ServiceValue>() == 16);
+
+/// Bits of [`ServiceValue::flags`].
+pub mod service_flags {
+    /// The slot follows from the source address alone: all flows of a client, to one backend.
+    pub const HASH_SOURCE: u32 = 1;
+    /// The slot follows from the source and destination address.
+    pub const HASH_ADDRESSES: u32 = 2;
+}
 
 /// Forwarding modes of a service.
 pub mod mode {

@@ -42,7 +42,14 @@ pub fn find_or_open(
         let _ = FLOWS.remove(&peer);
         let _ = FLOWS.remove(key);
     }
-    match open(key, service, from_host, hash_of(key)) {
+    let hash = hash_of(key);
+    // Here, not in `open`: one more call below it would pass the verifier's 512 bytes for a chain of calls.
+    let slot_hash = match service.flags {
+        0 => hash,
+        flags => narrow_hash_of(key, flags),
+    };
+    let slot = hash::slot(slot_hash, service.table_size);
+    match open(key, service, from_host, hash, slot) {
         // Looked up again rather than carried over, since another CPU may have opened it first.
         0 => FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull),
         NO_BACKEND_CODE => Err(DropReason::NoBackend),
@@ -77,8 +84,7 @@ const FULL_CODE: i32 = 3;
 /// A function of its own, not inlined, so that its keys and values have a stack frame of their
 /// own: together with the caller's they would pass the verifier's 512 bytes.
 #[inline(never)]
-fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64) -> i32 {
-    let slot = hash::slot(hash, service.table_size);
+fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, slot: u32) -> i32 {
     let Some(slot) = SLOTS.get_value(service.index, &slot) else {
         return NO_BACKEND_CODE;
     };
@@ -151,6 +157,12 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64) -> i3
 #[inline(never)]
 fn hash_of(key: &FlowKey) -> u64 {
     hash::flow_hash(key)
+}
+
+/// [`hash::slot_hash`] alike.
+#[inline(never)]
+fn narrow_hash_of(key: &FlowKey, flags: u32) -> u64 {
+    hash::slot_hash(key, flags)
 }
 
 /// Finds a free source port towards the backend, completes the key for replies with it, and inserts

@@ -11,6 +11,41 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Four services of three backends each.
 const BACKENDS: u32 = 12;
 
+/// `hash: source`: a client stays with one backend, clients spread; going back to 5-tuples moves no flow that runs.
+#[test]
+fn a_client_stays_with_its_backend_where_the_hash_is_of_its_address() -> Result<()> {
+    let mut running = Running::start_with(|mut config| {
+        config.value["listeners"][0]["forward"]["hash"] = json!("source");
+        config
+    })?;
+    let attempts = running.ask(60);
+    assert_eq!(failures(&attempts).len(), 0);
+    assert_eq!(shares(&attempts).len(), 1, "{:?}", shares(&attempts));
+    let long = running.long(Family::V4, 10)?;
+    let socket = running.daemon.admin().socket().to_string_lossy().into_owned();
+    let vip = Running::vip(Family::V4).to_string();
+    let goes_to = |client: String| -> Result<String> {
+        let arguments = ["flow", &client, &vip, "--json", "--socket", &socket];
+        let answer: Value = serde_json::from_str(&running.daemon.weir(&arguments)?.success()?)?;
+        Ok(answer["goes_to"].to_string())
+    };
+    let mut backends = std::collections::BTreeSet::new();
+    for host in 1..60 {
+        let one = goes_to(format!("203.0.113.{host}:1000"))?;
+        assert_eq!(one, goes_to(format!("203.0.113.{host}:2000"))?);
+        backends.insert(one);
+    }
+    assert_eq!(backends.len(), 3, "{backends:?}");
+    let mut plain = running.config.clone();
+    plain.value["listeners"][0]["forward"]["hash"] = json!("five_tuple");
+    running.daemon.reload(&plain)?;
+    running.config = plain;
+    assert_eq!(shares(&running.ask(60)).len(), 3);
+    long.wait_for_rounds(5, LIMIT)?;
+    assert_eq!(long.lost().len(), 0);
+    Ok(())
+}
+
 #[test]
 fn what_does_not_fit_into_the_maps_changes_nothing() -> Result<()> {
     let mut running = Running::start_with(|mut config| {

@@ -250,7 +250,7 @@ fn defaults_of_the_schema_are_those_of_the_model() {
     let timeouts = group("IdleTimeouts", &["tcp", "tcp_opening", "tcp_closing", "udp"]);
     let forward = format!(
         ", {}, idle_timeouts: {{ {timeouts} }}",
-        group("Forward", &["mode", "table_size"])
+        group("Forward", &["mode", "table_size", "hash"])
     );
     let typed_out = format!(
         "{}kernel: {{ {} }}\nnat: {{ {} }}\npin_workers: {}\n",

@@ -96,7 +96,7 @@ fn plan(
         index,
         table_size: service.table_size,
         mode: encode::mode(service.mode),
-        flags: 0,
+        flags: encode::hash_flags(service.hash),
     };
     let old = live
         .as_ref()

@@ -1,10 +1,10 @@
 //! From the model's types to the maps'.
 
-use crate::model::{BackendAddr, Endpoint, ForwardMode, Health, ListenAddr, NatSettings, Service};
+use crate::model::{BackendAddr, Endpoint, FlowHash, ForwardMode, Health, ListenAddr, NatSettings, Service};
 use proxy_common::{
     keys::ServiceKey,
     net::{Address, Protocol},
-    values::{backend_flags, mode},
+    values::{backend_flags, mode, service_flags},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -36,6 +36,15 @@ pub(super) fn backend_addr(address: Address, port: u16) -> BackendAddr {
 pub(super) fn mode(mode: ForwardMode) -> u32 {
     match mode {
         ForwardMode::Nat => mode::NAT,
+    }
+}
+
+/// A service's flags.
+pub(super) fn hash_flags(hash: FlowHash) -> u32 {
+    match hash {
+        FlowHash::FiveTuple => 0,
+        FlowHash::Source => service_flags::HASH_SOURCE,
+        FlowHash::SourceDestination => service_flags::HASH_ADDRESSES,
     }
 }
 

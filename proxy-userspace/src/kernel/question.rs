@@ -78,7 +78,7 @@ pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowF
         return Ok(None);
     };
     let table_size = service.value.table_size;
-    let slot = hash::slot(hash::flow_hash(key), table_size);
+    let slot = hash::slot(hash::slot_hash(key, service.value.flags), table_size);
     let index = match maps.slots.get(&service.index, 0) {
         Ok(table) => table.get(&slot, 0).map_err(refused)?.backend,
         Err(MapError::KeyNotFound) => NO_BACKEND,

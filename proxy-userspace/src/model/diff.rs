@@ -242,6 +242,9 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
             from.table_size, to.table_size
         ))?;
     }
+    if from.hash != to.hash {
+        part(format_args!("hash {} -> {}", from.hash, to.hash))?;
+    }
     if from.idle_timeouts != to.idle_timeouts {
         part(format_args!("idle_timeouts changed"))?;
     }

@@ -19,8 +19,32 @@ pub struct Service {
     pub mode: ForwardMode,
     /// Maglev slots: a prime.
     pub table_size: u32,
+    /// What of a packet picks its backend.
+    pub hash: FlowHash,
     /// When idle flows end.
     pub idle_timeouts: IdleTimeouts,
+}
+
+/// What of a packet picks its backend.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum FlowHash {
+    /// Addresses, ports and protocol: every flow by itself.
+    #[default]
+    FiveTuple,
+    /// The client's address: all that a client sends to the service, to one backend.
+    Source,
+    /// The client's address and the VIP.
+    SourceDestination,
+}
+
+impl fmt::Display for FlowHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FiveTuple => "five_tuple",
+            Self::Source => "source",
+            Self::SourceDestination => "source_destination",
+        })
+    }
 }
 
 /// How packets get to a backend.

@@ -8,7 +8,7 @@ use super::{
 use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, seen},
+    values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, seen, service_flags},
     verdict::DropReason,
 };
 use std::{net::IpAddr, time::Duration};
@@ -31,6 +31,19 @@ pub fn flow_hash(source: End, destination: End, protocol: u8) -> u64 {
     bytes.extend(destination.1.to_be_bytes());
     bytes.extend([protocol, 0, 0, 0]);
     xxh64(&bytes, 0)
+}
+
+/// The hash that picks the slot, by docs/hashing.md.
+fn slot_hash(service: &ServiceValue, source: End, destination: End, protocol: u8) -> u64 {
+    let nowhere = match destination.0 {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    match service.flags {
+        service_flags::HASH_SOURCE => flow_hash((source.0, 0), (nowhere, 0), 0),
+        service_flags::HASH_ADDRESSES => flow_hash((source.0, 0), (destination.0, 0), 0),
+        _ => flow_hash(source, destination, protocol),
+    }
 }
 
 impl Model {
@@ -103,7 +116,8 @@ impl Model {
             self.flows.remove(&peer(&value));
         }
         let hash = flow_hash(source, destination, key.protocol);
-        let (index, backend) = self.choose(service, hash).ok_or(DropReason::NoBackend)?;
+        let slot_hash = slot_hash(service, source, destination, key.protocol);
+        let (index, backend) = self.choose(service, slot_hash).ok_or(DropReason::NoBackend)?;
         let local = backend.flags & backend_flags::LOCAL != 0;
         let translator = if local { source.0 } else { backend.source.into() };
         let target = (IpAddr::from(backend.address), backend.port);

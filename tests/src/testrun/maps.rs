@@ -12,6 +12,7 @@ use proxy_common::{
     net::Address,
     values::{
         BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, VipValue, backend_flags,
+        service_flags,
     },
     verdict::DropReason,
 };
@@ -20,7 +21,7 @@ use std::{
     net::IpAddr,
     path::Path,
 };
-use weir::model::{Cluster, Health, Service, Snapshot};
+use weir::model::{Cluster, FlowHash, Health, Service, Snapshot};
 
 /// The maps, open by their pins.
 pub struct Maps {
@@ -186,6 +187,12 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     };
     let value = *model.services.get(&key).context("not in the map")?;
     ensure!(value.table_size == service.table_size, "table size {value:?}");
+    let flags = match service.hash {
+        FlowHash::FiveTuple => 0,
+        FlowHash::Source => service_flags::HASH_SOURCE,
+        FlowHash::SourceDestination => service_flags::HASH_ADDRESSES,
+    };
+    ensure!(value.flags == flags, "flags {value:?}");
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<u32> = table
         .iter()

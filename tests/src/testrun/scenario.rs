@@ -6,9 +6,10 @@ use super::{
     topology::NAT_SOURCE,
 };
 use crate::model::generate::Pools;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use proxy_common::net::Protocol;
 use std::net::IpAddr;
+use weir::model::FlowHash;
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -62,6 +63,11 @@ pub(super) fn plan() -> Result<Plan> {
         services.push(PlannedService::new(&vip(3, 26), Protocol::Tcp, &all[4..5])?);
         services.push(PlannedService::new(&vip(3, 27), Protocol::Udp, &all[8..9])?);
         services.push(PlannedService::new(&vip(4, 123), Protocol::Udp, &all[0..1])?);
+        let [.., dns, web, _, _, _, _, _] = &mut services[..] else {
+            bail!("eight services a family");
+        };
+        dns.hash = FlowHash::Source;
+        web.hash = FlowHash::SourceDestination;
         if let Some(nobody) = services.last_mut() {
             nobody.backends[0].weight = 0;
         }

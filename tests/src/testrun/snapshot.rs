@@ -5,7 +5,7 @@ use anyhow::Result;
 use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
-    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
+    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health, IdleTimeouts,
     Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
 };
 
@@ -32,6 +32,8 @@ pub struct PlannedService {
     pub address: SocketAddr,
     /// TCP or UDP.
     pub protocol: Protocol,
+    /// What picks the backend.
+    pub hash: FlowHash,
     /// In config order.
     pub backends: Vec<PlannedBackend>,
 }
@@ -57,6 +59,7 @@ impl PlannedService {
         Ok(Self {
             address: address.parse()?,
             protocol,
+            hash: FlowHash::FiveTuple,
             backends: backends.collect::<Result<_>>()?,
         })
     }
@@ -105,6 +108,7 @@ impl Plan {
             cluster: name(at),
             mode: ForwardMode::Nat,
             table_size: TABLE_SIZE,
+            hash: planned.hash,
             idle_timeouts: IdleTimeouts::default(),
         };
         let cluster = |(at, planned): (usize, &PlannedService)| {

@@ -24,8 +24,8 @@ use std::{
 use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
-        BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, ForwardMode, Health, IdleTimeouts,
-        Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
+        BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health,
+        IdleTimeouts, Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
     },
 };
 
@@ -235,6 +235,7 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
                 cluster: name.clone(),
                 mode: ForwardMode::Nat,
                 table_size: limits::MAGLEV_SIZE,
+                hash: FlowHash::FiveTuple,
                 idle_timeouts: IdleTimeouts::default(),
             });
         }

@@ -135,9 +135,25 @@ pub struct Forward {
     /// change moves flows.
     #[schemars(range(min = limits::MIN_TABLE_SIZE, max = limits::MAGLEV_SIZE_MAX), example = 65_537, extend("default" = limits::MAGLEV_SIZE))]
     pub(in crate::config) table_size: Option<u32>,
+    /// What of a packet picks its backend: with `source` all that a client sends to the service goes to one. A change
+    /// is for new flows.
+    #[schemars(example = &"source", extend("default" = "five_tuple"))]
+    pub(in crate::config) hash: Option<FlowHash>,
     /// After how long without a packet a flow ends.
     #[schemars(example = json!({"tcp": "2h30m", "udp": "120s"}))]
     pub(in crate::config) idle_timeouts: Option<IdleTimeouts>,
+}
+
+/// What of a packet picks its backend.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowHash {
+    /// Addresses, ports and protocol: every flow by itself.
+    FiveTuple,
+    /// The client's address.
+    Source,
+    /// The client's address and the VIP.
+    SourceDestination,
 }
 
 /// How packets get to a backend.

@@ -20,7 +20,9 @@ pub(super) use cluster::{
 pub(super) use http::{
     EncodedSlashes, Forwarded, HttpLimits, HttpTimeouts, PathOptions, ServerHeader, ServerHeaderWord,
 };
-pub(super) use listener::{Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy};
+pub(super) use listener::{
+    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy,
+};
 pub(super) use log::{AccessLog, LogForm};
 pub(super) use route::{
     GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{duration, limits, prime, raw, suggest::shown},
-    model::{ClusterName, ForwardMode, IdleTimeouts, ListenAddr, Service},
+    model::{ClusterName, FlowHash, ForwardMode, IdleTimeouts, ListenAddr, Service},
 };
 use proxy_common::net::Protocol;
 use std::{sync::Arc, time::Duration};
@@ -20,6 +20,7 @@ pub(super) struct ReadService<'a> {
     pub(super) cluster: Option<(Place<'a>, &'a str)>,
     pub(super) table_size: Option<u32>,
     mode: ForwardMode,
+    hash: FlowHash,
     idle_timeouts: IdleTimeouts,
 }
 
@@ -32,6 +33,7 @@ impl ReadService<'_> {
             cluster: ClusterName(Arc::from(self.cluster?.1)),
             mode: self.mode,
             table_size: self.table_size?,
+            hash: self.hash,
             idle_timeouts: self.idle_timeouts,
         })
     }
@@ -56,6 +58,11 @@ pub(super) fn read<'a>(
         table_size: table_size(forward, &forward_place.key("table_size"), checks),
         mode: match forward.and_then(|forward| forward.mode) {
             None | Some(raw::Mode::Nat) => ForwardMode::Nat,
+        },
+        hash: match forward.and_then(|forward| forward.hash) {
+            None | Some(raw::FlowHash::FiveTuple) => FlowHash::FiveTuple,
+            Some(raw::FlowHash::Source) => FlowHash::Source,
+            Some(raw::FlowHash::SourceDestination) => FlowHash::SourceDestination,
         },
         idle_timeouts: timeouts.map_or_else(IdleTimeouts::default, |timeouts| {
             idle_timeouts(timeouts, protocol, &forward_place.key("idle_timeouts"), checks)

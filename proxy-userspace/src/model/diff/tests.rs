@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    BackendAddr, ClusterName, DaemonSettings, Endpoint, ForwardMode, HealthCheck, IdleTimeouts, NatSettings,
-    Probe, TcpCheck, l7::L7Settings,
+    BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, HealthCheck, IdleTimeouts,
+    NatSettings, Probe, TcpCheck, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         cluster: ClusterName(cluster.into()),
         mode: ForwardMode::Nat,
         table_size: 65_537,
+        hash: FlowHash::FiveTuple,
         idle_timeouts: IdleTimeouts::default(),
     }
 }
