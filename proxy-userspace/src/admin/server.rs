@@ -102,7 +102,7 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
                 "write /flows/tcp/IP:PORT/IP:PORT (or udp), first the client, then the VIP; for IPv6 [IP]:PORT",
             ),
         },
-        ["flows", ..] => wrong_method(&method, &path, "GET"),
+        ["flows", _, _, _] => wrong_method(&method, &path, "GET"),
         ["reload"] if method == Method::POST => outcome(control.reload(Trigger::Api).await),
         ["reload"] => wrong_method(&method, &path, "POST"),
         ["clusters", cluster, "endpoints", address] if method == Method::PATCH => {

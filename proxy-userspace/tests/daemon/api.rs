@@ -94,6 +94,29 @@ const WRONG: &[Wrong<'_>] = &[
         404,
         "has no endpoint",
     ),
+    ("GET", "/flows/tcp/here/there", None, 400, "no flow in the path"),
+    (
+        "GET",
+        "/flows/sctp/198.51.100.7:1/192.0.2.1:80",
+        None,
+        400,
+        "no flow in the path",
+    ),
+    (
+        "POST",
+        "/flows/tcp/198.51.100.7:1/192.0.2.1:80",
+        None,
+        405,
+        "does not take POST",
+    ),
+    ("GET", "/flows/tcp", None, 404, "no such path"),
+    (
+        "GET",
+        "/flows/tcp/198.51.100.7:1/192.0.2.1:80",
+        None,
+        400,
+        "there is no kernel plane",
+    ),
 ];
 
 #[test]
@@ -119,7 +142,7 @@ fn every_wrong_request_has_an_error_and_a_remedy() {
         answer["remedy"]
             .as_str()
             .unwrap()
-            .contains("GET /status, POST /reload, PATCH /clusters/")
+            .contains("GET /status, GET /flows/PROTOCOL/CLIENT/VIP, POST /reload, PATCH /clusters/")
     );
     assert_eq!(daemon.status()["generation"], 1, "nothing changed");
 }
