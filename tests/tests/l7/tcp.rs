@@ -1,7 +1,7 @@
 //! What TCP itself decides: passthrough by server name, the PROXY protocol in and out, and names with two families.
 
 use super::support::Proxy;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -198,6 +198,7 @@ clusters:
         ),
     )?;
     // A daemon that listens has asked for its names.
+    let before = overflows(site)?;
     for address in [web, tcp] {
         for _ in 0..6 {
             let url = format!("http://{address}/echo");
@@ -207,5 +208,20 @@ clusters:
         }
     }
     drop(queued);
+    ensure!(overflows(site)? > before, "the silent address was never tried");
     Ok(())
+}
+
+/// Connections that a full queue has turned away in the site's namespace.
+fn overflows(site: &Site) -> Result<u64> {
+    let text = site
+        .host()
+        .run(|| fs::read_to_string("/proc/thread-self/net/netstat"))?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, value) = pairs
+        .find(|(name, _)| *name == "ListenOverflows")
+        .context("no ListenOverflows")?;
+    Ok(value.parse()?)
 }
