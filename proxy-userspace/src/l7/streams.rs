@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Waiting tasks a worker keeps, at about 6 KiB each: enough for the streams of a usual moment.
+/// Waiting tasks a worker keeps, each some KiB: enough for the streams of a usual moment.
 const MOST_IDLE: usize = 512;
 
 /// A worker's tasks that wait for a stream. The last to come is taken first: its memory is still in the cache.
