@@ -17,9 +17,11 @@ pub struct Counters {
     pub flows: u64,
     /// Packets from clients that were dropped after the service was known.
     pub drops: u64,
+    /// Packets whose flow was to be stored and found no room in `tracked_flows`.
+    pub untracked: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 48);
+const _: () = assert!(size_of::<Counters>() == 56);
 
 impl Counters {
     /// Adds another CPU's part.
@@ -30,5 +32,6 @@ impl Counters {
         self.reply_bytes = self.reply_bytes.wrapping_add(other.reply_bytes);
         self.flows = self.flows.wrapping_add(other.flows);
         self.drops = self.drops.wrapping_add(other.drops);
+        self.untracked = self.untracked.wrapping_add(other.untracked);
     }
 }

@@ -78,6 +78,33 @@ const fn lane(low: u32, high: u32) -> u64 {
     u32::from_le(low) as u64 | (u32::from_le(high) as u64) << 32
 }
 
+/// [`flow_hash`] of an IPv4 flow: address words in memory order, ports in host order with the source's low.
+#[inline(always)]
+pub const fn flow_hash_ipv4(source: u32, destination: u32, ports: u32, protocol: u32) -> u64 {
+    xxh64_16([lane(source, destination), port_lane(ports, protocol)], FLOW_SEED)
+}
+
+/// [`flow_hash`] of an IPv6 flow, as above.
+#[inline(always)]
+pub const fn flow_hash_ipv6(source: [u32; 4], destination: [u32; 4], ports: u32, protocol: u32) -> u64 {
+    let lanes = [
+        lane(source[0], source[1]),
+        lane(source[2], source[3]),
+        lane(destination[0], destination[1]),
+        lane(destination[2], destination[3]),
+        port_lane(ports, protocol),
+    ];
+    xxh64_40(lanes, FLOW_SEED)
+}
+
+/// Ports in network order, protocol, three zero bytes.
+#[inline(always)]
+const fn port_lane(ports: u32, protocol: u32) -> u64 {
+    let source = (ports as u16).swap_bytes() as u32;
+    let destination = ((ports >> 16) as u16).swap_bytes() as u32;
+    lane((source | destination << 16).to_le(), protocol.to_le())
+}
+
 /// The hash of a flow's 5-tuple.
 ///
 /// IPv4 hashes 16 bytes: source (4), destination (4), source port, destination port (2 each,
@@ -85,25 +112,17 @@ const fn lane(low: u32, high: u32) -> u64 {
 /// addresses: 40 bytes.
 #[inline(always)]
 pub const fn flow_hash(key: &FlowKey) -> u64 {
-    let source = key.source.words();
-    let destination = key.destination.words();
-    let ports = lane(
-        (key.source_port.swap_bytes() as u32 | (key.destination_port.swap_bytes() as u32) << 16).to_le(),
-        (key.protocol as u32).to_le(),
-    );
+    let ports = key.source_port as u32 | (key.destination_port as u32) << 16;
+    let protocol = key.protocol as u32;
     if key.source.is_ipv4() {
-        xxh64_16([lane(source[3], destination[3]), ports], FLOW_SEED)
-    } else {
-        xxh64_40(
-            [
-                lane(source[0], source[1]),
-                lane(source[2], source[3]),
-                lane(destination[0], destination[1]),
-                lane(destination[2], destination[3]),
-                ports,
-            ],
-            FLOW_SEED,
+        flow_hash_ipv4(
+            key.source.ipv4_word(),
+            key.destination.ipv4_word(),
+            ports,
+            protocol,
         )
+    } else {
+        flow_hash_ipv6(key.source.words(), key.destination.words(), ports, protocol)
     }
 }
 

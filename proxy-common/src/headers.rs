@@ -48,6 +48,10 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// IPv4 in IP (RFC 2003).
+    pub const IPIP: u8 = 4;
+    /// IPv6 in IP (RFC 2473, RFC 4213).
+    pub const IPV6: u8 = 41;
 }
 
 /// TCP (RFC 9293).
@@ -66,6 +70,12 @@ pub mod tcp {
     pub const RST: u8 = 0x04;
     /// ACK.
     pub const ACK: u8 = 0x10;
+
+    /// Whether a packet with these flags opens a connection: SYN without ACK, FIN or RST.
+    #[inline(always)]
+    pub const fn opens(flags: u8) -> bool {
+        flags & (SYN | ACK | FIN | RST) == SYN
+    }
 }
 
 /// UDP (RFC 768).

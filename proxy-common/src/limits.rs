@@ -2,7 +2,7 @@
 
 /// Shape of the pinned maps. Raise it with every change of a key, a value or a map's type:
 /// a daemon refuses to adopt maps of another layout instead of misreading them.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Marks the `layout` map as ours: "WEIR" in ASCII.
 pub const LAYOUT_MAGIC: u32 = 0x5745_4952;
@@ -17,12 +17,22 @@ pub const MAGLEV_SIZE_MAX: u32 = 655_373;
 /// Services (VIP, port, protocol) that fit unless configured; an outer slot map entry is 8 bytes.
 pub const SERVICES: u32 = 1_024;
 
-/// Backends over all services that fit unless configured (48 bytes each, and 48 per CPU to count).
+/// Backends over all services that fit unless configured (56 bytes each, 32 for the next hop, and 48 per CPU to count).
 pub const BACKENDS: u32 = 16_384;
 
 /// NAT flows that fit unless configured. A flow takes two entries, one a direction, of about
 /// 160 bytes each.
 pub const FLOWS: u32 = 262_144;
+
+/// Flows that fit into `tracked_flows` unless configured, about 120 bytes each: those that a change of backends moved the slot
+/// of, and those of services with `tracking: always`.
+pub const TRACKED_FLOWS: u32 = 131_072;
+
+/// How long a next hop is used without asking the routing table again, in jiffies: 64 ms to 640 ms.
+pub const NEXT_HOP_JIFFIES: u64 = 64;
+
+/// UDP port of GUE unless configured (IANA).
+pub const GUE_PORT: u16 = 6_080;
 
 /// Source ports tried for a new NAT flow before it is dropped as `port_exhausted`. Bounded for
 /// the verifier; at 70 % of the ports taken one flow in 300 fails, at 90 % one in 5.

@@ -27,6 +27,8 @@ pod!(
     SlotValue,
     BackendValue,
     FlowValue,
+    TrackedFlow,
+    NextHop,
     Settings,
     Layout,
     Counters,

@@ -15,7 +15,9 @@ pub struct ServiceValue {
     /// Slots in its Maglev table.
     pub table_size: u32,
     /// Forwarding mode, [`mode`].
-    pub mode: u32,
+    pub mode: u16,
+    /// UDP port that GUE packets are sent to, host order.
+    pub gue_port: u16,
     /// [`service_flags`].
     pub flags: u32,
 }
@@ -28,12 +30,23 @@ pub mod service_flags {
     pub const HASH_SOURCE: u32 = 1;
     /// The slot follows from the source and destination address.
     pub const HASH_ADDRESSES: u32 = 2;
+    /// Every flow is stored, not only those of slots that moved.
+    pub const TRACK_ALWAYS: u32 = 4;
+    /// No flow is stored: every packet follows its slot.
+    pub const TRACK_NEVER: u32 = 8;
 }
 
 /// Forwarding modes of a service.
 pub mod mode {
     /// Full NAT: both addresses and both ports are translated.
-    pub const NAT: u32 = 0;
+    pub const NAT: u16 = 0;
+    /// Direct server return on one link: the MAC addresses alone are changed.
+    pub const DSR_L2: u16 = 1;
+    /// Direct server return through IP in IP (RFC 2003, RFC 2473, RFC 4213).
+    pub const IPIP: u16 = 2;
+    /// Direct server return through Generic UDP Encapsulation, variant 1: IP right behind the UDP header
+    /// (draft-ietf-intarea-gue-09 section 4).
+    pub const GUE: u16 = 3;
 }
 
 /// Value of `vips`: an address with at least one service.
@@ -45,13 +58,46 @@ pub struct VipValue {
     pub services: u32,
 }
 
-/// Element of a service's Maglev table.
+/// Element of a service's Maglev table. An array's elements take 8 bytes whatever their size.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(any(feature = "user", test), derive(Debug))]
 pub struct SlotValue {
     /// Index into `backends`, or [`NO_BACKEND`].
     pub backend: u32,
+    /// The slot's state: [`slot_state::PLAIN`], [`slot_state::TRACKED`], or while it is moving the backend that flows
+    /// without an entry belong to.
+    pub previous: u32,
+}
+
+const _: () = assert!(size_of::<SlotValue>() == 8);
+
+impl SlotValue {
+    /// A slot that nothing is to be remembered of.
+    #[inline(always)]
+    pub const fn plain(backend: u32) -> Self {
+        Self {
+            backend,
+            previous: slot_state::PLAIN,
+        }
+    }
+
+    /// The backend that flows without an entry belong to, if the slot is moving.
+    #[inline(always)]
+    pub const fn moving_from(&self) -> Option<u32> {
+        match self.previous {
+            slot_state::PLAIN | slot_state::TRACKED => None,
+            previous => Some(previous),
+        }
+    }
+}
+
+/// Values of [`SlotValue::previous`] that are no backend's index.
+pub mod slot_state {
+    /// Every packet follows the slot.
+    pub const PLAIN: u32 = u32::MAX;
+    /// An entry in `tracked_flows` wins; without one a packet follows the slot.
+    pub const TRACKED: u32 = u32::MAX - 1;
 }
 
 /// Value of `backends`: one endpoint of one service.
@@ -62,7 +108,7 @@ pub struct BackendValue {
     /// Where its packets go.
     pub address: Address,
     /// Source address that NAT gives packets to it; the client's or the VIP's where
-    /// [`backend_flags::LOCAL`] is set.
+    /// [`backend_flags::LOCAL`] is set. With tunnels the outer source, before its low bits are varied.
     pub source: Address,
     /// Host order.
     pub port: u16,
@@ -75,9 +121,11 @@ pub struct BackendValue {
     pub incarnation: u32,
     /// Effective weight, for the reader's eye: the Maglev table is what decides.
     pub weight: u32,
+    /// Bits of the outer source address's last 32 that vary with the flow's hash, host order.
+    pub source_bits: u32,
 }
 
-const _: () = assert!(size_of::<BackendValue>() == 48 && align_of::<BackendValue>() == 4);
+const _: () = assert!(size_of::<BackendValue>() == 52 && align_of::<BackendValue>() == 4);
 
 /// Bits of [`BackendValue::flags`].
 pub mod backend_flags {
@@ -170,7 +218,62 @@ pub mod seen {
     pub const FIN: u8 = 2;
     /// TCP RST.
     pub const RST: u8 = 4;
+    /// A packet that doesn't open the flow: all but a TCP SYN. In `tracked_flows` alone, which see one direction.
+    pub const GOING: u8 = 8;
 }
+
+/// Value of `tracked_flows`: the backend of a flow that doesn't follow its slot, or may not for long.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct TrackedFlow {
+    /// Index of its backend.
+    pub backend: u32,
+    /// [`BackendValue::incarnation`] when the flow was stored.
+    pub incarnation: u32,
+    /// Index of its service.
+    pub service: u32,
+    /// What clients' packets said of its state, [`seen`].
+    pub seen: u32,
+    /// As [`FlowValue::last_seen`].
+    pub last_seen: u64,
+}
+
+const _: () = assert!(size_of::<TrackedFlow>() == 24 && align_of::<TrackedFlow>() == 8);
+
+impl TrackedFlow {
+    /// Whether the client has ended the connection.
+    #[inline(always)]
+    pub const fn is_closing(&self) -> bool {
+        self.seen & (seen::FIN | seen::RST) as u32 != 0
+    }
+
+    /// Whether the client has sent nothing but what opens a connection.
+    #[inline(always)]
+    pub const fn is_opening(&self) -> bool {
+        self.seen & seen::GOING as u32 == 0
+    }
+}
+
+/// Value of `next_hops`: where packets for the backend of this index leave, as the kernel's routing table said a moment
+/// ago. Written by the programs alone.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct NextHop {
+    /// Destination MAC address, then source.
+    pub macs: [u8; 12],
+    /// The interface to leave by.
+    pub ifindex: u32,
+    /// The way's MTU: bytes of an IP packet.
+    pub mtu: u32,
+    /// [`BackendValue::incarnation`] of the backend this is about.
+    pub incarnation: u32,
+    /// Of no use from this jiffy on.
+    pub until: u64,
+}
+
+const _: () = assert!(size_of::<NextHop>() == 32 && align_of::<NextHop>() == 8);
 
 /// The one entry of `settings`.
 #[repr(C)]
@@ -210,9 +313,11 @@ pub struct Handover {
     pub magic: u32,
     /// The interface to leave by.
     pub ifindex: u32,
+    /// The neighbour that is to get it; zero for whom the packet's own destination is routed to.
+    pub neighbour: Address,
 }
 
 const _: () = assert!(
-    size_of::<Handover>() == 8,
+    size_of::<Handover>() == 24,
     "bpf_xdp_adjust_meta wants a multiple of 4"
 );

@@ -68,6 +68,8 @@ drop_reasons! {
     MtuExceeded = 10, "mtu_exceeded";
     /// The neighbour is unresolved and the driver has no room to hand the packet to TC.
     NeighbourUnresolved = 11, "neighbour_unresolved";
+    /// The driver leaves no room in front of the packet for the outer headers.
+    NoHeadroom = 12, "no_headroom";
 }
 
 impl DropReason {

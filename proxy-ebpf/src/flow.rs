@@ -257,7 +257,7 @@ pub fn note(headers: &Headers, flow: *mut FlowValue) {
 
 /// The clock of [`FlowValue::last_seen`].
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     let offset = SETTINGS
         .get(0)
         .map_or(0, |settings: &Settings| settings.clock_offset_ns);

@@ -65,9 +65,8 @@ fn decide(ctx: &XdpContext, headers: &Headers) -> Result<Verdict, DropReason> {
     if !translate(&xdp::packet(ctx), headers, quoted, flow, ttl) {
         return Err(DropReason::Truncated);
     }
-    let length = xdp::frame_length(ctx);
     let verdict = xdp::send(ctx, headers, reach, &hop)?;
-    report::count_forwarded(flow, length);
+    report::count_forwarded(flow, headers.end());
     Ok(verdict)
 }
 

@@ -8,9 +8,14 @@
     reason = "handed over by value, keys and values would be copied on the 512 bytes of stack"
 )]
 
+mod dsr;
+mod encap;
+mod fast;
 mod flow;
+mod head;
 mod icmp;
 mod maps;
+mod next_hop;
 mod packet;
 mod parse;
 mod report;
@@ -18,6 +23,8 @@ mod rewrite;
 mod route;
 mod sk_steer;
 mod tc;
+mod tracked;
+mod words;
 mod xdp;
 
 use aya_ebpf::{

@@ -11,7 +11,9 @@ use proxy_common::{
     limits,
     net::Address,
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
-    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, SlotValue, VipValue},
+    values::{
+        BackendValue, FlowValue, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
+    },
     verdict::DropReason,
 };
 
@@ -42,15 +44,25 @@ type Table =
 #[btf_map(name = "slots")]
 pub static SLOTS: ArrayOfMaps<Table, { limits::SERVICES as usize }> = ArrayOfMaps::new();
 
-/// Backend index to backend. Written by the daemon. 48 bytes an entry.
+/// Backend index to backend. Written by the daemon. 56 bytes an entry.
 #[btf_map(name = "backends")]
 pub static BACKENDS: Array<BackendValue, { limits::BACKENDS as usize }> = Array::new();
+
+/// Backend index to the way there, of services without NAT. Written by the programs, for all CPUs, and good for a moment:
+/// neither a daemon's death nor a change of routes leaves packets on a wrong way. 32 bytes an entry.
+#[btf_map(name = "next_hops")]
+pub static NEXT_HOPS: Array<NextHop, { limits::BACKENDS as usize }> = Array::new();
 
 /// Both directions of every NAT flow. Written by the programs; the daemon ends idle flows, nothing
 /// evicts: a full table drops new flows and keeps the old. Preallocated, since allocating under
 /// load can fail. About 160 bytes an entry, two entries a flow.
 #[btf_map(name = "flows")]
 pub static FLOWS: HashMap<FlowKey, FlowValue, { 2 * limits::FLOWS as usize }> = HashMap::new();
+
+/// Flows of services without NAT that don't follow their slot, or may not for long. Written by the programs; the daemon ends
+/// idle ones and those that their slot agrees with, nothing evicts. Preallocated, 112 bytes an entry and 16 for a bucket.
+#[btf_map(name = "tracked_flows")]
+pub static TRACKED_FLOWS: HashMap<FlowKey, TrackedFlow, { limits::TRACKED_FLOWS as usize }> = HashMap::new();
 
 /// By service index. Written by the programs; zeroed by the daemon when an index is used anew.
 #[btf_map(name = "service_counters")]

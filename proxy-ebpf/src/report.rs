@@ -62,6 +62,20 @@ pub fn count_forwarded(flow: &FlowValue, bytes: usize) {
     update(BACKEND_COUNTERS.get_ptr_mut(flow.backend), add);
 }
 
+/// Counts a client's packet of a service without NAT. Two lookups in per-CPU arrays.
+#[inline(always)]
+pub fn count_client(service: u32, backend: u32, bytes: u32, opens: bool) {
+    let add = |counters: &mut Counters| {
+        counters.packets += 1;
+        counters.bytes += u64::from(bytes);
+        if opens {
+            counters.flows += 1;
+        }
+    };
+    update(SERVICE_COUNTERS.get_ptr_mut(service), add);
+    update(BACKEND_COUNTERS.get_ptr_mut(backend), add);
+}
+
 /// Counts a flow that was opened.
 #[inline(always)]
 pub fn count_flow(service: u32, backend: u32) {
@@ -76,6 +90,14 @@ fn update(counters: Option<*mut Counters>, change: impl Fn(&mut Counters)) {
         // SAFETY: this CPU's own slot; a program isn't preempted by itself on a CPU.
         change(unsafe { &mut *counters });
     }
+}
+
+/// Counts a packet whose flow should have been stored and could not. One lookup.
+#[inline(always)]
+pub fn count_untracked(service: u32) {
+    update(SERVICE_COUNTERS.get_ptr_mut(service), |counters| {
+        counters.untracked += 1
+    });
 }
 
 /// Counts a client's packet that was dropped after its service was known.

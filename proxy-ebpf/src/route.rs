@@ -1,6 +1,10 @@
 //! Next hops from the kernel's own routing table.
 
-use crate::{packet::Packet, parse::Headers};
+use crate::{
+    packet::Packet,
+    parse::Headers,
+    words::{holds_ipv4, last_word, words},
+};
 use aya_ebpf::{
     EbpfContext,
     bindings::{
@@ -12,8 +16,8 @@ use aya_ebpf::{
 use proxy_common::{net::Address, verdict::DropReason};
 
 /// Address families of the kernel's UAPI.
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub const AF_INET: u8 = 2;
+pub const AF_INET6: u8 = 10;
 
 /// Where a translated packet goes.
 #[derive(Clone, Copy)]
@@ -81,14 +85,76 @@ impl Hop {
             fib.__bindgen_anon_3.ipv6_src = source.words();
             fib.__bindgen_anon_4.ipv6_dst = destination.words();
         }
-        // SAFETY: the context is the program's own, the struct lives on the stack, the size is its.
-        let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), fib, size_of::<FibLookup>() as i32, 0) };
-        match result as u32 {
-            BPF_FIB_LKUP_RET_SUCCESS => Ok(Reach::Neighbour),
-            BPF_FIB_LKUP_RET_NO_NEIGH => Ok(Reach::Unresolved),
-            BPF_FIB_LKUP_RET_FRAG_NEEDED => Err(DropReason::MtuExceeded),
-            BPF_FIB_LKUP_RET_FWD_DISABLED => Err(DropReason::ForwardingDisabled),
-            _ => Err(DropReason::NoRoute),
+        match look_up(ctx.as_ptr(), fib, 0) {
+            Ok(()) => Ok(Reach::Neighbour),
+            Err(None) => Ok(Reach::Unresolved),
+            Err(Some(reason)) => Err(reason),
         }
     }
+}
+
+/// A question about the way to an address for a packet of this host's own: as if from the loopback interface, which is 1 in
+/// every network namespace (LOOPBACK_IFINDEX of include/net/flow.h).
+#[inline(always)]
+pub fn own(destination: &Address) -> FibLookup {
+    // SAFETY: all-zero is a valid bpf_fib_lookup: integers and unions of integers.
+    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
+    fib.ifindex = 1;
+    if holds_ipv4(destination) {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_4.ipv4_dst = last_word(destination);
+    } else {
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_4.ipv6_dst = words(destination);
+    }
+    fib
+}
+
+/// Asks the kernel.
+///
+/// # Errors
+/// None where the neighbour is unresolved, else why there is no way.
+#[inline(always)]
+pub fn look_up<C>(ctx: *mut C, fib: &mut FibLookup, flags: u32) -> Result<(), Option<DropReason>> {
+    // SAFETY: the context is the program's own, the struct lives on the stack, the size is its.
+    let result = unsafe { bpf_fib_lookup(ctx.cast(), fib, size_of::<FibLookup>() as i32, flags) };
+    match result as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS => Ok(()),
+        BPF_FIB_LKUP_RET_NO_NEIGH => Err(None),
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => Err(Some(DropReason::MtuExceeded)),
+        BPF_FIB_LKUP_RET_FWD_DISABLED => Err(Some(DropReason::ForwardingDisabled)),
+        _ => Err(Some(DropReason::NoRoute)),
+    }
+}
+
+/// Whether the way leads to the address itself rather than to a gateway: the kernel puts a gateway's in its place.
+#[inline(always)]
+pub fn is_on_link(fib: &FibLookup, destination: &Address) -> bool {
+    // SAFETY: a union of integers of which the whole was written.
+    unsafe {
+        if fib.family == AF_INET {
+            fib.__bindgen_anon_4.ipv4_dst == last_word(destination)
+        } else {
+            fib.__bindgen_anon_4.ipv6_dst == words(destination)
+        }
+    }
+}
+
+/// Destination and source MAC addresses of an answer.
+#[inline(always)]
+pub fn write_macs(fib: &FibLookup, macs: &mut [u8; 12]) {
+    let [destination, source] = [fib.dmac, fib.smac];
+    let mut at = 0;
+    while at < 6 {
+        macs[at] = destination[at];
+        macs[at + 6] = source[at];
+        at += 1;
+    }
+}
+
+/// The MTU of an answer to a question without a length.
+#[inline(always)]
+pub fn mtu(fib: &FibLookup) -> u32 {
+    // SAFETY: a union of integers; a successful lookup writes this one (Linux 5.12).
+    u32::from(unsafe { fib.__bindgen_anon_1.mtu_result })
 }

@@ -1,7 +1,7 @@
 //! The XDP balancer: parse → service → flow → translate → next hop → out.
 
 use crate::{
-    flow, icmp,
+    dsr, fast, flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
@@ -17,7 +17,8 @@ use core::mem::MaybeUninit;
 use proxy_common::{
     headers::ethernet,
     limits,
-    values::{FlowValue, Handover, flow_flags},
+    net::Address,
+    values::{FlowValue, Handover, ServiceValue, flow_flags, mode},
     verdict::{self, DropReason, Verdict},
 };
 
@@ -28,6 +29,10 @@ use proxy_common::{
 /// Why the packet is dropped.
 #[inline(always)]
 pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
+    match fast::decide(ctx.ctx) {
+        fast::LONG_WAY => {}
+        packed => return verdict::unpack(packed),
+    }
     let mut headers = MaybeUninit::uninit();
     let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
     if let Parsed::Pass = parsed {
@@ -37,7 +42,10 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
     let headers = unsafe { headers.assume_init_ref() };
     verdict::unpack(match parsed {
         Parsed::Icmp => icmp::from_network(ctx.ctx, headers),
-        _ => transport_frame(ctx.ctx, headers),
+        _ => match service_frame(headers) {
+            Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
+            service => transport_frame(ctx.ctx, headers, service),
+        },
     })
 }
 
@@ -52,15 +60,24 @@ fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
     parse::pack(parse::parse(&packet(&ctx), || frame_length(&ctx), headers))
 }
 
+/// [`flow::service`] with a stack frame of its own.
+#[inline(never)]
+fn service_frame(headers: &Headers) -> Option<&'static ServiceValue> {
+    flow::service(headers)
+}
+
 /// [`transport`] with a stack frame of its own, beside ICMP's.
 #[inline(never)]
-fn transport_frame(ctx: *mut xdp_md, headers: &Headers) -> u64 {
-    verdict::pack(transport(&XdpContext::new(ctx), headers))
+fn transport_frame(ctx: *mut xdp_md, headers: &Headers, service: Option<&ServiceValue>) -> u64 {
+    verdict::pack(transport(&XdpContext::new(ctx), headers, service))
 }
 
 #[inline(always)]
-fn transport(ctx: &XdpContext, headers: &Headers) -> Result<Verdict, DropReason> {
-    let service = flow::service(headers);
+fn transport(
+    ctx: &XdpContext,
+    headers: &Headers,
+    service: Option<&ServiceValue>,
+) -> Result<Verdict, DropReason> {
     let flow = match service {
         Some(service) => flow::find_or_open(headers, service, false),
         None => match flow::reply(&headers.key) {
@@ -85,10 +102,8 @@ fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Resul
     if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }
-    // As it came in: sending takes the tags away, and what is dropped there wasn't forwarded.
-    let length = frame_length(ctx);
     let verdict = send(ctx, headers, reach, &hop)?;
-    report::count_forwarded(flow, length);
+    report::count_forwarded(flow, headers.end());
     Ok(verdict)
 }
 
@@ -177,6 +192,7 @@ fn hand_over(ctx: &XdpContext, headers: &Headers, ifindex: u32) -> Result<Verdic
         Handover {
             magic: limits::LAYOUT_MAGIC,
             ifindex,
+            neighbour: Address { bytes: [0; 16] },
         },
     )
     .ok_or(DropReason::NeighbourUnresolved)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the balancer costs, beside floors, the kernel's own NAT, and other proxies.
 
 mod cost;
+mod direct;
 mod forwarding;
 mod frames;
 mod l4;

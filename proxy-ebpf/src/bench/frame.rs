@@ -1,6 +1,8 @@
 //! The packets of the bench: one frame as a template, and a flow number that changes its source.
 
-use aya_ebpf::{btf_maps::Array, macros::btf_map, programs::XdpContext};
+use aya_ebpf::{
+    btf_maps::Array, helpers::generated::bpf_xdp_adjust_head, macros::btf_map, programs::XdpContext,
+};
 use proxy_common::checksum::Delta;
 
 /// Bytes made afresh: Ethernet, IPv6 and TCP fit.
@@ -45,6 +47,16 @@ const FLOWS_PER_ADDRESS_BITS: u32 = 14;
 /// Writes the template over the packet and turns it into the next flow's.
 #[inline(always)]
 pub fn make(context: &XdpContext) -> Option<&'static Settings> {
+    let data = context.data();
+    if data + LENGTH > context.data_end() {
+        return None;
+    }
+    // Outer headers that the program under test put in front. Asked for of all of them, so that floors pay for it too.
+    let surplus = context.data_end() - context.data() - LENGTH;
+    // SAFETY: a helper on the program's own context; packet pointers are taken anew afterwards.
+    if unsafe { bpf_xdp_adjust_head(context.ctx, surplus as i32) } != 0 {
+        return None;
+    }
     let data = context.data();
     if data + LENGTH > context.data_end() {
         return None;

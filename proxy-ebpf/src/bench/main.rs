@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod bare;
 mod floor;
 mod frame;
 

@@ -1,7 +1,11 @@
 //! Addresses, ports and names as they are typed, with a remedy for each way to get them wrong.
 
 use super::{error::Mistake, name, path::clipped, suggest::shown};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use ipnet::IpNet;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 /// Where an endpoint listens.
 pub(super) enum Target {
@@ -251,6 +255,32 @@ pub(super) fn ipv4(typed: &str) -> Result<Ipv4Addr, Mistake> {
         return Err(not_a_source(typed));
     }
     Ok(address)
+}
+
+/// A prefix of a family, without bits behind it.
+pub(super) fn prefix<P>(typed: &str, example: &str) -> Result<P, Mistake>
+where
+    P: FromStr + Copy + Into<IpNet>,
+{
+    let wrong = |remedy: String| Err(Mistake::new(format!("{} is not a prefix", shown(typed)), remedy));
+    let Ok(prefix) = typed.parse::<P>() else {
+        return match typed.parse::<IpAddr>() {
+            Ok(address) => wrong(format!(
+                "write its length too, such as {address}/{}",
+                if address.is_ipv4() { 32 } else { 128 }
+            )),
+            Err(_) => wrong(format!("write an address and a length, such as {example}")),
+        };
+    };
+    let net: IpNet = prefix.into();
+    if net.trunc() != net {
+        return wrong(format!(
+            "{} has bits behind its length: write {}",
+            net,
+            net.trunc()
+        ));
+    }
+    Ok(prefix)
 }
 
 /// An IPv6 address that a host can have.

@@ -1,7 +1,9 @@
 //! Defaults and bounds of config values that the kernel side does not already fix.
 
 use crate::model::{DaemonSettings, Endpoint};
-pub(super) use proxy_common::limits::{BACKENDS, FLOWS, MAGLEV_SIZE, MAGLEV_SIZE_MAX, NAT_PORTS, SERVICES};
+pub(super) use proxy_common::limits::{
+    BACKENDS, FLOWS, GUE_PORT, MAGLEV_SIZE, MAGLEV_SIZE_MAX, NAT_PORTS, SERVICES, TRACKED_FLOWS,
+};
 use std::time::Duration;
 
 /// Where maps and links are pinned unless configured.

@@ -86,6 +86,11 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
         ("kernel.max_backends", running.max_backends != wanted.max_backends),
         ("kernel.max_flows", running.max_flows != wanted.max_flows),
         (
+            "kernel.max_tracked_flows",
+            running.max_tracked_flows != wanted.max_tracked_flows,
+        ),
+        ("tunnel", running.tunnel != wanted.tunnel),
+        (
             "nat.source_ipv4",
             running.nat.source_ipv4 != wanted.nat.source_ipv4,
         ),

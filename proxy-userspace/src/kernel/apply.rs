@@ -8,16 +8,20 @@ use super::{
     KernelError, encode,
     ids::{Ids, LiveService},
     maps::Maps,
-    table,
+    slots::{self, Moving},
+    table, tracking,
 };
-use crate::model::{BackendAddr, Endpoint, NatSettings, Service, Snapshot};
+use crate::model::{BackendAddr, Endpoint, ForwardMode, NatSettings, Service, Snapshot, TunnelSettings};
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use proxy_common::{
     counters::Counters,
     keys::ServiceKey,
     maglev::MaglevEndpoint,
     net::Address,
-    values::{BackendValue, ServiceValue, SlotValue, VipValue, backend_flags},
+    values::{
+        BackendValue, NO_BACKEND, ServiceValue, SlotValue, VipValue, backend_flags, mode, service_flags,
+        slot_state,
+    },
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,13 +35,18 @@ struct Plan {
     /// Identity and backend index of every endpoint with weight.
     table: Vec<(MaglevEndpoint, u32)>,
     table_source: Vec<(BackendAddr, u32)>,
+    /// Whether its slots remember where they moved from.
+    has_states: bool,
 }
+
+/// What packets to backends get as their source.
+pub(super) type Sources<'a> = (&'a NatSettings, &'a TunnelSettings);
 
 /// Applies a snapshot; returns the number of map writes.
 pub(super) fn apply(
     maps: &mut Maps,
     ids: &mut Ids,
-    nat: &NatSettings,
+    sources: Sources<'_>,
     snapshot: &Snapshot,
 ) -> Result<usize, KernelError> {
     // Planned on a copy: a full map is found before the first write.
@@ -54,7 +63,7 @@ pub(super) fn apply(
     }
     let mut plans = Vec::new();
     for service in &snapshot.services {
-        plans.push(plan(&mut planned, nat, snapshot, service)?);
+        plans.push(plan(&mut planned, sources, snapshot, service)?);
     }
     let mut writes = 0;
     for key in &gone {
@@ -82,7 +91,7 @@ fn release(ids: &mut Ids, key: &ServiceKey) {
 
 fn plan(
     ids: &mut Ids,
-    nat: &NatSettings,
+    sources: Sources<'_>,
     snapshot: &Snapshot,
     service: &Service,
 ) -> Result<Plan, KernelError> {
@@ -92,12 +101,7 @@ fn plan(
         Some(live) => live.index,
         None => ids.take_service()?,
     };
-    let value = ServiceValue {
-        index,
-        table_size: service.table_size,
-        mode: encode::mode(service.mode),
-        flags: encode::hash_flags(service.hash),
-    };
+    let value = encode::service_value(service, index, sources.1);
     let old = live
         .as_ref()
         .map(|live| live.backends.clone())
@@ -110,11 +114,12 @@ fn plan(
         removed: Vec::new(),
         table: Vec::new(),
         table_source: Vec::new(),
+        has_states: service.mode != ForwardMode::Nat && slots::has_states(service.tracking),
     };
     let cluster = snapshot.clusters.get(&service.cluster);
     plan_backends(
         ids,
-        nat,
+        sources,
         cluster.map_or(&[][..], |cluster| &cluster.endpoints),
         old,
         &mut plan,
@@ -125,13 +130,17 @@ fn plan(
 /// Gives every endpoint its index and value; what is left of the `old` ones is removed.
 fn plan_backends(
     ids: &mut Ids,
-    nat: &NatSettings,
+    (nat, tunnel): Sources<'_>,
     endpoints: &[Endpoint],
     mut old: BTreeMap<BackendAddr, (u32, BackendValue)>,
     plan: &mut Plan,
 ) -> Result<(), KernelError> {
     for endpoint in endpoints {
-        let (source, is_local) = encode::source(endpoint.address, nat);
+        let (mut source, is_local) = encode::source(endpoint.address, nat);
+        let mut source_bits = 0;
+        if matches!(plan.value.mode, mode::IPIP | mode::GUE) {
+            (source, source_bits) = encode::outer_source(endpoint.address, tunnel);
+        }
         let (id, incarnation) = match old.remove(&endpoint.address) {
             Some((id, value)) => (id, value.incarnation),
             None => (ids.take_backend()?, ids.next_incarnation()),
@@ -147,6 +156,7 @@ fn plan_backends(
             service: plan.value.index,
             incarnation,
             weight,
+            source_bits,
         };
         plan.backends.insert(endpoint.address, (id, value));
         if weight > 0 {
@@ -177,8 +187,11 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
     let old: HashMap<u32, BackendValue> = live
         .map(|live| live.backends.values().copied().collect())
         .unwrap_or_default();
-    let table_is_right =
-        live.is_some_and(|live| live.value == plan.value && live.table.as_ref() == Some(&plan.table_source));
+    // Slots that are moving from a backend that goes must not name its index when it is another's.
+    let names_removed = plan.has_states && !plan.removed.is_empty();
+    let table_is_right = live.is_some_and(|live| {
+        !names_removed && live.value == plan.value && live.table.as_ref() == Some(&plan.table_source)
+    });
     let mut writes = 0;
     if plan.is_new {
         zero(&mut maps.service_counters, plan.value.index)?;
@@ -194,10 +207,9 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
             writes += 1;
         }
     }
+    let mut moving = live.and_then(|live| live.moving.clone());
     if !table_is_right {
-        let table = table::build(&plan.table, plan.value.table_size)?;
-        set_table(maps, plan.value.index, &table)?;
-        writes += 1;
+        writes += renew_table(maps, &plan, live, &mut moving)?;
     }
     for (id, value) in plan.backends.values() {
         if value.flags & LEAVING != 0 && old.get(id) != Some(value) {
@@ -220,9 +232,54 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
         value: plan.value,
         backends: plan.backends,
         table: Some(plan.table_source),
+        protocol: plan.key.protocol,
+        moving,
     };
     ids.services.insert(plan.key, live);
     Ok(writes)
+}
+
+/// Builds a service's table and swaps it in, unless the running one is the same; returns the number of map writes.
+fn renew_table(
+    maps: &mut Maps,
+    plan: &Plan,
+    live: Option<&LiveService>,
+    moving: &mut Option<Moving>,
+) -> Result<usize, KernelError> {
+    let wanted = table::wanted(&plan.table, plan.value.table_size);
+    let mut old = match live {
+        Some(live) => tracking::running(maps, live)?,
+        None => None,
+    };
+    old = old.filter(|old| old.len() == wanted.len());
+    let living: HashSet<u32> = plan
+        .backends
+        .values()
+        .filter(|(_, value)| value.flags & backend_flags::DEAD == 0)
+        .map(|(index, _)| *index)
+        .collect();
+    let slots = table::next(old.as_deref(), &wanted, plan.has_states, |backend| {
+        living.contains(&backend)
+    });
+    let is_tracking = plan.value.flags & service_flags::TRACK_ALWAYS != 0
+        || slots.iter().any(|slot| slot.previous != slot_state::PLAIN);
+    if !is_tracking {
+        *moving = None;
+    } else {
+        let was_known = moving.is_some();
+        let now = super::expire::now(maps);
+        let moving = moving.get_or_insert_with(|| Moving::new(slots.len(), now));
+        // After a restart nobody knows since when a slot has been moving: as if from now.
+        let before = old
+            .as_deref()
+            .filter(|_| was_known || live.is_some_and(|live| live.table.is_some()));
+        moving.note(before, &slots);
+    }
+    if old.as_ref() == Some(&slots) {
+        return Ok(0);
+    }
+    set_table(maps, plan.value.index, &table::build(&slots)?)?;
+    Ok(1)
 }
 
 fn remove(maps: &mut Maps, ids: &mut Ids, key: &ServiceKey) -> Result<usize, KernelError> {
@@ -236,7 +293,7 @@ fn remove(maps: &mut Maps, ids: &mut Ids, key: &ServiceKey) -> Result<usize, Ker
         write_backend(&mut maps.backends, *id, &BackendValue::default())?;
     }
     // An array of maps can't be cleared through aya; one slot of nothing frees the table's memory.
-    set_table(maps, live.index, &table::build(&[], 1)?)?;
+    set_table(maps, live.index, &table::build(&[SlotValue::plain(NO_BACKEND)])?)?;
     let writes = live.backends.len() + 2;
     ids.services.remove(key);
     Ok(writes)
@@ -274,7 +331,7 @@ fn write_backend(
         .map_err(|error| KernelError::refused("writing the map backends", error))
 }
 
-fn set_table(maps: &mut Maps, index: u32, table: &Array<MapData, SlotValue>) -> Result<(), KernelError> {
+fn set_table(maps: &mut Maps, index: u32, table: &MapData) -> Result<(), KernelError> {
     maps.slots
         .set(index, table, 0)
         .map_err(|error| KernelError::refused("swapping a table in", error))

@@ -31,6 +31,10 @@ pub(super) fn attach(
 ) -> Result<Vec<AttachedInterface>, KernelError> {
     let mut wanted = vec![steer::attach(object, pins)?];
     let mut attached = Vec::new();
+    if !interfaces.is_empty() {
+        // Ways to backends without NAT are asked for as for packets of this host's own.
+        enable_forwarding("lo")?;
+    }
     for interface in interfaces {
         let ifindex = index(&interface.name)?;
         enable_forwarding(&interface.name)?;

@@ -14,8 +14,10 @@ pub struct KernelCounters {
     pub drops: Vec<(DropReason, u64)>,
     /// Lookups for L7 addresses by outcome, in the order of [`SteerOutcome::ALL`]: about one a connection.
     pub steering: Vec<(SteerOutcome, u64)>,
-    /// Flows in the table at the last sweep.
+    /// NAT flows in the table at the last sweep.
     pub flows: usize,
+    /// Flows in `tracked_flows` then.
+    pub tracked_flows: usize,
     /// What the programs are attached to.
     pub interfaces: Vec<AttachedInterface>,
 }
@@ -60,7 +62,7 @@ pub(super) fn read(
     maps: &Maps,
     ids: &Ids,
     steering: &Steering,
-    flows: usize,
+    (flows, tracked_flows): (usize, usize),
     interfaces: &[AttachedInterface],
 ) -> Result<KernelCounters, KernelError> {
     let refused = |error: MapError| KernelError::refused("reading counters", error);
@@ -94,8 +96,16 @@ pub(super) fn read(
         drops,
         steering: steering.outcomes()?,
         flows,
+        tracked_flows,
         interfaces: interfaces.to_vec(),
     })
+}
+
+/// Packets of a service whose flow could not be stored.
+pub(super) fn untracked(maps: &Maps, index: u32) -> Result<u64, KernelError> {
+    let values = maps.service_counters.get(&index, 0);
+    let values = values.map_err(|error| KernelError::refused("reading counters", error))?;
+    Ok(sum(&values).untracked)
 }
 
 fn sum(values: &PerCpuValues<Counters>) -> Counters {

@@ -1,10 +1,13 @@
 //! From the model's types to the maps'.
 
-use crate::model::{BackendAddr, Endpoint, FlowHash, ForwardMode, Health, ListenAddr, NatSettings, Service};
+use crate::model::{
+    BackendAddr, Endpoint, FlowHash, ForwardMode, Health, ListenAddr, NatSettings, Service, Tracking,
+    TunnelSettings,
+};
 use proxy_common::{
     keys::ServiceKey,
     net::{Address, Protocol},
-    values::{backend_flags, mode, service_flags},
+    values::{ServiceValue, backend_flags, mode, service_flags},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -33,19 +36,56 @@ pub(super) fn backend_addr(address: Address, port: u16) -> BackendAddr {
 }
 
 /// A forwarding mode's number.
-pub(super) fn mode(mode: ForwardMode) -> u32 {
+fn mode(mode: ForwardMode) -> u16 {
     match mode {
         ForwardMode::Nat => mode::NAT,
+        ForwardMode::DsrL2 => mode::DSR_L2,
+        ForwardMode::Ipip => mode::IPIP,
+        ForwardMode::Gue => mode::GUE,
     }
 }
 
 /// A service's flags.
-pub(super) fn hash_flags(hash: FlowHash) -> u32 {
-    match hash {
+fn flags_of(service: &Service) -> u32 {
+    let hash = match service.hash {
         FlowHash::FiveTuple => 0,
         FlowHash::Source => service_flags::HASH_SOURCE,
         FlowHash::SourceDestination => service_flags::HASH_ADDRESSES,
+    };
+    let tracking = match service.tracking {
+        _ if service.mode == ForwardMode::Nat => 0,
+        Tracking::Auto => 0,
+        Tracking::Always => service_flags::TRACK_ALWAYS,
+        Tracking::Never => service_flags::TRACK_NEVER,
+    };
+    hash | tracking
+}
+
+/// A service at an index.
+pub(super) fn service_value(service: &Service, index: u32, tunnel: &TunnelSettings) -> ServiceValue {
+    ServiceValue {
+        index,
+        table_size: service.table_size,
+        mode: mode(service.mode),
+        gue_port: tunnel.gue_port,
+        flags: flags_of(service),
     }
+}
+
+/// The outer source for packets to a backend, and which of its last 32 bits vary.
+pub(super) fn outer_source(backend: BackendAddr, tunnel: &TunnelSettings) -> (Address, u32) {
+    let (address, free) = match backend.0.ip() {
+        IpAddr::V4(_) => {
+            let prefix = tunnel.source_ipv4;
+            (IpAddr::V4(prefix.network()), 32 - prefix.prefix_len())
+        }
+        IpAddr::V6(_) => {
+            let prefix = tunnel.source_ipv6;
+            (IpAddr::V6(prefix.network()), 128 - prefix.prefix_len())
+        }
+    };
+    let bits = 1u32.checked_shl(free.into()).map_or(u32::MAX, |bit| bit - 1);
+    (address.into(), bits)
 }
 
 /// An endpoint's flags, but for LOCAL.

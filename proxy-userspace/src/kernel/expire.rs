@@ -1,7 +1,6 @@
 //! Ending flows: idle ones, and those whose backend is dead or gone.
 
-use super::{KernelError, batch, ids::Ids, maps::Maps};
-use crate::model::IdleTimeouts;
+use super::{KernelError, batch, ids::Ids, maps::Maps, tracking::Rules};
 use proxy_common::{
     keys::FlowKey,
     net::Protocol,
@@ -10,14 +9,14 @@ use proxy_common::{
 use std::{collections::HashMap, os::fd::AsFd, time::Duration};
 
 /// Entries read a system call: 4,096 of 104 bytes are 416 KiB of buffers.
-const CHUNK: usize = 4_096;
+pub(super) const CHUNK: usize = 4_096;
 
 /// Ends flows; returns how many were ended and how many are left. Reads every entry once, and the
 /// other direction of those that look idle.
 pub(super) fn expire(
     maps: &mut Maps,
     ids: &Ids,
-    timeouts: &HashMap<u32, IdleTimeouts>,
+    rules: &HashMap<u32, Rules>,
 ) -> Result<(usize, usize), KernelError> {
     let now = now(maps);
     let live: HashMap<(u32, u32), bool> = ids
@@ -41,7 +40,7 @@ pub(super) fn expire(
             entries += 1;
             if live.get(&(flow.backend, flow.incarnation)) != Some(&true) {
                 ended.push(*key);
-            } else if is_idle(flow, timeouts, now) {
+            } else if is_idle(flow, rules, now) {
                 idle.push((*key, *flow));
             }
         },
@@ -50,7 +49,7 @@ pub(super) fn expire(
     for (key, flow) in idle {
         // A flow with packets in one direction alone is alive.
         let peer = maps.flows.get(&flow.peer_key(), 0).ok();
-        if peer.is_none_or(|peer| is_idle(&peer, timeouts, now)) {
+        if peer.is_none_or(|peer| is_idle(&peer, rules, now)) {
             ended.push(key);
         }
     }
@@ -64,8 +63,8 @@ pub(super) fn expire(
     ))
 }
 
-fn is_idle(flow: &FlowValue, timeouts: &HashMap<u32, IdleTimeouts>, now: u64) -> bool {
-    let Some(timeouts) = timeouts.get(&flow.service) else {
+fn is_idle(flow: &FlowValue, rules: &HashMap<u32, Rules>, now: u64) -> bool {
+    let Some(Rules { timeouts, .. }) = rules.get(&flow.service) else {
         return true;
     };
     let timeout = match Protocol::from_number(flow.protocol as u8) {

@@ -1,6 +1,6 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
-use super::{KernelError, encode, maps::Maps};
+use super::{KernelError, encode, maps::Maps, slots::Moving};
 use crate::model::{BackendAddr, ListenAddr};
 use aya::maps::MapError;
 use proxy_common::{
@@ -22,6 +22,10 @@ pub(super) struct LiveService {
     pub(super) backends: BTreeMap<BackendAddr, (u32, BackendValue)>,
     /// What its table was built from; none if this daemon hasn't built it.
     pub(super) table: Option<Vec<(BackendAddr, u32)>>,
+    /// IANA protocol number.
+    pub(super) protocol: u8,
+    /// How long slots have been moving; none while all are plain and no flow is stored.
+    pub(super) moving: Option<Moving>,
 }
 
 /// All indices in use.
@@ -47,6 +51,8 @@ impl Ids {
                 value,
                 backends: BTreeMap::new(),
                 table: None,
+                protocol: key.protocol,
+                moving: None,
             };
             services.insert(key, live);
         }

@@ -8,7 +8,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
-    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, SlotValue, VipValue},
+    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
 };
 
 /// Every pinned map. `layout` comes last in [`write_layout`]: its value says the others are whole.
@@ -18,7 +18,9 @@ pub(super) const NAMES: &[&str] = &[
     "vips",
     "slots",
     "backends",
+    "next_hops",
     "flows",
+    "tracked_flows",
     "service_counters",
     "backend_counters",
     "drop_counters",
@@ -34,11 +36,14 @@ pub(super) struct Maps {
     pub(super) settings: Array<MapData, Settings>,
     pub(super) services: HashMap<MapData, ServiceKey, ServiceValue>,
     pub(super) vips: HashMap<MapData, Address, VipValue>,
-    pub(super) slots: ArrayOfMaps<MapData, Array<MapData, SlotValue>>,
+    pub(super) slots: ArrayOfMaps<MapData>,
     pub(super) backends: Array<MapData, BackendValue>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
     pub(super) flows_data: MapData,
+    pub(super) tracked_flows: HashMap<MapData, FlowKey, TrackedFlow>,
+    /// As above.
+    pub(super) tracked_data: MapData,
     pub(super) service_counters: PerCpuArray<MapData, Counters>,
     pub(super) backend_counters: PerCpuArray<MapData, Counters>,
     pub(super) drop_counters: PerCpuArray<MapData, u64>,
@@ -65,6 +70,8 @@ impl Maps {
             backends: open!(pins, "backends", Array),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,
+            tracked_flows: open!(pins, "tracked_flows", HashMap),
+            tracked_data: data(pins, "tracked_flows")?,
             service_counters: open!(pins, "service_counters", PerCpuArray),
             backend_counters: open!(pins, "backend_counters", PerCpuArray),
             drop_counters: open!(pins, "drop_counters", PerCpuArray),
@@ -86,7 +93,7 @@ impl Maps {
 }
 
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 7] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 9] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -94,7 +101,9 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 7] {
         ("service_counters", settings.max_services),
         ("backends", settings.max_backends),
         ("backend_counters", settings.max_backends),
+        ("next_hops", settings.max_backends),
         ("flows", settings.max_flows.saturating_mul(2)),
+        ("tracked_flows", settings.max_tracked_flows),
     ]
 }
 

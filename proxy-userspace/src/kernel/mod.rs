@@ -13,8 +13,10 @@ mod maps;
 mod object;
 mod pins;
 mod question;
+mod slots;
 pub mod steer;
 mod table;
+mod tracking;
 
 pub use capacity::{MapCost, capacity};
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
@@ -23,22 +25,25 @@ pub use object::OBJECT;
 pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, Stage};
 pub use steer::Steering;
 
-use crate::model::{BackendAddr, DaemonSettings, IdleTimeouts, ListenAddr, NatSettings, Snapshot};
+use crate::model::{BackendAddr, DaemonSettings, ListenAddr, NatSettings, Snapshot, TunnelSettings};
 use ids::Ids;
 use maps::Maps;
 use pins::Pins;
 use proxy_common::{keys::FlowKey, net::Protocol};
 use std::{collections::HashMap, path::Path};
+use tracking::Rules;
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
     maps: Maps,
     ids: Ids,
     nat: NatSettings,
+    tunnel: TunnelSettings,
     interfaces: Vec<AttachedInterface>,
     steering: Steering,
-    timeouts: HashMap<u32, IdleTimeouts>,
+    rules: HashMap<u32, Rules>,
     flows: usize,
+    tracked_flows: usize,
     /// Holds the lock on the maps.
     _pins: Pins,
 }
@@ -65,10 +70,12 @@ impl KernelPlane {
             maps,
             ids,
             nat: settings.nat.clone(),
+            tunnel: settings.tunnel.clone(),
             interfaces,
             steering,
-            timeouts: HashMap::new(),
+            rules: HashMap::new(),
             flows: 0,
+            tracked_flows: 0,
             _pins: pins,
         })
     }
@@ -81,15 +88,18 @@ impl KernelPlane {
     /// A map is full (nothing was written then), or the kernel refused a write.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
         self.steering.check(&snapshot.listeners)?;
-        let mut writes = apply::apply(&mut self.maps, &mut self.ids, &self.nat, snapshot)?;
+        let mut writes = apply::apply(&mut self.maps, &mut self.ids, (&self.nat, &self.tunnel), snapshot)?;
         writes += self.steering.apply(&snapshot.listeners)?;
-        self.timeouts = snapshot
+        self.rules = snapshot
             .services
             .iter()
             .filter_map(|service| {
                 Some((
                     self.ids.service(&encode::service_key(service))?.index,
-                    service.idle_timeouts,
+                    Rules {
+                        timeouts: service.idle_timeouts,
+                        tracking: service.tracking,
+                    },
                 ))
             })
             .collect();
@@ -112,9 +122,11 @@ impl KernelPlane {
     /// # Errors
     /// The kernel refused a read or a delete.
     pub fn expire_flows(&mut self) -> Result<(usize, usize), KernelError> {
-        let (ended, left) = expire::expire(&mut self.maps, &self.ids, &self.timeouts)?;
+        let (ended, left) = expire::expire(&mut self.maps, &self.ids, &self.rules)?;
+        let (tracked_ended, tracked_left) = tracking::sweep(&mut self.maps, &mut self.ids, &self.rules)?;
         self.flows = left;
-        Ok((ended, left))
+        self.tracked_flows = tracked_left;
+        Ok((ended + tracked_ended, left + tracked_left))
     }
 
     /// All counters, summed over CPUs.
@@ -126,7 +138,7 @@ impl KernelPlane {
             &self.maps,
             &self.ids,
             &self.steering,
-            self.flows,
+            (self.flows, self.tracked_flows),
             &self.interfaces,
         )
     }

@@ -1,6 +1,6 @@
 //! Where a flow's packets go, asked of the maps as the programs ask them.
 
-use super::{KernelError, encode, expire, ids::Ids, maps::Maps};
+use super::{KernelError, encode, expire, ids::Ids, maps::Maps, table::Memory};
 use crate::model::BackendAddr;
 use aya::maps::MapError;
 use proxy_common::{
@@ -80,7 +80,9 @@ pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowF
     let table_size = service.value.table_size;
     let slot = hash::slot(hash::slot_hash(key, service.value.flags), table_size);
     let index = match maps.slots.get(&service.index, 0) {
-        Ok(table) => table.get(&slot, 0).map_err(refused)?.backend,
+        Ok(table) => Memory::of(&table)?
+            .slot(slot)
+            .map_or(NO_BACKEND, |slot| slot.backend),
         Err(MapError::KeyNotFound) => NO_BACKEND,
         Err(error) => return Err(refused(error)),
     };

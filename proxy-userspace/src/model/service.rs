@@ -21,6 +21,8 @@ pub struct Service {
     pub table_size: u32,
     /// What of a packet picks its backend.
     pub hash: FlowHash,
+    /// Which flows are stored, in modes other than NAT.
+    pub tracking: Tracking,
     /// When idle flows end.
     pub idle_timeouts: IdleTimeouts,
 }
@@ -47,17 +49,55 @@ impl fmt::Display for FlowHash {
     }
 }
 
+/// Which flows the kernel remembers the backend of, where it needn't for translation.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Tracking {
+    /// Those that a change of the backends would move otherwise.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// None: every packet follows the Maglev table.
+    Never,
+}
+
+impl fmt::Display for Tracking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
+}
+
 /// How packets get to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ForwardMode {
     /// Full NAT.
     Nat,
+    /// Direct server return on one link: another MAC address alone.
+    DsrL2,
+    /// Direct server return through IP in IP.
+    Ipip,
+    /// Direct server return through Generic UDP Encapsulation.
+    Gue,
+}
+
+impl ForwardMode {
+    /// Whether packets are put into others.
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
 }
 
 impl fmt::Display for ForwardMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nat => "nat",
+            Self::DsrL2 => "dsr-l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
         })
     }
 }

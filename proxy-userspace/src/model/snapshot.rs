@@ -1,6 +1,8 @@
 //! The Snapshot: everything the planes need, at one generation.
 
 use super::{Cluster, ClusterName, Service, l7::Listener};
+use ipnet::{Ipv4Net, Ipv6Net};
+use proxy_common::limits;
 use std::{
     collections::BTreeMap,
     env,
@@ -40,12 +42,16 @@ pub struct DaemonSettings {
     pub dns_servers: Vec<SocketAddr>,
     /// NAT sources and ports.
     pub nat: NatSettings,
+    /// Outer sources and ports.
+    pub tunnel: TunnelSettings,
     /// Most services, a map size.
     pub max_services: u32,
     /// Most backends over all services, a map size.
     pub max_backends: u32,
     /// Most NAT flows, a map size (two entries each).
     pub max_flows: u32,
+    /// Most flows stored of services without NAT, a map size.
+    pub max_tracked_flows: u32,
 }
 
 impl DaemonSettings {
@@ -100,4 +106,26 @@ pub struct NatSettings {
     pub source_ipv6: Option<Ipv6Addr>,
     /// First and last source port.
     pub ports: (u16, u16),
+}
+
+/// What tunnels' outer headers hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelSettings {
+    /// Outer IPv4 sources: the bits behind the prefix vary with the flow.
+    pub source_ipv4: Ipv4Net,
+    /// The same for IPv6, in the last 32 bits at most.
+    pub source_ipv6: Ipv6Net,
+    /// UDP port that GUE packets are sent to.
+    pub gue_port: u16,
+}
+
+impl Default for TunnelSettings {
+    /// Katran's IPv4 source, and the prefix that IPv6 has for what leads nowhere (RFC 6666): nobody answers an outer header.
+    fn default() -> Self {
+        Self {
+            source_ipv4: Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16),
+            source_ipv6: Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
+            gue_port: limits::GUE_PORT,
+        }
+    }
 }

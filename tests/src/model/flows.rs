@@ -8,7 +8,7 @@ use super::{
 use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, seen, service_flags},
+    values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, mode, seen, service_flags},
     verdict::DropReason,
 };
 use std::{net::IpAddr, time::Duration};
@@ -34,12 +34,12 @@ pub fn flow_hash(source: End, destination: End, protocol: u8) -> u64 {
 }
 
 /// The hash that picks the slot, by docs/hashing.md.
-fn slot_hash(service: &ServiceValue, source: End, destination: End, protocol: u8) -> u64 {
+pub fn slot_hash(service: &ServiceValue, source: End, destination: End, protocol: u8) -> u64 {
     let nowhere = match destination.0 {
         IpAddr::V4(_) => IpAddr::from([0; 4]),
         IpAddr::V6(_) => IpAddr::from([0; 16]),
     };
-    match service.flags {
+    match service.flags & (service_flags::HASH_SOURCE | service_flags::HASH_ADDRESSES) {
         service_flags::HASH_SOURCE => flow_hash((source.0, 0), (nowhere, 0), 0),
         service_flags::HASH_ADDRESSES => flow_hash((source.0, 0), (destination.0, 0), 0),
         _ => flow_hash(source, destination, protocol),
@@ -69,6 +69,9 @@ impl Model {
         job.touched.push(key);
         if let Some(service) = self.services.get(&service).copied() {
             job.service = Some(service.index);
+            if service.mode != mode::NAT {
+                return self.direct(job, &service, packet, ports);
+            }
             self.client_to_backend(job, &service, (source, destination), &key, flags)
                 .map_err(Failure::Dropped)?;
         } else if !self.is_nat_port(destination.1) || !self.is_reply(&key) {
@@ -176,7 +179,7 @@ impl Model {
     fn choose(&self, service: &ServiceValue, hash: u64) -> Option<(u32, BackendValue)> {
         let table = self.slots.get(&service.index)?;
         let slot = ((hash >> 32) * u64::from(service.table_size)) >> 32;
-        let index = *table.get(slot as usize)?;
+        let index = table.get(slot as usize)?.backend;
         let backend = self.backends.get(&index)?;
         let usable = backend.incarnation != 0 && backend.flags & backend_flags::DEAD == 0;
         usable.then_some((index, *backend))

@@ -2,6 +2,7 @@
 //! programs must agree with. It shares the maps' keys and values with them, and no packet code.
 
 pub mod build;
+pub mod direct;
 pub mod flows;
 pub mod generate;
 mod icmp;
@@ -19,7 +20,10 @@ use proxy_common::{
     counters::Counters,
     keys::{FlowKey, ServiceKey},
     net::Address,
-    values::{BackendValue, FlowValue, Handover, ServiceValue, Settings, backend_flags, flow_flags},
+    values::{
+        BackendValue, FlowValue, Handover, ServiceValue, Settings, SlotValue, TrackedFlow, backend_flags,
+        flow_flags,
+    },
     verdict::DropReason,
 };
 use std::{
@@ -36,13 +40,17 @@ pub struct Model {
     /// Addresses with at least one service.
     pub vips: HashSet<IpAddr>,
     /// Maglev tables by service index.
-    pub slots: HashMap<u32, Vec<u32>>,
+    pub slots: HashMap<u32, Vec<SlotValue>>,
     /// By backend index; free ones are absent or have the incarnation zero.
     pub backends: HashMap<u32, BackendValue>,
     /// Both entries of every flow. Their `last_seen` is the caller's to keep: 0 in new ones.
     pub flows: HashMap<FlowKey, FlowValue>,
     /// Entries that fit into `flows`.
     pub flow_entries_max: usize,
+    /// As in `tracked_flows`; `last_seen` as in `flows`.
+    pub tracked: HashMap<FlowKey, TrackedFlow>,
+    /// Entries that fit into it.
+    pub tracked_max: usize,
     /// As in `service_counters` and `backend_counters`, by index.
     pub counts: Counts,
     /// NAT's ports.
@@ -65,8 +73,8 @@ pub struct Counts {
 pub enum Decision {
     /// To the stack.
     Pass,
-    /// To the stack, with metadata that tells `tc_ingress` to send it out of this interface.
-    HandOver(u32),
+    /// To the stack, with metadata that tells `tc_ingress` to send it out of this interface, perhaps to a certain neighbour.
+    HandOver(u32, Option<IpAddr>),
     /// Out of the arriving interface.
     Transmit,
     /// Out of this interface.
@@ -86,6 +94,8 @@ pub struct Outcome {
     pub touched: Vec<FlowKey>,
     /// The entry that the packet found or made, and stamped.
     pub stamped: Option<FlowKey>,
+    /// Keys of `tracked_flows` whose entries the packet may have changed.
+    pub tracked: Vec<FlowKey>,
 }
 
 /// A packet under way through the model.
@@ -96,6 +106,7 @@ struct Job<'a> {
     room: bool,
     touched: Vec<FlowKey>,
     stamped: Option<FlowKey>,
+    tracked: Vec<FlowKey>,
     /// Index of the service that a client's packet is for.
     service: Option<u32>,
 }
@@ -111,7 +122,7 @@ struct Translated {
 
 impl Model {
     /// A model that knows nothing but its surroundings.
-    pub fn new(network: Network, settings: Settings, flow_entries_max: usize) -> Self {
+    pub fn new(network: Network, settings: Settings, flow_entries_max: usize, tracked_max: usize) -> Self {
         Self {
             services: HashMap::new(),
             vips: HashSet::new(),
@@ -119,6 +130,8 @@ impl Model {
             backends: HashMap::new(),
             flows: HashMap::new(),
             flow_entries_max,
+            tracked: HashMap::new(),
+            tracked_max,
             counts: Counts::default(),
             settings,
             network,
@@ -134,6 +147,7 @@ impl Model {
             room,
             touched: Vec::new(),
             stamped: None,
+            tracked: Vec::new(),
             service: None,
         };
         let decided = self.decide(&mut job);
@@ -150,6 +164,7 @@ impl Model {
             frame,
             touched: job.touched,
             stamped: job.stamped,
+            tracked: job.tracked,
         }
     }
 
@@ -185,11 +200,12 @@ impl Model {
         };
         match translated {
             Next::Untouched => Ok(None),
+            Next::Decided(decided) => Ok(Some(decided)),
             Next::Answer(frame) => Ok(Some((Decision::Transmit, frame))),
             Next::Send(translated) => {
                 let entry = translated.entry;
                 let sent = self.send(job, translated).map_err(Failure::Dropped)?;
-                self.counts.forwarded(&entry, job.frame.len() as u64);
+                self.counts.forwarded(&entry, packet.end as u64);
                 Ok(Some(sent))
             }
         }
@@ -220,7 +236,7 @@ impl Model {
                 return Err(DropReason::NeighbourUnresolved);
             }
             frame.drain(12..network - 2);
-            return Ok((Decision::HandOver(hop.ifindex), frame));
+            return Ok((Decision::HandOver(hop.ifindex, None), frame));
         };
         frame[0..6].copy_from_slice(&destination);
         frame[6..12].copy_from_slice(&source);
@@ -259,6 +275,17 @@ impl Counts {
         }
     }
 
+    fn direct(&mut self, service: u32, backend: u32, bytes: u64, opens: bool) {
+        for counters in [
+            self.services.entry(service).or_default(),
+            self.backends.entry(backend).or_default(),
+        ] {
+            counters.packets += 1;
+            counters.bytes += bytes;
+            counters.flows += u64::from(opens);
+        }
+    }
+
     fn opened(&mut self, entry: &FlowValue) {
         self.services.entry(entry.service).or_default().flows += 1;
         self.backends.entry(entry.backend).or_default().flows += 1;
@@ -268,6 +295,7 @@ impl Counts {
 /// What comes after a packet was looked at.
 enum Next {
     Untouched,
+    Decided((Decision, Vec<u8>)),
     Answer(Vec<u8>),
     Send(Translated),
 }

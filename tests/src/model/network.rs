@@ -66,7 +66,48 @@ pub struct Network {
     pub neighbours: HashMap<(u32, IpAddr), Mac>,
 }
 
+/// The way of a packet of this host's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// The interface to leave by.
+    pub ifindex: u32,
+    /// Source and destination MAC; none while the neighbour is unresolved.
+    pub macs: Option<(Mac, Mac)>,
+    /// Bytes of the largest IP packet.
+    pub mtu: usize,
+    /// The destination is a neighbour itself.
+    pub on_link: bool,
+}
+
 impl Network {
+    /// The way to a destination, whoever sent what is to go there.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn way(&self, destination: IpAddr) -> Result<Way, DropReason> {
+        if is_never_forwarded(destination) {
+            return Err(DropReason::NoRoute);
+        }
+        let routes = self.routes.iter().filter(|route| matches(route, destination));
+        let target = routes.max_by_key(|route| route.length).map(|route| &route.target);
+        let Some(Target::Link {
+            ifindex,
+            gateway,
+            mtu,
+        }) = target
+        else {
+            return Err(DropReason::NoRoute);
+        };
+        let leaving = &self.interfaces[ifindex];
+        let neighbour = self.neighbours.get(&(*ifindex, gateway.unwrap_or(destination)));
+        Ok(Way {
+            ifindex: *ifindex,
+            macs: neighbour.map(|mac| (leaving.mac, *mac)),
+            mtu: mtu.unwrap_or(leaving.mtu),
+            on_link: gateway.is_none(),
+        })
+    }
+
     /// Next hop of a packet of `length` bytes (its IP total length) that arrived at `ifindex`.
     ///
     /// # Errors

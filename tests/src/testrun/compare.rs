@@ -6,8 +6,10 @@ use anyhow::{Result, ensure};
 use proxy_common::{
     keys::FlowKey,
     limits,
-    values::{FlowValue, Handover},
+    net::Address,
+    values::{FlowValue, Handover, TrackedFlow},
 };
+use std::net::IpAddr;
 
 /// Compares a frame's outcome with what the program did.
 ///
@@ -15,7 +17,7 @@ use proxy_common::{
 /// What differs.
 pub fn compare(expected: &Outcome, ran: &Ran<'_>, metadata: usize) -> Result<()> {
     let action = match expected.decision {
-        Decision::Pass | Decision::HandOver(_) => program::PASS,
+        Decision::Pass | Decision::HandOver(..) => program::PASS,
         Decision::Transmit => program::TX,
         Decision::Redirect(_) => program::REDIRECT,
         Decision::Drop(_) => program::DROP,
@@ -23,12 +25,13 @@ pub fn compare(expected: &Outcome, ran: &Ran<'_>, metadata: usize) -> Result<()>
     ensure!(ran.action == action, "the action differs");
     match expected.decision {
         Decision::Drop(_) => return Ok(()),
-        Decision::HandOver(ifindex) => ensure!(
-            ran.metadata.len() == metadata + size_of::<Handover>()
-                && ran.metadata.starts_with(&handover(ifindex)),
-            "the metadata should start with {:02x?}",
-            handover(ifindex)
-        ),
+        Decision::HandOver(ifindex, neighbour) => {
+            let note = handover(ifindex, neighbour);
+            ensure!(
+                ran.metadata.len() == metadata + note.len() && ran.metadata.starts_with(&note),
+                "the metadata should start with {note:02x?}"
+            );
+        }
         _ => ensure!(ran.metadata.len() == metadata, "unexpected metadata"),
     }
     ensure!(ran.frame == expected.frame, "the frame differs");
@@ -36,10 +39,13 @@ pub fn compare(expected: &Outcome, ran: &Ran<'_>, metadata: usize) -> Result<()>
 }
 
 /// What stands in front of a frame that is handed over.
-fn handover(ifindex: u32) -> [u8; size_of::<Handover>()] {
+fn handover(ifindex: u32, neighbour: Option<IpAddr>) -> [u8; size_of::<Handover>()] {
     let mut bytes = [0; size_of::<Handover>()];
     bytes[..4].copy_from_slice(&limits::LAYOUT_MAGIC.to_ne_bytes());
-    bytes[4..].copy_from_slice(&ifindex.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    if let Some(neighbour) = neighbour {
+        bytes[8..].copy_from_slice(&Address::from(neighbour).bytes);
+    }
     bytes
 }
 
@@ -56,6 +62,27 @@ pub fn compare_entry(key: &FlowKey, ours: Option<&FlowValue>, theirs: Option<&Fl
     ensure!(
         ours == theirs,
         "the entry of {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
+    );
+    Ok(())
+}
+
+/// The same of `tracked_flows`.
+///
+/// # Errors
+/// What differs.
+pub fn compare_tracked(
+    key: &FlowKey,
+    ours: Option<&TrackedFlow>,
+    theirs: Option<&TrackedFlow>,
+) -> Result<()> {
+    let timeless = |value: &TrackedFlow| TrackedFlow {
+        last_seen: 0,
+        ..*value
+    };
+    let (ours, theirs) = (ours.map(timeless), theirs.map(timeless));
+    ensure!(
+        ours == theirs,
+        "the tracked {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The program's pinned maps, and a model that is loaded from them.
 
-use crate::model::{Model, maglev};
+use crate::model::{Model, direct::slot_after, maglev};
 use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
@@ -11,8 +11,8 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
-        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, VipValue, backend_flags,
-        service_flags,
+        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
+        backend_flags, mode, service_flags, slot_state,
     },
     verdict::DropReason,
 };
@@ -21,7 +21,7 @@ use std::{
     net::IpAddr,
     path::Path,
 };
-use weir::model::{Cluster, FlowHash, Health, Service, Snapshot};
+use weir::model::{Cluster, FlowHash, ForwardMode, Health, Service, Snapshot, Tracking};
 
 /// The maps, open by their pins.
 pub struct Maps {
@@ -31,6 +31,7 @@ pub struct Maps {
     backends: Array<MapData, BackendValue>,
     flows: BpfHashMap<MapData, FlowKey, FlowValue>,
     flow_entries_max: usize,
+    tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
     settings: Array<MapData, Settings>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -49,6 +50,7 @@ impl Maps {
             backends: Map::Array(open("backends")?).try_into()?,
             flow_entries_max: open("flows")?.info()?.max_entries() as usize,
             flows: hash(open("flows")?)?,
+            tracked_flows: hash(open("tracked_flows")?)?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
@@ -74,6 +76,26 @@ impl Maps {
     /// The kernel refused a lookup.
     pub fn flows(&self) -> Result<HashMap<FlowKey, FlowValue>> {
         self.flows.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// The entry of a flow in `tracked_flows`.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn tracked_flow(&self, key: &FlowKey) -> Result<Option<TrackedFlow>> {
+        match self.tracked_flows.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every entry of `tracked_flows`.
+    ///
+    /// # Errors
+    /// The kernel refused a lookup.
+    pub fn tracked_flows(&self) -> Result<HashMap<FlowKey, TrackedFlow>> {
+        self.tracked_flows.iter().map(|entry| Ok(entry?)).collect()
     }
 
     /// Removes an entry from the flow table.
@@ -187,17 +209,19 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     };
     let value = *model.services.get(&key).context("not in the map")?;
     ensure!(value.table_size == service.table_size, "table size {value:?}");
-    let flags = match service.hash {
+    let hash = match service.hash {
         FlowHash::FiveTuple => 0,
         FlowHash::Source => service_flags::HASH_SOURCE,
         FlowHash::SourceDestination => service_flags::HASH_ADDRESSES,
     };
-    ensure!(value.flags == flags, "flags {value:?}");
+    let tracking = match (service.mode, service.tracking) {
+        (ForwardMode::Nat, _) | (_, Tracking::Auto) => 0,
+        (_, Tracking::Always) => service_flags::TRACK_ALWAYS,
+        (_, Tracking::Never) => service_flags::TRACK_NEVER,
+    };
+    ensure!(value.flags == hash | tracking, "flags {value:?}");
     let table = maps.slots.get(&value.index, 0)?;
-    let slots: Vec<u32> = table
-        .iter()
-        .map(|slot| Ok(slot?.backend))
-        .collect::<Result<_>>()?;
+    let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
     let indices = load_backends(model, maps, value.index, cluster)?;
     let endpoints: Vec<_> = cluster
         .endpoints
@@ -211,8 +235,43 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
         .into_iter()
         .map(|slot| slot.map_or(NO_BACKEND, |at| indices[at]))
         .collect();
-    ensure!(slots == expected, "the table is not the one of docs/hashing.md");
+    let backends: Vec<u32> = slots.iter().map(|slot| slot.backend).collect();
+    ensure!(
+        backends == expected,
+        "the table is not the one of docs/hashing.md"
+    );
     model.slots.insert(value.index, slots);
+    Ok(())
+}
+
+/// Checks that the slots of services without NAT came from those before by the rules, and all others are plain.
+pub(super) fn check_slots(before: &Model, after: &Model) -> Result<()> {
+    for (key, service) in &after.services {
+        let slots = &after.slots[&service.index];
+        let old = before
+            .services
+            .get(key)
+            .filter(|old| old.index == service.index)
+            .and_then(|old| before.slots.get(&old.index));
+        let has_states = service.mode != mode::NAT && service.flags & service_flags::TRACK_NEVER == 0;
+        let lives = |index: u32| {
+            let backend = after.backends.get(&index);
+            let same = before.backends.get(&index).map(|old| old.incarnation);
+            backend.is_some_and(|backend| {
+                same == Some(backend.incarnation) && backend.flags & backend_flags::DEAD == 0
+            })
+        };
+        for (at, slot) in slots.iter().enumerate() {
+            let expected = match old {
+                Some(old) if has_states => slot_after(old[at], slot.backend, lives),
+                _ => SlotValue::plain(slot.backend),
+            };
+            // A slot may be left moving from a backend that died: programs take it as the other.
+            let is_same = *slot == expected
+                || old.is_some_and(|old| old[at] == *slot) && expected.previous == slot_state::TRACKED;
+            ensure!(is_same, "slot {at} of {key:?} is {slot:?}, not {expected:?}");
+        }
+    }
     Ok(())
 }
 

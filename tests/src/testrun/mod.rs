@@ -139,7 +139,13 @@ impl Bench {
     /// The maps can't be read, or they don't say what the snapshot does.
     pub fn model(&self) -> Result<Model> {
         let network = self.topology.network.clone();
-        let mut model = Model::new(network, self.maps.settings()?, self.maps.flow_entries_max());
+        let mut model = Model::new(
+            network,
+            self.maps.settings()?,
+            self.maps.flow_entries_max(),
+            self.snapshot.settings.max_tracked_flows as usize,
+        );
+        model.tracked = self.maps.tracked_flows()?;
         maps::load(&mut model, &self.maps, &self.snapshot)?;
         Ok(model)
     }
@@ -151,7 +157,9 @@ impl Bench {
     /// As [`Self::model`].
     pub fn update(&self, model: &mut Model) -> Result<()> {
         let mut new = self.model()?;
+        maps::check_slots(model, &new)?;
         new.flows = std::mem::take(&mut model.flows);
+        new.tracked = std::mem::take(&mut model.tracked);
         new.counts = std::mem::take(&mut model.counts);
         // An index that is used anew counts from zero.
         for (key, service) in &new.services {

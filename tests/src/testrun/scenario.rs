@@ -9,7 +9,7 @@ use crate::model::generate::Pools;
 use anyhow::{Result, bail};
 use proxy_common::net::Protocol;
 use std::net::IpAddr;
-use weir::model::FlowHash;
+use weir::model::{FlowHash, ForwardMode, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -46,11 +46,53 @@ const BACKENDS_IPV6: [&str; 13] = [
     "[2001:db8:99::9]:8080",
 ];
 
+/// A service without NAT.
+fn direct(
+    address: &str,
+    protocol: Protocol,
+    mode: ForwardMode,
+    tracking: Tracking,
+    backends: &[&str],
+) -> Result<PlannedService> {
+    let mut service = PlannedService::new(address, protocol, backends)?;
+    service.mode = mode;
+    service.tracking = tracking;
+    Ok(service)
+}
+
+/// Every mode in this family, and tunnels through the other.
+fn direct_services(
+    vip: &dyn Fn(u8, u16) -> String,
+    all: &[&str; 13],
+    other: &[&str; 13],
+) -> Result<Vec<PlannedService>> {
+    use ForwardMode::{DsrL2, Gue, Ipip};
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let mixed = [&all[..6], &other[..6]].concat();
+    let mut services = vec![
+        direct(&vip(5, 80), tcp, Ipip, Tracking::Auto, all)?,
+        direct(&vip(5, 53), udp, Ipip, Tracking::Auto, &other[..8])?,
+        direct(&vip(5, 81), tcp, Gue, Tracking::Auto, &mixed)?,
+        direct(&vip(5, 54), udp, Gue, Tracking::Never, other)?,
+        direct(&vip(6, 80), tcp, DsrL2, Tracking::Auto, all)?,
+        direct(&vip(6, 53), udp, DsrL2, Tracking::Always, &all[..5])?,
+        direct(&vip(6, 81), tcp, Ipip, Tracking::Always, &mixed)?,
+        direct(&vip(6, 1051), tcp, Ipip, Tracking::Auto, &all[1..3])?,
+    ];
+    services[0].hash = FlowHash::FiveTuple;
+    services[5].hash = FlowHash::Source;
+    services[7].hash = FlowHash::SourceDestination;
+    Ok(services)
+}
+
 /// Services over these backends, in both families: all kinds, good ones, one at a port that NAT gives
 /// out, single ones (whose NAT ports run out), and one with nobody.
 pub(super) fn plan() -> Result<Plan> {
     let mut services = Vec::new();
-    for (prefix, all) in [("198.18.0.", &BACKENDS_IPV4), ("[2001:db8:a::", &BACKENDS_IPV6)] {
+    for (prefix, all, other) in [
+        ("198.18.0.", &BACKENDS_IPV4, &BACKENDS_IPV6),
+        ("[2001:db8:a::", &BACKENDS_IPV6, &BACKENDS_IPV4),
+    ] {
         let vip = |number: u8, port: u16| {
             let close = if prefix.starts_with('[') { "]" } else { "" };
             format!("{prefix}{number}{close}:{port}")
@@ -71,11 +113,13 @@ pub(super) fn plan() -> Result<Plan> {
         if let Some(nobody) = services.last_mut() {
             nobody.backends[0].weight = 0;
         }
+        services.extend(direct_services(&vip, all, other)?);
     }
     Ok(Plan {
         services,
         ports: (1024, 1055),
         max_flows: 350,
+        max_tracked_flows: 200,
     })
 }
 

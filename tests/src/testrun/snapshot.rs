@@ -6,7 +6,7 @@ use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
     BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health, IdleTimeouts,
-    Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
+    Interface, ListenAddr, NatSettings, Service, Snapshot, Tracking, TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of every table: a prime small enough to be read back after each change.
@@ -32,6 +32,10 @@ pub struct PlannedService {
     pub address: SocketAddr,
     /// TCP or UDP.
     pub protocol: Protocol,
+    /// How packets get to a backend.
+    pub mode: ForwardMode,
+    /// Which flows are stored, without NAT.
+    pub tracking: Tracking,
     /// What picks the backend.
     pub hash: FlowHash,
     /// In config order.
@@ -45,8 +49,10 @@ pub struct Plan {
     pub services: Vec<PlannedService>,
     /// First and last NAT source port.
     pub ports: (u16, u16),
-    /// Flows that fit.
+    /// NAT flows that fit.
     pub max_flows: u32,
+    /// Flows that fit into `tracked_flows`.
+    pub max_tracked_flows: u32,
 }
 
 impl PlannedService {
@@ -59,6 +65,8 @@ impl PlannedService {
         Ok(Self {
             address: address.parse()?,
             protocol,
+            mode: ForwardMode::Nat,
+            tracking: Tracking::Auto,
             hash: FlowHash::FiveTuple,
             backends: backends.collect::<Result<_>>()?,
         })
@@ -106,7 +114,8 @@ impl Plan {
             address: ListenAddr(planned.address),
             protocol: planned.protocol,
             cluster: name(at),
-            mode: ForwardMode::Nat,
+            mode: planned.mode,
+            tracking: planned.tracking,
             table_size: TABLE_SIZE,
             hash: planned.hash,
             idle_timeouts: IdleTimeouts::default(),
@@ -147,6 +156,8 @@ impl Plan {
             max_services: 64,
             max_backends: 1024,
             max_flows: self.max_flows,
+            max_tracked_flows: self.max_tracked_flows,
+            tunnel: TunnelSettings::default(),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

@@ -29,7 +29,7 @@ use weir::{
         steer::{LoadMap, LoadWriter, listening_sockets},
     },
     model::{
-        DaemonSettings, NatSettings, Snapshot,
+        DaemonSettings, NatSettings, Snapshot, TunnelSettings,
         l7::{Listener, ListenerKind, Place, PortRange, TcpSettings},
     },
 };
@@ -342,6 +342,8 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_services: 8,
         max_backends: 8,
         max_flows: 64,
+        max_tracked_flows: 64,
+        tunnel: TunnelSettings::default(),
     }
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for Tally {
 pub(super) fn label(decision: Decision) -> String {
     match decision {
         Decision::Pass => "pass".to_owned(),
-        Decision::HandOver(_) => "hand over".to_owned(),
+        Decision::HandOver(..) => "hand over".to_owned(),
         Decision::Transmit => "transmit".to_owned(),
         Decision::Redirect(_) => "redirect".to_owned(),
         Decision::Drop(reason) => format!("drop: {}", reason.label()),

@@ -185,6 +185,7 @@ pub fn plan() -> Plan {
         services,
         ports: PORTS,
         max_flows: 10_000,
+        max_tracked_flows: 10_000,
     }
 }
 
@@ -229,6 +230,7 @@ impl Fixture {
             frame: out.unwrap_or(&input.frame).to_vec(),
             touched: Vec::new(),
             stamped: None,
+            tracked: Vec::new(),
         };
         let ran = self.bench.run(input).unwrap();
         if let Err(difference) = compare(&expected, &ran, metadata(input)) {
@@ -307,7 +309,7 @@ impl Fixture {
         out.ttl -= 1;
         if kind == Kind::Unresolved {
             out.tags.clear();
-            return (Decision::HandOver(self.bench.topology.leaving), out);
+            return (Decision::HandOver(self.bench.topology.leaving, None), out);
         }
         let (decision, macs) = self.hop(family, kind);
         out.macs = macs;

@@ -351,6 +351,7 @@ fn counters_count() {
         let answer = fixture.answer(&IPV4, Kind::Other, &frame);
         let length = frame.bytes().len() as u64;
         let expected = Counters {
+            untracked: 0,
             packets: 2,
             bytes: 2 * length,
             reply_packets: 1,

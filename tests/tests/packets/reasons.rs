@@ -1,13 +1,21 @@
 //! Every drop reason is reached, and counted once.
 
 use crate::fixture::{IPV4, IPV6, Kind, plan, with};
-use proxy_common::verdict::DropReason;
-use weir_tests::model::{
-    Decision,
-    build::Frame,
-    generate::Input,
-    parse::{TCP, UDP},
+use proxy_common::{net::Protocol, verdict::DropReason};
+use std::net::{IpAddr, SocketAddr};
+use weir::model::ForwardMode;
+use weir_tests::{
+    model::{
+        Decision,
+        build::Frame,
+        generate::Input,
+        parse::{TCP, UDP},
+    },
+    testrun::snapshot::PlannedService,
 };
+
+/// Where the service is that has a tunnel.
+const TUNNEL_PORT: u16 = 47;
 
 /// A frame that is dropped for this reason, and whether there is room in front of it. The flow table
 /// holds one flow, and NAT has one port.
@@ -33,6 +41,10 @@ fn frame(reason: DropReason) -> (Frame, bool) {
             frame = IPV4.frame(Kind::Unresolved, UDP, 40_000);
             room = false;
         }
+        DropReason::NoHeadroom => {
+            frame.destination.1 = TUNNEL_PORT;
+            room = false;
+        }
     }
     (frame, room)
 }
@@ -41,6 +53,12 @@ fn frame(reason: DropReason) -> (Frame, bool) {
 fn every_drop_reason_is_reached_and_counted() {
     let mut plan = plan();
     plan.ports = (2000, 2000);
+    let (vip, backend) = (IPV4.service(Kind::Other).0, IPV4.backend(Kind::Other));
+    let show = |end: (IpAddr, u16)| SocketAddr::from(end).to_string();
+    let mut tunnel =
+        PlannedService::new(&show((vip, TUNNEL_PORT)), Protocol::Udp, &[&show(backend)]).unwrap();
+    tunnel.mode = ForwardMode::Ipip;
+    plan.services.push(tunnel);
     plan.max_flows = 3;
     with(plan, |fixture| {
         fixture.open(&IPV4, Kind::Other, UDP, 40_000);

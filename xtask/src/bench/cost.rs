@@ -12,7 +12,7 @@ use super::{
     network::{self, Namespace},
     programs::{Programs, Traffic, XDP_PASS, XDP_TX},
     report::{self, Series},
-    subject::{self, Balancer},
+    subject::{self, Balancer, Serving},
 };
 use anyhow::{Context, Result, bail};
 use aya::programs::ProgramFd;
@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The balancer's interface, which packets come in and go out by, and the other end of it.
-const INTERFACE: &str = "in0";
-const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+pub const INTERFACE: &str = "in0";
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 /// Enough that a million flows share NAT ports at the rate of a quarter.
 const BACKENDS: usize = 64;
 /// New flows in one measurement of opening.
@@ -79,7 +79,7 @@ const MILLION: u32 = 1_000_000;
 /// # Errors
 /// When the lab can't be set up, or the balancer does something else than forward.
 pub fn run(arguments: &L4Args) -> Result<Value> {
-    let namespace = lab()?;
+    let namespace = lab(BACKENDS)?;
     let rows = namespace.inside(|| {
         let cpu = *network::cpus()?.last().context("no CPU")?;
         network::pin(None, cpu)?;
@@ -109,7 +109,10 @@ pub fn run(arguments: &L4Args) -> Result<Value> {
 
 /// One namespace with one interface; clients and backends are neighbours on it, so that the route
 /// lookup of every packet succeeds.
-fn lab() -> Result<Namespace> {
+///
+/// # Errors
+/// When a command fails.
+pub fn lab(backends: usize) -> Result<Namespace> {
     let namespace = Namespace::new("cost")?;
     namespace.connect(INTERFACE, &namespace, "out0", MACS)?;
     namespace
@@ -120,7 +123,7 @@ fn lab() -> Result<Namespace> {
     // Clients are behind one of the neighbours.
     let gateway = subject::backend(0)[0];
     namespace.ip(&format!("route add 198.18.0.0/15 via {gateway} dev {INTERFACE}"))?;
-    for address in (0..BACKENDS).flat_map(subject::backend) {
+    for address in (0..backends).flat_map(subject::backend) {
         namespace.ip(&format!(
             "neigh add {address} lladdr 02:00:00:00:00:02 dev {INTERFACE} nud permanent"
         ))?;
@@ -158,7 +161,7 @@ struct Bench {
 impl Bench {
     fn new(max_flows: u32) -> Result<Self> {
         let mut programs = Programs::load()?;
-        let balancer = Balancer::open("cost", &[INTERFACE], BACKENDS, max_flows)?;
+        let balancer = Balancer::open("cost", &[INTERFACE], &Serving::nat(BACKENDS, max_flows))?;
         let subjects = [
             programs.floor("bench_floor_tx")?,
             programs.floor("bench_floor_rewrite")?,

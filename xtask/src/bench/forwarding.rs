@@ -20,7 +20,7 @@ use super::{
     programs::{Programs, Traffic},
     report::{self, Series},
     site::{self, BACKENDS, MACS, Site},
-    subject::{self, Balancer},
+    subject::{self, Balancer, Serving},
 };
 use anyhow::{Result, bail};
 use rustix::process::Pid;
@@ -61,8 +61,7 @@ fn measure(arguments: &L4Args, ends_cpu: usize, forwarder_cpu: usize) -> Result<
         Balancer::open(
             "forwarding",
             &[&interfaces[0], &interfaces[1]],
-            BACKENDS,
-            MAX_FLOWS,
+            &Serving::nat(BACKENDS, MAX_FLOWS),
         )
     })?;
     let mut programs = Programs::load()?;

@@ -1,6 +1,6 @@
 //! `cargo xtask bench l4`: everything about the kernel plane, in one report.
 
-use super::{L4Args, cost, forwarding, maglev, network, report, subject};
+use super::{L4Args, cost, direct, forwarding, maglev, network, report, subject};
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -24,6 +24,11 @@ pub fn run(arguments: &L4Args) -> Result<()> {
     } else {
         Some(cost::run(arguments)?)
     };
+    let direct = if arguments.no_cost {
+        None
+    } else {
+        Some(direct::run(arguments)?)
+    };
     let forwarding = if arguments.no_forwarding {
         None
     } else {
@@ -32,6 +37,7 @@ pub fn run(arguments: &L4Args) -> Result<()> {
     let report = json!({
         "environment": environment,
         "cost": cost,
+        "direct": direct,
         "forwarding": forwarding,
         "maglev": maglev::run(),
     });

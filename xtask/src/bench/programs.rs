@@ -4,8 +4,8 @@ use super::frames::{LENGTH, Shape};
 use crate::build_ebpf;
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, Pod,
-    maps::{Array, MapData, PerCpuArray, ProgramArray},
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, MapData, MapInfo, PerCpuArray, ProgramArray},
     programs::{ProgramFd, ProgramInfo, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use std::{path::Path, time::Duration};
@@ -37,6 +37,15 @@ pub struct Traffic {
     pub flows: u32,
 }
 
+/// The balancer's maps that the bare program reads.
+const SHARED: [&str; 5] = [
+    "services",
+    "slots",
+    "backends",
+    "service_counters",
+    "backend_counters",
+];
+
 /// XDP's verdicts, as numbers of the kernel's ABI.
 pub const XDP_PASS: u32 = 2;
 /// Sent back by the interface it came from.
@@ -54,8 +63,24 @@ impl Programs {
     /// # Errors
     /// When the object isn't built or the kernel refuses it.
     pub fn load() -> Result<Self> {
+        Self::load_beside(None)
+    }
+
+    /// The same, with the balancer's maps for the bare program, from where they are pinned.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn load_beside(pins: Option<&Path>) -> Result<Self> {
         let path = build_ebpf::folder().join("weir-bench.o");
-        let mut ebpf = Ebpf::load_file(&path).with_context(|| format!("cannot load {}", path.display()))?;
+        let mut loader = EbpfLoader::new();
+        let pins = pins.map(|pins| SHARED.map(|name| (name, pins.join(name))));
+        for (name, path) in pins.iter().flatten() {
+            loader.map_pin_path(name, path.as_path());
+            loader.map_max_entries(name, MapInfo::from_pin(path)?.max_entries());
+        }
+        let mut ebpf = loader
+            .load_file(&path)
+            .with_context(|| format!("cannot load {}", path.display()))?;
         let subject = ebpf.take_map("BENCH_SUBJECT").context("no map BENCH_SUBJECT")?;
         let mut this = Self {
             ebpf,
@@ -66,6 +91,7 @@ impl Programs {
             "bench_floor_tx",
             "bench_floor_rewrite",
             "bench_floor_forward",
+            "bench_bare_ipip",
             "bench_generate",
             "bench_receive",
         ] {

@@ -25,7 +25,8 @@ use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
         BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health,
-        IdleTimeouts, Interface, ListenAddr, NatSettings, Service, Snapshot, XdpMode, l7::L7Settings,
+        IdleTimeouts, Interface, ListenAddr, NatSettings, Service, Snapshot, Tracking, TunnelSettings,
+        XdpMode, l7::L7Settings,
     },
 };
 
@@ -56,6 +57,31 @@ pub fn backend(index: usize) -> [IpAddr; 2] {
     ]
 }
 
+/// How the balancer serves.
+#[derive(Clone, Copy)]
+pub struct Serving {
+    /// Backends of every service.
+    pub backends: usize,
+    /// How packets get to them.
+    pub mode: ForwardMode,
+    /// Which flows are stored.
+    pub tracking: Tracking,
+    /// Room for flows.
+    pub max_flows: u32,
+}
+
+impl Serving {
+    /// Full NAT.
+    pub const fn nat(backends: usize, max_flows: u32) -> Self {
+        Self {
+            backends,
+            mode: ForwardMode::Nat,
+            tracking: Tracking::Auto,
+            max_flows,
+        }
+    }
+}
+
 /// The running balancer; unloaded when dropped.
 pub struct Balancer {
     plane: Option<KernelPlane>,
@@ -68,17 +94,22 @@ impl Balancer {
     ///
     /// # Errors
     /// What the kernel plane says.
-    pub fn open(role: &str, interfaces: &[&str], backends: usize, max_flows: u32) -> Result<Self> {
+    pub fn open(role: &str, interfaces: &[&str], serving: &Serving) -> Result<Self> {
         let pin_path = PathBuf::from(format!("{BPF_FILESYSTEM}/{PREFIX}{}-{role}", std::process::id()));
-        let settings = settings(&pin_path, interfaces, max_flows);
+        let settings = settings(&pin_path, interfaces, serving.max_flows);
         let mut this = Self {
             plane: None,
             pin_path,
         };
         let mut plane = KernelPlane::open(&settings)?;
-        plane.apply(&snapshot(settings, backends))?;
+        plane.apply(&snapshot(settings, serving))?;
         this.plane = Some(plane);
         Ok(this)
+    }
+
+    /// Where it is pinned.
+    pub fn pin_path(&self) -> &std::path::Path {
+        &self.pin_path
     }
 
     /// The balancer's XDP program.
@@ -200,6 +231,8 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_services: limits::SERVICES,
         max_backends: limits::BACKENDS,
         max_flows,
+        max_tracked_flows: max_flows,
+        tunnel: TunnelSettings::default(),
         workers: None,
         pin_workers: false,
         dns_servers: Vec::new(),
@@ -207,7 +240,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
 }
 
 /// One service per family and protocol.
-fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
+fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
     let mut clusters = BTreeMap::new();
     let mut services = Vec::new();
     for (family, vip) in VIPS.into_iter().enumerate() {
@@ -221,7 +254,7 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
         };
         let cluster = Cluster {
             name: name.clone(),
-            endpoints: (0..backends).map(endpoint).collect(),
+            endpoints: (0..serving.backends).map(endpoint).collect(),
             health_check: None,
             dns: Vec::new(),
             l7: L7Settings::default(),
@@ -233,7 +266,8 @@ fn snapshot(settings: DaemonSettings, backends: usize) -> Snapshot {
                 address: ListenAddr(vip),
                 protocol,
                 cluster: name.clone(),
-                mode: ForwardMode::Nat,
+                mode: serving.mode,
+                tracking: serving.tracking,
                 table_size: limits::MAGLEV_SIZE,
                 hash: FlowHash::FiveTuple,
                 idle_timeouts: IdleTimeouts::default(),

@@ -139,6 +139,9 @@ pub struct Forward {
     /// is for new flows.
     #[schemars(example = &"source", extend("default" = "five_tuple"))]
     pub(in crate::config) hash: Option<FlowHash>,
+    /// Which flows the kernel remembers the backend of. With NAT it is all of them.
+    #[schemars(example = &"auto", extend("default" = "auto"))]
+    pub(in crate::config) tracking: Option<Tracking>,
     /// After how long without a packet a flow ends.
     #[schemars(example = json!({"tcp": "2h30m", "udp": "120s"}))]
     pub(in crate::config) idle_timeouts: Option<IdleTimeouts>,
@@ -163,6 +166,26 @@ pub enum Mode {
     /// Full NAT: addresses and ports of both ends are translated, so that backends need no
     /// change.
     Nat,
+    /// Direct server return to backends on the same link: they get the packet as it is, have the VIP themselves, and answer
+    /// the client directly.
+    #[serde(rename = "dsr-l2")]
+    DsrL2,
+    /// Direct server return through IP in IP, to backends anywhere.
+    Ipip,
+    /// Direct server return through Generic UDP Encapsulation.
+    Gue,
+}
+
+/// Which flows the kernel remembers the backend of, in modes other than NAT.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracking {
+    /// Those that a change of the endpoints would move otherwise: no running flow moves while its backend lives.
+    Auto,
+    /// All, as Katran does.
+    Always,
+    /// None: every packet follows the Maglev table. For stateless protocols.
+    Never,
 }
 
 /// After how long without a packet in either direction a flow ends; whole seconds.

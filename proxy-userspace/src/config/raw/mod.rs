@@ -21,17 +21,18 @@ pub(super) use http::{
     EncodedSlashes, Forwarded, HttpLimits, HttpTimeouts, PathOptions, ServerHeader, ServerHeaderWord,
 };
 pub(super) use listener::{
-    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy,
+    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy, Tracking,
 };
 pub(super) use log::{AccessLog, LogForm};
 pub(super) use route::{
     GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,
     TextMatch, WeightedCluster,
 };
-pub(super) use settings::{Admin, Dns, Interface, Kernel, Nat, Xdp};
+pub(super) use settings::{Admin, Dns, Interface, Kernel, Nat, Tunnel, Xdp};
 pub(super) use text::{
-    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, Ipv4Text,
-    Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText, ServerAddress, Text, Texts,
+    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
+    Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText,
+    ServerAddress, Text, Texts,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,
@@ -64,6 +65,9 @@ pub struct Config {
     /// The addresses and ports that NAT gives to packets for backends. Changes need a restart.
     #[schemars(example = json!({"source_ipv4": "192.0.2.1"}))]
     pub(super) nat: Option<Nat>,
+    /// The outer headers of tunnels to backends. Changes need a restart.
+    #[schemars(example = json!({"source_ipv4": "172.16.0.0/16"}))]
+    pub(super) tunnel: Option<Tunnel>,
     /// How names of endpoints are resolved. Changes need a restart.
     #[schemars(example = json!({"servers": ["192.0.2.53"]}))]
     pub(super) dns: Option<Dns>,

@@ -1,6 +1,9 @@
 //! What the daemon reads once at start.
 
-use super::{AbsolutePath, InterfaceName, Ipv4Text, Ipv6Text, List, PortRange, ServerAddress};
+use super::{
+    AbsolutePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
+    ServerAddress,
+};
 use crate::config::limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -58,6 +61,25 @@ pub struct Kernel {
     /// Most NAT flows at a time; each takes about 320 bytes of kernel memory.
     #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 262_144, extend("default" = limits::FLOWS))]
     pub(in crate::config) max_flows: Option<u32>,
+    /// Most flows that are remembered at a time of services in modes other than NAT; each takes about 130 bytes.
+    #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 131_072, extend("default" = limits::TRACKED_FLOWS))]
+    pub(in crate::config) max_tracked_flows: Option<u32>,
+}
+
+/// The outer headers of packets in tunnels, modes `ipip` and `gue`.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    /// Outer sources towards IPv4 backends: a prefix, whose free bits vary with the flow so that receivers spread flows over
+    /// their queues.
+    #[schemars(example = &"172.16.0.0/16", extend("default" = "172.16.0.0/16"))]
+    pub(in crate::config) source_ipv4: Option<Ipv4PrefixText>,
+    /// Outer sources towards IPv6 backends; of the free bits the last 32 vary.
+    #[schemars(example = &"2001:db8:1::/64", extend("default" = "100::/64"))]
+    pub(in crate::config) source_ipv6: Option<Ipv6PrefixText>,
+    /// UDP port that backends take GUE at.
+    #[schemars(range(min = 1, max = 65_535), example = 6_080, extend("default" = limits::GUE_PORT))]
+    pub(in crate::config) gue_port: Option<u16>,
 }
 
 /// What NAT puts into packets for backends.

@@ -54,6 +54,16 @@ text!(
     "^[0-9A-Fa-f:.]+$"
 );
 text!(
+    /// An IPv4 prefix: `172.16.0.0/16`.
+    Ipv4PrefixText,
+    "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$"
+);
+text!(
+    /// An IPv6 prefix: `2001:db8:1::/64`.
+    Ipv6PrefixText,
+    "^[0-9A-Fa-f:.]+/[0-9]{1,3}$"
+);
+text!(
     /// Whole numbers with units `h`, `m`, `s` and `ms`, the greater unit first: `2s`, `500ms`, `2h30m`.
     Duration,
     "^([0-9]+(h|m|s|ms))+$"

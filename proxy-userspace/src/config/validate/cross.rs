@@ -8,7 +8,7 @@ use crate::{
         prime,
         suggest::{nearest, shown},
     },
-    model::DaemonSettings,
+    model::{DaemonSettings, Endpoint, ForwardMode},
 };
 use proxy_common::net::Protocol;
 use std::{
@@ -47,6 +47,7 @@ pub(super) fn check(
         };
         addresses_only(place, cluster, checks);
         families(service, place, cluster, checks);
+        ports(service, place, cluster, checks);
         shares(service, place, cluster, checks);
         vips_as_endpoints(service, cluster, &vips, checks);
     }
@@ -137,7 +138,8 @@ fn family(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// NAT translates addresses within a family.
+/// NAT translates addresses within a family, and a neighbour on the link takes packets as they are: only tunnels lead from
+/// one family to the other.
 fn families(
     listener: &ReadService<'_>,
     place: &Place<'_>,
@@ -145,6 +147,9 @@ fn families(
     checks: &mut Checks<'_>,
 ) {
     let Some(vip) = listener.address else { return };
+    if listener.mode.is_tunnel() {
+        return;
+    }
     let other = |address: SocketAddr| address.is_ipv4() != vip.0.is_ipv4();
     let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, e)| other(e.address.0)) else {
         return;
@@ -168,10 +173,32 @@ fn families(
         family(endpoint.address.0)
     );
     let remedy = format!(
-        "nat does not change the family: forward to a cluster of {} endpoints",
+        "{} does not change the family: forward to a cluster of {} endpoints, or through a tunnel (`mode: ipip`)",
+        listener.mode,
         family(vip.0)
     );
     checks.error(place, problem, remedy);
+}
+
+/// Without NAT packets keep the VIP's port.
+fn ports(service: &ReadService<'_>, place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
+    let Some(vip) = service.address else { return };
+    if service.mode == ForwardMode::Nat {
+        return;
+    }
+    let other = |endpoint: &Endpoint| endpoint.address.0.port() != vip.0.port();
+    let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, endpoint)| other(endpoint)) else {
+        return;
+    };
+    let pointer = checks.pointer(place, endpoint_place);
+    let problem = format!(
+        "mode {} keeps the port {}, and the endpoint {} {pointer} has another",
+        service.mode,
+        vip.0.port(),
+        endpoint.address
+    );
+    let remedy = format!("write port {}: packets get there with that one", vip.0.port());
+    checks.warning(place, problem, remedy);
 }
 
 /// Whether the Maglev table is large enough for the shares asked for.

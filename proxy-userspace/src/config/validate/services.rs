@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{duration, limits, prime, raw, suggest::shown},
-    model::{ClusterName, FlowHash, ForwardMode, IdleTimeouts, ListenAddr, Service},
+    model::{ClusterName, FlowHash, ForwardMode, IdleTimeouts, ListenAddr, Service, Tracking},
 };
 use proxy_common::net::Protocol;
 use std::{sync::Arc, time::Duration};
@@ -19,8 +19,9 @@ pub(super) struct ReadService<'a> {
     pub(super) protocol: Option<Protocol>,
     pub(super) cluster: Option<(Place<'a>, &'a str)>,
     pub(super) table_size: Option<u32>,
-    mode: ForwardMode,
+    pub(super) mode: ForwardMode,
     hash: FlowHash,
+    tracking: Tracking,
     idle_timeouts: IdleTimeouts,
 }
 
@@ -34,6 +35,7 @@ impl ReadService<'_> {
             mode: self.mode,
             table_size: self.table_size?,
             hash: self.hash,
+            tracking: self.tracking,
             idle_timeouts: self.idle_timeouts,
         })
     }
@@ -50,6 +52,14 @@ pub(super) fn read<'a>(
     let forward = typed.forward.as_ref();
     let cluster = forward.and_then(|forward| forward.cluster.as_ref());
     let timeouts = forward.and_then(|forward| forward.idle_timeouts.as_ref());
+    let is_nat = matches!(forward.and_then(|forward| forward.mode), None | Some(raw::Mode::Nat));
+    if let (true, Some(_)) = (is_nat, forward.and_then(|forward| forward.tracking)) {
+        checks.warning(
+            &forward_place.key("tracking"),
+            "tracking means nothing with NAT, which stores every flow",
+            "remove it, or set another `mode`",
+        );
+    }
     ReadService {
         name: typed.name.as_ref().map(|name| name.0.as_str()),
         address: only_address(typed, place, addresses, checks).map(ListenAddr),
@@ -58,6 +68,14 @@ pub(super) fn read<'a>(
         table_size: table_size(forward, &forward_place.key("table_size"), checks),
         mode: match forward.and_then(|forward| forward.mode) {
             None | Some(raw::Mode::Nat) => ForwardMode::Nat,
+            Some(raw::Mode::DsrL2) => ForwardMode::DsrL2,
+            Some(raw::Mode::Ipip) => ForwardMode::Ipip,
+            Some(raw::Mode::Gue) => ForwardMode::Gue,
+        },
+        tracking: match forward.and_then(|forward| forward.tracking) {
+            None | Some(raw::Tracking::Auto) => Tracking::Auto,
+            Some(raw::Tracking::Always) => Tracking::Always,
+            Some(raw::Tracking::Never) => Tracking::Never,
         },
         hash: match forward.and_then(|forward| forward.hash) {
             None | Some(raw::FlowHash::FiveTuple) => FlowHash::FiveTuple,

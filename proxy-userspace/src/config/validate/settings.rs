@@ -3,7 +3,7 @@
 use super::{Checks, Document, Place, elements};
 use crate::{
     config::{address, error::Mistake, limits, name, raw, suggest::shown},
-    model::{DaemonSettings, Interface, NatSettings, XdpMode},
+    model::{DaemonSettings, Interface, NatSettings, TunnelSettings, XdpMode},
 };
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 
@@ -21,6 +21,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_services: limits::SERVICES,
         max_backends: limits::BACKENDS,
         max_flows: limits::FLOWS,
+        max_tracked_flows: limits::TRACKED_FLOWS,
+        tunnel: TunnelSettings::default(),
         workers: only_one(documents, "workers", |raw| raw.workers.as_ref(), checks).map(|(_, count)| *count),
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
@@ -35,6 +37,10 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         settings.max_services = kernel.max_services.unwrap_or(settings.max_services);
         settings.max_backends = kernel.max_backends.unwrap_or(settings.max_backends);
         settings.max_flows = kernel.max_flows.unwrap_or(settings.max_flows);
+        settings.max_tracked_flows = kernel.max_tracked_flows.unwrap_or(settings.max_tracked_flows);
+    }
+    if let Some((place, tunnel)) = only_one(documents, "tunnel", |raw| raw.tunnel.as_ref(), checks) {
+        settings.tunnel = tunnel_settings(tunnel, &place, checks);
     }
     if let Some((place, nat)) = only_one(documents, "nat", |raw| raw.nat.as_ref(), checks) {
         settings.nat = nat_settings(nat, &place, checks);
@@ -170,6 +176,31 @@ fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> N
         checks.warning(&ports_place, problem, remedy);
     }
     settings
+}
+
+fn tunnel_settings(tunnel: &raw::Tunnel, place: &Place<'_>, checks: &mut Checks<'_>) -> TunnelSettings {
+    let default = TunnelSettings::default();
+    let v4 = tunnel.source_ipv4.as_ref();
+    let v6 = tunnel.source_ipv6.as_ref();
+    TunnelSettings {
+        source_ipv4: v4
+            .and_then(|typed| {
+                checks.parsed(
+                    &place.key("source_ipv4"),
+                    address::prefix(&typed.0, "172.16.0.0/16"),
+                )
+            })
+            .unwrap_or(default.source_ipv4),
+        source_ipv6: v6
+            .and_then(|typed| {
+                checks.parsed(
+                    &place.key("source_ipv6"),
+                    address::prefix(&typed.0, "\"2001:db8:1::/64\""),
+                )
+            })
+            .unwrap_or(default.source_ipv6),
+        gue_port: tunnel.gue_port.unwrap_or(default.gue_port),
+    }
 }
 
 fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, HealthCheck, IdleTimeouts,
-    NatSettings, Probe, TcpCheck, l7::L7Settings,
+    NatSettings, Probe, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         mode: ForwardMode::Nat,
         table_size: 65_537,
         hash: FlowHash::FiveTuple,
+        tracking: Tracking::Auto,
         idle_timeouts: IdleTimeouts::default(),
     }
 }
@@ -62,6 +63,8 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_services: 1,
             max_backends: 1,
             max_flows: 1,
+            max_tracked_flows: 1,
+            tunnel: TunnelSettings::default(),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

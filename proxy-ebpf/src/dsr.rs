@@ -1,0 +1,336 @@
+//! Direct server return: the backend is chosen by the slot alone, the packet reaches it as the client sent it, and
+//! answers don't come back this way (docs/dataplane.md, "Direct server return").
+
+use crate::{
+    encap::{self, Macs},
+    head::Head,
+    maps::{BACKENDS, NEXT_HOPS, SLOTS},
+    next_hop::{self, Way},
+    parse::Headers,
+    report, tracked,
+    words::{self, KeyWords},
+    xdp,
+};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta},
+    programs::XdpContext,
+};
+use core::mem::MaybeUninit;
+use proxy_common::{
+    checksum::Delta,
+    hash,
+    headers::{ethernet, ipv4, ipv6, tcp},
+    limits,
+    net::Address,
+    values::{
+        BackendValue, Handover, NO_BACKEND, ServiceValue, backend_flags, mode, service_flags, slot_state,
+    },
+    verdict::{self, DropReason, Verdict},
+};
+
+/// A client's packet to a service without NAT.
+pub struct Job {
+    /// 5-tuple.
+    pub key: KeyWords,
+    /// Bytes of the IP packet.
+    pub length: u32,
+    /// IPv4 rather than IPv6.
+    pub is_ipv4: bool,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// DSCP and ECN: TOS or traffic class.
+    pub class: u8,
+    /// TCP flags.
+    pub tcp_flags: u8,
+    /// Whether the packet opens a flow.
+    pub opens: bool,
+    /// Found on the way: index of the backend.
+    pub index: u32,
+    /// The low half of the hash that chose it.
+    pub hash: u32,
+    /// The backend.
+    pub backend: &'static BackendValue,
+    /// MAC addresses that the frame is to get.
+    pub macs: Macs,
+}
+
+/// Sends a packet without VLAN tags on its way. Six lookups, seven where the slot isn't plain; and a route lookup once in
+/// [`limits::NEXT_HOP_JIFFIES`] a backend.
+///
+/// # Errors
+/// Why it is dropped.
+#[inline(always)]
+pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
+    choose(job, service)?;
+    let verdict = if job.backend.flags & backend_flags::LOCAL != 0 {
+        Verdict::Pass
+    } else {
+        send(ctx, job, service)?
+    };
+    report::count_client(
+        service.index,
+        job.index,
+        job.length + ethernet::LENGTH as u32,
+        job.opens,
+    );
+    Ok(verdict)
+}
+
+/// The same for a packet that may have VLAN tags: they are kept on the interface it came by, and taken away towards another
+/// one. The verdict comes packed.
+#[inline(never)]
+pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue) -> u64 {
+    let mut job = MaybeUninit::uninit();
+    // SAFETY: all fields are written before any is read.
+    let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
+    let verdict = read(ctx, headers, job)
+        .ok_or(DropReason::Truncated)
+        .and_then(|()| forward_untagged(ctx, headers, job, service));
+    if verdict.is_err() {
+        report::count_service_drop(service.index);
+    }
+    verdict::pack(verdict)
+}
+
+#[inline(always)]
+fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
+    let packet = xdp::packet(&XdpContext::new(ctx));
+    let [first, second]: [u8; 2] = packet.read(headers.l3())?;
+    job.key = KeyWords::of(&headers.key);
+    job.length = u32::from(headers.ip_length());
+    job.is_ipv4 = headers.is_ipv4;
+    job.ttl = headers.ttl;
+    job.class = if headers.is_ipv4 {
+        second
+    } else {
+        first << 4 | second >> 4
+    };
+    job.tcp_flags = headers.tcp_flags;
+    job.opens = headers.tcp_flags != 0 && tcp::opens(headers.tcp_flags);
+    Some(())
+}
+
+#[inline(always)]
+fn forward_untagged(
+    ctx: *mut xdp_md,
+    headers: &Headers,
+    job: &mut Job,
+    service: &ServiceValue,
+) -> Result<Verdict, DropReason> {
+    choose(job, service)?;
+    let mut verdict = Verdict::Pass;
+    if job.backend.flags & backend_flags::LOCAL == 0 {
+        let tags = headers.l3() - ethernet::LENGTH;
+        let mut kept = 0;
+        if tags != 0 {
+            kept = take_tags(ctx, tags);
+            if kept == NO_TAGS {
+                return Err(DropReason::Truncated);
+            }
+        }
+        verdict = send(ctx, job, service)?;
+        if let (true, Verdict::Transmit) = (tags != 0, verdict) {
+            if !put_tags(ctx, tags, kept) {
+                return Err(DropReason::NoHeadroom);
+            }
+        }
+    }
+    report::count_client(service.index, job.index, headers.end() as u32, job.opens);
+    Ok(verdict)
+}
+
+/// Stands for a frame whose tags can't be taken: a first tag of that type isn't one.
+const NO_TAGS: u64 = u64::MAX;
+
+/// Takes the tags out of the frame and returns them, as they lie.
+#[inline(never)]
+fn take_tags(ctx: *mut xdp_md, tags: usize) -> u64 {
+    let Some(head) = Head::<{ TAGGED }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
+        return NO_TAGS;
+    };
+    let (macs, kept) = (Macs::of_head(head), head.read_u64::<12>());
+    // SAFETY: a helper on the program's own context; packet pointers are taken anew afterwards.
+    if unsafe { bpf_xdp_adjust_head(ctx, tags as i32) } != 0 {
+        return NO_TAGS;
+    }
+    let Some(head) = Head::<{ ethernet::LENGTH }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
+        return NO_TAGS;
+    };
+    macs.write(head);
+    kept
+}
+
+/// An Ethernet header and two tags at most: an IP header follows, so that these bytes are there with one tag too.
+const TAGGED: usize = ethernet::LENGTH + 2 * ethernet::VLAN_LENGTH;
+
+/// Puts tags back where they were.
+#[inline(never)]
+fn put_tags(ctx: *mut xdp_md, tags: usize, kept: u64) -> bool {
+    let Some(head) = Head::<{ ethernet::LENGTH }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
+        return false;
+    };
+    let macs = Macs::of_head(head);
+    // SAFETY: as in `take_tags`.
+    if unsafe { bpf_xdp_adjust_head(ctx, -(tags as i32)) } != 0 {
+        return false;
+    }
+    let Some(head) = Head::<{ TAGGED }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
+        return false;
+    };
+    macs.write(head);
+    head.write_u32::<12>(kept as u32);
+    if tags > ethernet::VLAN_LENGTH {
+        head.write_u32::<16>((kept >> 32) as u32);
+    }
+    true
+}
+
+/// The backend of a packet, alive. Three lookups, four where the slot isn't plain.
+///
+/// # Errors
+/// There is none, or the flow can't be stored.
+#[inline(always)]
+pub fn choose(job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
+    let hash = match (job.is_ipv4, service.flags & NARROW) {
+        (true, 0) => {
+            let [.., source, _, _, _, destination, ports, protocol] = *job.key.words();
+            hash::flow_hash_ipv4(source, destination, ports, protocol)
+        }
+        (_, flags) => hash_frame(&job.key, flags),
+    };
+    let slot = hash::slot(hash, service.table_size);
+    let slot = SLOTS
+        .get_value(service.index, &slot)
+        .ok_or(DropReason::NoBackend)?;
+    let index = if slot.previous == slot_state::PLAIN && service.flags & service_flags::TRACK_ALWAYS == 0 {
+        slot.backend
+    } else {
+        match tracked::choose(job, service, slot.backend, slot.previous) {
+            tracked::FULL => return Err(DropReason::FlowTableFull),
+            index => index as u32,
+        }
+    };
+    if index == NO_BACKEND {
+        return Err(DropReason::NoBackend);
+    }
+    let backend = BACKENDS.get(index).ok_or(DropReason::NoBackend)?;
+    if backend.incarnation == 0 || backend.flags & backend_flags::DEAD != 0 {
+        return Err(DropReason::NoBackend);
+    }
+    job.index = index;
+    job.backend = backend;
+    job.hash = hash as u32;
+    Ok(())
+}
+
+/// [`hash::slot_hash`] of other flows, with a stack frame of its own.
+#[inline(never)]
+fn hash_frame(key: &KeyWords, flags: u32) -> u64 {
+    let [a, b, c, d, e, f, g, h, mut ports, mut protocol] = *key.words();
+    let mut destination = [e, f, g, h];
+    if flags & NARROW != 0 {
+        (ports, protocol) = (0, 0);
+    }
+    if flags & service_flags::HASH_SOURCE != 0 {
+        destination = [0; 4];
+    }
+    if words::is_ipv4([a, b, c, d]) {
+        hash::flow_hash_ipv4(d, destination[3], ports, protocol)
+    } else {
+        hash::flow_hash_ipv6([a, b, c, d], destination, ports, protocol)
+    }
+}
+
+/// Fields of the 5-tuple are left out.
+const NARROW: u32 = service_flags::HASH_SOURCE | service_flags::HASH_ADDRESSES;
+
+#[inline(always)]
+fn send(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
+    if job.ttl <= 1 {
+        return Err(DropReason::TtlExpired);
+    }
+    let hop = NEXT_HOPS.get_ptr_mut(job.index).ok_or(DropReason::NoBackend)?;
+    let is_l2 = service.mode == mode::DSR_L2;
+    let way = next_hop::way(ctx, hop, job.backend, is_l2)?;
+    // SAFETY: a map value's pointer is valid until the program returns. Another CPU may be writing the same answer.
+    let hop = unsafe { &*hop };
+    let outer = encap::overhead(service.mode, &job.backend.address);
+    if job.length + outer > hop.mtu {
+        return Err(DropReason::MtuExceeded);
+    }
+    let packet = xdp::packet(&XdpContext::new(ctx));
+    let head = Head::<{ ethernet::LENGTH }>::of(&packet).ok_or(DropReason::Truncated)?;
+    job.macs = match way {
+        Way::Known => Macs::of(hop),
+        // This host's own, or the stack would take the frame for another's.
+        Way::Unresolved => Macs::of_head(head),
+    };
+    lower_ttl(job, &packet).ok_or(DropReason::Truncated)?;
+    if is_l2 {
+        job.macs.write(head);
+    } else {
+        encap::encapsulate(ctx, job, service)?;
+    }
+    // SAFETY: the program's own context.
+    let arrived = unsafe { (*ctx).ingress_ifindex };
+    match way {
+        Way::Unresolved => {
+            if hand_over(ctx, hop.ifindex, job, is_l2) {
+                Ok(Verdict::Pass)
+            } else {
+                Err(DropReason::NeighbourUnresolved)
+            }
+        }
+        Way::Known if hop.ifindex == arrived => Ok(Verdict::Transmit),
+        Way::Known => {
+            // SAFETY: a helper without memory arguments; it takes note of where to.
+            unsafe { bpf_redirect(hop.ifindex, 0) };
+            Ok(Verdict::Redirect)
+        }
+    }
+}
+
+/// One hop less for the client's packet: in the tunnel's mouth too (RFC 2003 section 3.1), or packets would go round for
+/// ever between two nodes that take each other for a backend.
+#[inline(always)]
+fn lower_ttl(job: &Job, packet: &crate::packet::Packet) -> Option<()> {
+    if job.is_ipv4 {
+        let head = Head::<{ ethernet::LENGTH + ipv4::LENGTH }>::of(packet)?;
+        let old = head.read_u16::<{ ethernet::LENGTH + 8 }>();
+        let [ttl, protocol] = old.to_ne_bytes();
+        let new = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
+        let sum = head.read_u16::<{ ethernet::LENGTH + 10 }>();
+        head.write_u16::<{ ethernet::LENGTH + 8 }>(new);
+        head.write_u16::<{ ethernet::LENGTH + 10 }>(Delta::new().half(old, new).apply(sum));
+    } else {
+        let head = Head::<{ ethernet::LENGTH + ipv6::LENGTH }>::of(packet)?;
+        head.write_u8::<{ ethernet::LENGTH + 7 }>(job.ttl.wrapping_sub(1));
+    }
+    Some(())
+}
+
+/// Leaves a note for `tc_ingress`, as [`xdp::send`] does. False if there is no room for it.
+#[inline(never)]
+fn hand_over(ctx: *mut xdp_md, ifindex: u32, job: &Job, is_l2: bool) -> bool {
+    // SAFETY: a helper on the program's own context.
+    if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Handover>() as i32)) } != 0 {
+        return false;
+    }
+    let neighbour = if is_l2 {
+        job.backend.address
+    } else {
+        Address { bytes: [0; 16] }
+    };
+    // SAFETY: the program's own context.
+    let note = unsafe { crate::packet::Packet::between(&(*ctx).data_meta, &(*ctx).data) };
+    note.write(
+        0,
+        Handover {
+            magic: limits::LAYOUT_MAGIC,
+            ifindex,
+            neighbour,
+        },
+    )
+    .is_some()
+}

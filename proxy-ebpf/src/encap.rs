@@ -1,0 +1,241 @@
+//! Outer headers: IP in IP and GUE.
+
+use crate::{
+    dsr::Job,
+    head::Head,
+    words::{holds_ipv4, words},
+    xdp,
+};
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
+use proxy_common::{
+    checksum,
+    headers::{ethernet, ipv4, ipv6, protocol, udp},
+    net::Address,
+    values::{NextHop, ServiceValue, mode},
+    verdict::DropReason,
+};
+
+/// Both MAC addresses of a frame, as they lie.
+#[derive(Clone, Copy)]
+pub struct Macs(u64, u32);
+
+impl Macs {
+    /// Those of a way that is known.
+    #[inline(always)]
+    pub fn of(hop: &NextHop) -> Self {
+        let pointer = hop.macs.as_ptr();
+        // SAFETY: twelve bytes at the start of a struct that is aligned to 8.
+        unsafe { Self(pointer.cast::<u64>().read(), pointer.add(8).cast::<u32>().read()) }
+    }
+
+    /// Those that a frame has.
+    #[inline(always)]
+    pub fn of_head<const N: usize>(head: Head<N>) -> Self {
+        Self(head.read_u64::<0>(), head.read_u32::<8>())
+    }
+
+    /// Writes them.
+    #[inline(always)]
+    pub fn write<const N: usize>(self, head: Head<N>) {
+        head.write_u64::<0>(self.0);
+        head.write_u32::<8>(self.1);
+    }
+}
+
+const TTL: u8 = 64;
+const UDP: usize = udp::LENGTH;
+
+/// Bytes that a mode puts in front of the IP packet.
+#[inline(always)]
+pub fn overhead(mode: u16, backend: &Address) -> u32 {
+    let network = if holds_ipv4(backend) {
+        ipv4::LENGTH
+    } else {
+        ipv6::LENGTH
+    };
+    match mode {
+        mode::IPIP => network as u32,
+        mode::GUE => (network + UDP) as u32,
+        _ => 0,
+    }
+}
+
+/// What stands in the outer headers.
+struct Outer {
+    macs: Macs,
+    source: [u32; 4],
+    destination: [u32; 4],
+    /// Bytes of the inner packet.
+    length: u32,
+    hash: u32,
+    inner: u8,
+    class: u8,
+    gue_port: u16,
+}
+
+/// Puts the outer headers in front of an untagged frame's packet.
+///
+/// DSCP and ECN are those of the inner packet (RFC 6040 section 4.1); IPv4 may not be fragmented; the low bits of the
+/// source, and GUE's source port, follow the flow, so that receivers spread flows over their queues.
+///
+/// # Errors
+/// There is no room for them.
+#[inline(always)]
+pub fn encapsulate(ctx: *mut xdp_md, job: &Job, service: &ServiceValue) -> Result<(), DropReason> {
+    let is_done = if holds_ipv4(&job.backend.address) && service.mode == mode::IPIP {
+        ipip_ipv4(ctx, &Outer::new(job, service))
+    } else {
+        encapsulate_frame(ctx, job, service)
+    };
+    if is_done {
+        Ok(())
+    } else {
+        Err(DropReason::NoHeadroom)
+    }
+}
+
+/// The other combinations, with a stack frame of their own.
+#[inline(never)]
+fn encapsulate_frame(ctx: *mut xdp_md, job: &Job, service: &ServiceValue) -> bool {
+    let outer = Outer::new(job, service);
+    match (holds_ipv4(&job.backend.address), service.mode == mode::GUE) {
+        (true, false) => ipip_ipv4(ctx, &outer),
+        (true, true) => gue_ipv4(ctx, &outer),
+        (false, false) => ipip_ipv6(ctx, &outer),
+        (false, true) => gue_ipv6(ctx, &outer),
+    }
+}
+
+impl Outer {
+    #[inline(always)]
+    fn new(job: &Job, service: &ServiceValue) -> Self {
+        let [a, b, c, last] = words(&job.backend.source);
+        let varied = u32::from_be(last) ^ (job.hash & job.backend.source_bits);
+        Self {
+            macs: job.macs,
+            source: [a, b, c, varied.to_be()],
+            destination: words(&job.backend.address),
+            length: job.length,
+            hash: job.hash,
+            inner: if job.is_ipv4 {
+                protocol::IPIP
+            } else {
+                protocol::IPV6
+            },
+            class: job.class,
+            gue_port: service.gue_port,
+        }
+    }
+}
+
+/// Makes room; the frame's first `N` bytes.
+#[inline(always)]
+fn grow<const N: usize>(ctx: *mut xdp_md) -> Option<Head<N>> {
+    let bytes = N - ethernet::LENGTH;
+    // SAFETY: a helper on the program's own context; packet pointers are taken anew afterwards.
+    if unsafe { bpf_xdp_adjust_head(ctx, -(bytes as i32)) } != 0 {
+        return None;
+    }
+    Head::of(&xdp::packet(&XdpContext::new(ctx)))
+}
+
+const IPIP_IPV4: usize = ethernet::LENGTH + ipv4::LENGTH;
+const IPIP_IPV6: usize = ethernet::LENGTH + ipv6::LENGTH;
+
+#[inline(always)]
+fn ipip_ipv4(ctx: *mut xdp_md, outer: &Outer) -> bool {
+    let Some(head) = grow::<IPIP_IPV4>(ctx) else {
+        return false;
+    };
+    write_ipv4(head, outer, outer.inner, 0);
+    true
+}
+
+#[inline(always)]
+fn gue_ipv4(ctx: *mut xdp_md, outer: &Outer) -> bool {
+    let Some(head) = grow::<{ IPIP_IPV4 + UDP }>(ctx) else {
+        return false;
+    };
+    write_ipv4(head, outer, protocol::UDP, UDP as u32);
+    write_udp::<{ IPIP_IPV4 + UDP }, IPIP_IPV4>(head, outer);
+    true
+}
+
+#[inline(always)]
+fn ipip_ipv6(ctx: *mut xdp_md, outer: &Outer) -> bool {
+    let Some(head) = grow::<IPIP_IPV6>(ctx) else {
+        return false;
+    };
+    write_ipv6(head, outer, outer.inner, 0);
+    true
+}
+
+#[inline(always)]
+fn gue_ipv6(ctx: *mut xdp_md, outer: &Outer) -> bool {
+    let Some(head) = grow::<{ IPIP_IPV6 + UDP }>(ctx) else {
+        return false;
+    };
+    write_ipv6(head, outer, protocol::UDP, UDP as u32);
+    write_udp::<{ IPIP_IPV6 + UDP }, IPIP_IPV6>(head, outer);
+    true
+}
+
+const L3: usize = ethernet::LENGTH;
+
+#[inline(always)]
+fn write_ethernet<const N: usize>(head: Head<N>, outer: &Outer, ethertype: u16) {
+    head.write_u64::<0>(outer.macs.0);
+    head.write_u32::<8>(outer.macs.1);
+    head.write_u16::<12>(ethertype.to_be());
+}
+
+/// RFC 791: TTL 64, don't fragment.
+#[inline(always)]
+fn write_ipv4<const N: usize>(head: Head<N>, outer: &Outer, protocol: u8, more: u32) {
+    write_ethernet(head, outer, ethernet::IPV4);
+    let [_, _, high, low] = (outer.length + more + ipv4::LENGTH as u32).to_be_bytes();
+    let first = u32::from_ne_bytes([0x45, outer.class, high, low]);
+    let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
+    let third = u16::from_ne_bytes([TTL, protocol]);
+    let (source, destination) = (outer.source[3], outer.destination[3]);
+    let sum =
+        u64::from(first) + u64::from(second) + u64::from(third) + u64::from(source) + u64::from(destination);
+    head.write_u32::<{ L3 }>(first);
+    head.write_u32::<{ L3 + 4 }>(second);
+    head.write_u16::<{ L3 + 8 }>(third);
+    head.write_u16::<{ L3 + 10 }>(!checksum::fold(sum));
+    head.write_u32::<{ L3 + 12 }>(source);
+    head.write_u32::<{ L3 + 16 }>(destination);
+}
+
+/// RFC 8200: hop limit 64; the flow label is 20 bits of the hash (RFC 6438).
+#[inline(always)]
+fn write_ipv6<const N: usize>(head: Head<N>, outer: &Outer, next_header: u8, more: u32) {
+    write_ethernet(head, outer, ethernet::IPV6);
+    let first = 6 << 28 | u32::from(outer.class) << 20 | outer.hash & 0xf_ffff;
+    let [_, _, high, low] = (outer.length + more).to_be_bytes();
+    head.write_u32::<{ L3 }>(first.to_be());
+    head.write_u32::<{ L3 + 4 }>(u32::from_ne_bytes([high, low, next_header, TTL]));
+    let [a, b, c, d] = outer.source;
+    head.write_u32::<{ L3 + 8 }>(a);
+    head.write_u32::<{ L3 + 12 }>(b);
+    head.write_u32::<{ L3 + 16 }>(c);
+    head.write_u32::<{ L3 + 20 }>(d);
+    let [a, b, c, d] = outer.destination;
+    head.write_u32::<{ L3 + 24 }>(a);
+    head.write_u32::<{ L3 + 28 }>(b);
+    head.write_u32::<{ L3 + 32 }>(c);
+    head.write_u32::<{ L3 + 36 }>(d);
+}
+
+/// The source port is of the dynamic ones (RFC 6335), and follows the flow. No checksum: the inner packet has its own
+/// (RFC 6935 allows that for tunnels over IPv6).
+#[inline(always)]
+fn write_udp<const N: usize, const AT: usize>(head: Head<N>, outer: &Outer) {
+    let source = (0xc000 | outer.hash & 0x3fff) as u16;
+    let [a, b] = source.to_be_bytes();
+    let [c, d] = outer.gue_port.to_be_bytes();
+    let [_, _, high, low] = (outer.length + UDP as u32).to_be_bytes();
+    head.write_u32_at::<AT, 0>(u32::from_ne_bytes([a, b, c, d]));
+    head.write_u32_at::<AT, 4>(u32::from_ne_bytes([high, low, 0, 0]));
+}

@@ -1,0 +1,124 @@
+//! Flows of slots that moved: ARCHITECTURE.md, "Just enough flow tracking".
+
+use crate::{
+    dsr::Job,
+    flow,
+    maps::{BACKENDS, TRACKED_FLOWS},
+    report,
+};
+use aya_ebpf::bindings::BPF_ANY;
+use proxy_common::{
+    headers::tcp,
+    limits,
+    values::{BackendValue, ServiceValue, TrackedFlow, backend_flags, seen, service_flags, slot_state},
+};
+
+/// No room to store a flow that must be.
+pub const FULL: u64 = u64::MAX;
+
+/// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`].
+/// Two lookups (entry, its backend), and an insert for a flow that has none.
+///
+/// 1. An entry whose backend lives wins, unless the packet opens a new flow that this backend must not get.
+/// 2. A slot that isn't moving: its backend. Stored if all flows are.
+/// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
+#[inline(never)]
+pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) -> u64 {
+    let mut is_stale = false;
+    if let Some(flow) = TRACKED_FLOWS.get_ptr_mut(job.key.key()) {
+        // SAFETY: a map value's pointer is valid until the program returns; other CPUs write the same bits.
+        let flow = unsafe { &mut *flow };
+        if is_good(job, flow) {
+            note(job, flow);
+            return u64::from(flow.backend);
+        }
+        is_stale = true;
+    }
+    let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
+    if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {
+        if is_stale {
+            // An error means that somebody else removed it.
+            let _ = TRACKED_FLOWS.remove(job.key.key());
+        }
+        return u64::from(current);
+    }
+    let before = if is_moving { live(previous) } else { None };
+    let chosen = match before {
+        Some(_) if !job.opens => previous,
+        _ => current,
+    };
+    let Some(backend) = BACKENDS.get(chosen) else {
+        return u64::from(chosen);
+    };
+    let flow = TrackedFlow {
+        backend: chosen,
+        incarnation: backend.incarnation,
+        service: service.index,
+        seen: state(job),
+        last_seen: flow::now(),
+    };
+    if TRACKED_FLOWS
+        .insert(job.key.key(), &flow, u64::from(BPF_ANY))
+        .is_ok()
+    {
+        return u64::from(chosen);
+    }
+    report::count_untracked(service.index);
+    // Without an entry the flow's next packets go to the backend before: so must this one, if it may.
+    match before {
+        Some(backend) if job.opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
+        Some(_) if job.opens => FULL,
+        _ => u64::from(chosen),
+    }
+}
+
+/// A backend that lives.
+#[inline(always)]
+fn live(index: u32) -> Option<&'static BackendValue> {
+    let backend = BACKENDS.get(index)?;
+    (backend.incarnation != 0 && backend.flags & backend_flags::DEAD == 0).then_some(backend)
+}
+
+#[inline(always)]
+fn is_good(job: &Job, flow: &TrackedFlow) -> bool {
+    let Some(backend) = live(flow.backend) else {
+        return false;
+    };
+    if backend.incarnation != flow.incarnation {
+        return false;
+    }
+    if job.opens {
+        // A SYN once more, or the same ports used anew.
+        let is_draining = backend.flags & backend_flags::DRAINING != 0;
+        return !flow.is_closing() && (!is_draining || flow.is_opening());
+    }
+    true
+}
+
+/// What a packet says of its flow.
+#[inline(always)]
+fn state(job: &Job) -> u32 {
+    let mut bits = seen::PACKET;
+    if !job.opens {
+        bits |= seen::GOING;
+    }
+    if job.tcp_flags & tcp::FIN != 0 {
+        bits |= seen::FIN;
+    }
+    if job.tcp_flags & tcp::RST != 0 {
+        bits |= seen::RST;
+    }
+    u32::from(bits)
+}
+
+#[inline(always)]
+fn note(job: &Job, flow: &mut TrackedFlow) {
+    let now = flow::now();
+    if now.wrapping_sub(flow.last_seen) > limits::LAST_SEEN_GRAIN_NS {
+        flow.last_seen = now;
+    }
+    let bits = state(job);
+    if bits & !flow.seen != 0 {
+        flow.seen |= bits;
+    }
+}

@@ -1,0 +1,349 @@
+//! Direct server return: which backend, and what its packets look like (docs/dataplane.md, "Direct server return").
+
+use super::{
+    Decision, Failure, Job, Model, Next, ends_of, flow_key,
+    flows::slot_hash,
+    network::Way,
+    parse::{Packet, TCP, UDP},
+    sum,
+    translate::{self, octets},
+};
+use proxy_common::{
+    keys::FlowKey,
+    values::{
+        BackendValue, ServiceValue, SlotValue, TrackedFlow, backend_flags, mode, seen, service_flags,
+        slot_state,
+    },
+    verdict::DropReason,
+};
+use std::net::IpAddr;
+use weir::model::IdleTimeouts;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// TTL and hop limit of outer headers.
+const OUTER_TTL: u8 = 64;
+
+/// What a packet says of its flow.
+#[derive(Clone, Copy)]
+pub struct Said {
+    /// It opens a connection.
+    opens: bool,
+    fin: bool,
+    rst: bool,
+}
+
+impl Said {
+    /// By the protocol, and TCP's flags.
+    pub fn new(protocol: u8, flags: u8) -> Self {
+        let tcp = protocol == TCP;
+        Self {
+            opens: tcp && flags & (SYN | ACK | RST | FIN) == SYN,
+            fin: tcp && flags & FIN != 0,
+            rst: tcp && flags & RST != 0,
+        }
+    }
+
+    fn bits(self) -> u32 {
+        let mut bits = seen::PACKET;
+        if !self.opens {
+            bits |= seen::GOING;
+        }
+        if self.fin {
+            bits |= seen::FIN;
+        }
+        if self.rst {
+            bits |= seen::RST;
+        }
+        bits.into()
+    }
+}
+
+impl Model {
+    /// Decides a packet to a service without NAT.
+    pub(super) fn direct(
+        &mut self,
+        job: &mut Job,
+        service: &ServiceValue,
+        packet: &Packet,
+        ports: (u16, u16),
+    ) -> Result<Next, Failure> {
+        let flags = match packet.protocol {
+            TCP => job.frame[packet.transport + 13],
+            _ => 0,
+        };
+        let said = Said::new(packet.protocol, flags);
+        let (source, destination) = ends_of(packet, ports);
+        let key = flow_key(source, destination, packet.protocol);
+        let hash = slot_hash(service, source, destination, packet.protocol);
+        job.tracked.push(key);
+        let index = self
+            .direct_backend(service, &key, hash, said)
+            .map_err(Failure::Dropped)?;
+        let backend = *self
+            .usable(index)
+            .ok_or(Failure::Dropped(DropReason::NoBackend))?;
+        let decided = if backend.flags & backend_flags::LOCAL != 0 {
+            (Decision::Pass, job.frame.to_vec())
+        } else {
+            self.direct_send(job, service, packet, &backend, hash as u32)
+                .map_err(Failure::Dropped)?
+        };
+        self.counts
+            .direct(service.index, index, packet.end as u64, said.opens);
+        Ok(Next::Decided(decided))
+    }
+
+    fn usable(&self, index: u32) -> Option<&BackendValue> {
+        let backend = self.backends.get(&index)?;
+        (backend.incarnation != 0 && backend.flags & backend_flags::DEAD == 0).then_some(backend)
+    }
+
+    /// The index of the backend that a packet goes to.
+    pub fn direct_backend(
+        &mut self,
+        service: &ServiceValue,
+        key: &FlowKey,
+        hash: u64,
+        said: Said,
+    ) -> Result<u32, DropReason> {
+        let slot = self.slot(service, hash).ok_or(DropReason::NoBackend)?;
+        let always = service.flags & service_flags::TRACK_ALWAYS != 0;
+        if slot.previous == slot_state::PLAIN && !always {
+            return Ok(slot.backend);
+        }
+        if let Some(entry) = self.tracked.get(key).copied() {
+            if self.wins(&entry, said) {
+                if let Some(entry) = self.tracked.get_mut(key) {
+                    entry.seen |= said.bits();
+                }
+                return Ok(entry.backend);
+            }
+            if slot.previous == slot_state::TRACKED && !always
+                || slot.previous == slot_state::PLAIN && !always
+            {
+                self.tracked.remove(key);
+            }
+        }
+        let before = match slot.previous {
+            slot_state::PLAIN | slot_state::TRACKED => {
+                if !always {
+                    return Ok(slot.backend);
+                }
+                None
+            }
+            previous => self.usable(previous).map(|backend| (previous, *backend)),
+        };
+        let index = match before {
+            Some((previous, _)) if !said.opens => previous,
+            _ => slot.backend,
+        };
+        let Some(backend) = self.backends.get(&index).copied() else {
+            return Ok(index);
+        };
+        let entry = TrackedFlow {
+            backend: index,
+            incarnation: backend.incarnation,
+            service: service.index,
+            seen: said.bits(),
+            last_seen: 0,
+        };
+        if self.tracked.contains_key(key) || self.tracked.len() < self.tracked_max {
+            self.tracked.insert(*key, entry);
+            return Ok(index);
+        }
+        self.counts.services.entry(service.index).or_default().untracked += 1;
+        match before {
+            Some((previous, backend)) if said.opens => {
+                if backend.flags & backend_flags::DRAINING == 0 {
+                    Ok(previous)
+                } else {
+                    Err(DropReason::FlowTableFull)
+                }
+            }
+            _ => Ok(index),
+        }
+    }
+
+    /// The slot of a hash.
+    pub fn slot(&self, service: &ServiceValue, hash: u64) -> Option<SlotValue> {
+        let place = ((hash >> 32) * u64::from(service.table_size)) >> 32;
+        self.slots.get(&service.index)?.get(place as usize).copied()
+    }
+
+    /// The slot that a tracked flow's key has in its service, and whether all its flows are stored.
+    pub fn slot_of(&self, service: &ServiceValue, key: &FlowKey) -> Option<(SlotValue, bool)> {
+        let source = (IpAddr::from(key.source), key.source_port);
+        let destination = (IpAddr::from(key.destination), key.destination_port);
+        let slot = self.slot(service, slot_hash(service, source, destination, key.protocol))?;
+        Some((slot, service.flags & service_flags::TRACK_ALWAYS != 0))
+    }
+
+    /// Whether the daemon should end a tracked flow at a time: its backend is dead or gone, or it had no packet for longer
+    /// than allowed.
+    pub fn is_tracked_ended(&self, key: &FlowKey, entry: &TrackedFlow, now: u64) -> bool {
+        let timeouts = IdleTimeouts::default();
+        let timeout = if key.protocol == UDP {
+            timeouts.udp
+        } else if entry.seen & u32::from(seen::FIN | seen::RST) != 0 {
+            timeouts.tcp_closing
+        } else if entry.seen & u32::from(seen::GOING) == 0 {
+            timeouts.tcp_opening
+        } else {
+            timeouts.tcp
+        };
+        let lives = self
+            .usable(entry.backend)
+            .is_some_and(|backend| backend.incarnation == entry.incarnation);
+        !lives || now > entry.last_seen + timeout.as_nanos() as u64
+    }
+
+    /// Whether an entry decides a packet.
+    fn wins(&self, entry: &TrackedFlow, said: Said) -> bool {
+        let Some(backend) = self.usable(entry.backend) else {
+            return false;
+        };
+        if backend.incarnation != entry.incarnation {
+            return false;
+        }
+        let ended = entry.seen & u32::from(seen::FIN | seen::RST) != 0;
+        let going = entry.seen & u32::from(seen::GOING) != 0;
+        let draining = backend.flags & backend_flags::DRAINING != 0;
+        !(said.opens && (ended || draining && going))
+    }
+
+    fn direct_send(
+        &self,
+        job: &Job,
+        service: &ServiceValue,
+        packet: &Packet,
+        backend: &BackendValue,
+        hash: u32,
+    ) -> Result<(Decision, Vec<u8>), DropReason> {
+        let ttl = translate::ttl(job.frame, packet.network);
+        if ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
+        let target = IpAddr::from(backend.address);
+        let way = self.network.way(target)?;
+        if service.mode == mode::DSR_L2 && !way.on_link {
+            return Err(DropReason::NoRoute);
+        }
+        let mut inner = job.frame.to_vec();
+        translate::set_ttl(&mut inner, packet.network, ttl - 1);
+        let length = packet.end - packet.network;
+        let outer = outer_headers(service, backend, hash, &inner[packet.network..], length);
+        if length + outer.len() > way.mtu {
+            return Err(DropReason::MtuExceeded);
+        }
+        if !job.room && !outer.is_empty() {
+            return Err(DropReason::NoHeadroom);
+        }
+        let ethertype: [u8; 2] = match (outer.is_empty(), target) {
+            (true, _) => [inner[packet.network - 2], inner[packet.network - 1]],
+            (false, IpAddr::V4(_)) => [0x08, 0x00],
+            (false, IpAddr::V6(_)) => [0x86, 0xdd],
+        };
+        let stays = way.macs.is_some() && way.ifindex == job.ifindex;
+        let mut frame = match way.macs {
+            Some((source, destination)) => [destination, source].concat(),
+            None => inner[0..12].to_vec(),
+        };
+        if stays {
+            frame.extend(&inner[12..packet.network - 2]);
+        }
+        frame.extend(ethertype);
+        frame.extend(outer);
+        frame.extend(&inner[packet.network..]);
+        let decision = match way {
+            Way { macs: None, .. } if !job.room => return Err(DropReason::NeighbourUnresolved),
+            Way {
+                macs: None, ifindex, ..
+            } => {
+                let neighbour = (service.mode == mode::DSR_L2).then_some(target);
+                Decision::HandOver(ifindex, neighbour)
+            }
+            _ if stays => Decision::Transmit,
+            Way { ifindex, .. } => Decision::Redirect(ifindex),
+        };
+        Ok((decision, frame))
+    }
+}
+
+/// The headers in front of an inner packet of `length` bytes.
+fn outer_headers(
+    service: &ServiceValue,
+    backend: &BackendValue,
+    hash: u32,
+    inner: &[u8],
+    length: usize,
+) -> Vec<u8> {
+    let is_inner_ipv4 = inner[0] >> 4 == 4;
+    let class = if is_inner_ipv4 {
+        inner[1]
+    } else {
+        inner[0] << 4 | inner[1] >> 4
+    };
+    let (mut protocol, mut udp) = (if is_inner_ipv4 { 4 } else { 41 }, Vec::new());
+    match service.mode {
+        mode::DSR_L2 => return Vec::new(),
+        mode::GUE => {
+            protocol = UDP;
+            let source = 0xc000 + (hash % 0x4000) as u16;
+            udp = [source, service.gue_port, (length + 8) as u16, 0]
+                .iter()
+                .flat_map(|field| field.to_be_bytes())
+                .collect();
+        }
+        _ => {}
+    }
+    let mut source = octets(backend.source.into());
+    let varied = (hash & backend.source_bits).to_be_bytes();
+    let tail = source.len() - 4;
+    for (byte, varied) in source[tail..].iter_mut().zip(varied) {
+        *byte ^= varied;
+    }
+    let destination = octets(backend.address.into());
+    let mut header = if destination.len() == 4 {
+        let total = (20 + udp.len() + length) as u16;
+        let mut header = vec![0x45, class];
+        header.extend(total.to_be_bytes());
+        header.extend([0, 0, 0x40, 0, OUTER_TTL, protocol, 0, 0]);
+        header
+    } else {
+        let first = 0x6000_0000 | u32::from(class) << 20 | hash % 0x10_0000;
+        let mut header = first.to_be_bytes().to_vec();
+        header.extend(((udp.len() + length) as u16).to_be_bytes());
+        header.extend([protocol, OUTER_TTL]);
+        header
+    };
+    header.extend(source);
+    header.extend(destination);
+    if header.len() == 20 {
+        let checksum = sum::field(0, sum::sum(&header));
+        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    header.extend(udp);
+    header
+}
+
+/// What a slot is after a change that gives it to `wanted`. `lives`: whether a backend is neither dead nor gone.
+pub fn slot_after(before: SlotValue, wanted: u32, lives: impl Fn(u32) -> bool) -> SlotValue {
+    let moves = wanted != before.backend && lives(before.backend);
+    let state = match before.previous {
+        slot_state::PLAIN if moves => before.backend,
+        slot_state::PLAIN => slot_state::PLAIN,
+        slot_state::TRACKED if moves => before.backend,
+        slot_state::TRACKED => slot_state::TRACKED,
+        first if lives(first) => first,
+        _ if moves => before.backend,
+        _ => slot_state::TRACKED,
+    };
+    SlotValue {
+        backend: wanted,
+        previous: state,
+    }
+}
