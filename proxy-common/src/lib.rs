@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod checksum;
 pub mod counters;
+pub mod decap;
 pub mod hash;
 pub mod headers;
 pub mod keys;

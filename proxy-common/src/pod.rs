@@ -2,6 +2,7 @@
 
 use crate::{
     counters::Counters,
+    decap::DecapValue,
     keys::*,
     net::Address,
     steer::{L7Key, L7Service, WorkerLoad},
@@ -32,6 +33,7 @@ pod!(
     Settings,
     Layout,
     Counters,
+    DecapValue,
     L7Key,
     L7Service,
     WorkerLoad

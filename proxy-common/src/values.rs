@@ -284,8 +284,10 @@ pub struct Settings {
     pub nat_port_first: u16,
     /// Last one, inclusive.
     pub nat_port_last: u16,
+    /// UDP port that GUE packets come to on a backend's host, host order.
+    pub gue_port: u16,
     /// Zero.
-    pub flags: u32,
+    pub flags: u16,
     /// Added to the clock that stamps flows, in nanoseconds: zero but in tests.
     pub clock_offset_ns: u64,
 }

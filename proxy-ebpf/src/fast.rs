@@ -60,7 +60,7 @@ pub fn decide(ctx: *mut xdp_md) -> u64 {
     }
     // SAFETY: as in `flow::service`.
     let Some(service) = (unsafe { SERVICES.get(&job.key.service()) }) else {
-        if flow::is_nat_port(job.key.destination_port()) {
+        if flow::may_be_ours(job.key.destination_port()) {
             return LONG_WAY;
         }
         return verdict::pack(Ok(Verdict::Pass));

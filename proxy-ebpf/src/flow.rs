@@ -8,7 +8,7 @@ use crate::{
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
 use proxy_common::{
     hash,
-    headers::tcp,
+    headers::{protocol, tcp},
     keys::FlowKey,
     limits,
     values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
@@ -224,6 +224,26 @@ pub fn reply(key: &FlowKey) -> Option<*mut FlowValue> {
 pub fn is_nat_port(port: u16) -> bool {
     match SETTINGS.get(0) {
         Some(settings) => (settings.nat_port_first..=settings.nat_port_last).contains(&port),
+        None => false,
+    }
+}
+
+/// Whether a packet may be one of a GUE tunnel's.
+#[inline(always)]
+pub fn is_gue(key: &FlowKey) -> bool {
+    key.protocol == protocol::UDP
+        && SETTINGS
+            .get(0)
+            .is_some_and(|settings| settings.gue_port == key.destination_port)
+}
+
+/// Whether a packet to no service may be something else of ours: a reply, or GUE.
+#[inline(always)]
+pub fn may_be_ours(port: u16) -> bool {
+    match SETTINGS.get(0) {
+        Some(settings) => {
+            (settings.nat_port_first..=settings.nat_port_last).contains(&port) || settings.gue_port == port
+        }
         None => false,
     }
 }

@@ -8,6 +8,7 @@
     reason = "handed over by value, keys and values would be copied on the 512 bytes of stack"
 )]
 
+mod decap;
 mod dsr;
 mod encap;
 mod fast;
@@ -28,7 +29,7 @@ mod words;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::sk_action::SK_PASS,
+    bindings::{sk_action::SK_PASS, xdp_action::XDP_PASS},
     macros::{classifier, sk_lookup, xdp},
     programs::{SkLookupContext, TcContext, XdpContext},
 };
@@ -50,6 +51,20 @@ pub fn xdp_balancer(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn xdp_generic(ctx: XdpContext) -> u32 {
     report::xdp_action(xdp::balance(&ctx))
+}
+
+/// Packets that reach a backend through a tunnel: the whole of the program on a host that balances nothing.
+#[xdp(frags)]
+pub fn xdp_decap(ctx: XdpContext) -> u32 {
+    decap::deliver(ctx.ctx);
+    XDP_PASS
+}
+
+/// The same for generic XDP, which copies less for a program that takes whole packets alone.
+#[xdp]
+pub fn xdp_decap_generic(ctx: XdpContext) -> u32 {
+    decap::deliver(ctx.ctx);
+    XDP_PASS
 }
 
 /// Sends what `xdp_balancer` translated but had no neighbour for.

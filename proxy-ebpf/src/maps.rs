@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     counters::Counters,
+    decap::{self, DecapOutcome, DecapValue},
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
@@ -71,6 +72,16 @@ pub static SERVICE_COUNTERS: PerCpuArray<Counters, { limits::SERVICES as usize }
 /// By backend index. As above.
 #[btf_map(name = "backend_counters")]
 pub static BACKEND_COUNTERS: PerCpuArray<Counters, { limits::BACKENDS as usize }> = PerCpuArray::new();
+
+/// Addresses of a backend's host where tunnels end, and VIPs that it serves. Written by the daemon, read for packets of
+/// tunnels. 24 bytes an entry.
+#[btf_map(name = "decap_addresses")]
+pub static DECAP_ADDRESSES: HashMap<Address, DecapValue, { decap::DECAP_ADDRESSES as usize }> =
+    HashMap::new();
+
+/// Packets that came through tunnels, by [`DecapOutcome`]. Written by the programs.
+#[btf_map(name = "decap_counters")]
+pub static DECAP_COUNTERS: PerCpuArray<u64, { DecapOutcome::COUNT }> = PerCpuArray::new();
 
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]

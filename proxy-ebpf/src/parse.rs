@@ -175,6 +175,12 @@ pub struct Ipv4Header {
 const _: () = assert!(size_of::<Ipv4Header>() == ipv4::LENGTH);
 
 impl Ipv4Header {
+    /// Version 4.
+    #[inline(always)]
+    pub fn is_version_4(&self) -> bool {
+        self.version_ihl >> 4 == 4
+    }
+
     /// Version 4, no options, not a fragment.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {

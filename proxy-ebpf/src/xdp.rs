@@ -1,7 +1,7 @@
 //! The XDP balancer: parse → service → flow → translate → next hop → out.
 
 use crate::{
-    dsr, fast, flow, icmp,
+    decap, dsr, fast, flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
@@ -36,6 +36,7 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
     let mut headers = MaybeUninit::uninit();
     let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
     if let Parsed::Pass = parsed {
+        decap::deliver(ctx.ctx);
         return Ok(Verdict::Pass);
     }
     // SAFETY: parsed as something else than Pass, all fields are set; the verifier checks it too.
@@ -44,6 +45,7 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
         Parsed::Icmp => icmp::from_network(ctx.ctx, headers),
         _ => match service_frame(headers) {
             Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
+            None if flow::is_gue(&headers.key) && decap::deliver(ctx.ctx) => return Ok(Verdict::Pass),
             service => transport_frame(ctx.ctx, headers, service),
         },
     })

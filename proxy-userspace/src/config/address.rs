@@ -257,6 +257,27 @@ pub(super) fn ipv4(typed: &str) -> Result<Ipv4Addr, Mistake> {
     Ok(address)
 }
 
+/// An address that clients send to.
+pub(super) fn vip(typed: &str) -> Result<IpAddr, Mistake> {
+    let Ok(address) = typed.parse::<IpAddr>() else {
+        let remedy = "write it without port or prefix length, such as 192.0.2.53 or \"2001:db8::53\"";
+        return Err(Mistake::new(
+            format!("{} is not an IP address", shown(typed)),
+            remedy,
+        ));
+    };
+    // The rules are those of a VIP with a port.
+    parsed(&SocketAddr::new(address, 1).to_string())
+        .and_then(|address| socket_address(&address.to_string()))
+        .map(|address| address.ip())
+        .map_err(|_| {
+            Mistake::new(
+                format!("{} is no address that clients can send to", shown(typed)),
+                "write the VIP's own",
+            )
+        })
+}
+
 /// A prefix of a family, without bits behind it.
 pub(super) fn prefix<P>(typed: &str, example: &str) -> Result<P, Mistake>
 where

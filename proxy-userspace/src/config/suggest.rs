@@ -34,12 +34,11 @@ const LATER_KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("HealthCheck", &["grpc"]),
-    ("Forward", &["tracking"]),
     ("Config", &["tracing", "metrics", "kubernetes", "xds"]),
 ];
 
 /// Values that later versions bring, by definition.
-const LATER_VALUES: &[(&str, &[&str])] = &[("Mode", &["dsr-l2", "dsr_l2", "dsr", "ipip", "gue"])];
+const LATER_VALUES: &[(&str, &[&str])] = &[("UpstreamProtocol", &["h3"])];
 
 /// What other programs call our keys: (definition, their name, ours).
 const OTHER_NAMES: &[(&str, &str, &str)] = &[

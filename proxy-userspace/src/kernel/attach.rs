@@ -2,10 +2,10 @@
 
 use super::{
     AttachedInterface, KernelError, Pins,
-    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_GENERIC},
+    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC},
     steer,
 };
-use crate::model::{Interface, XdpMode};
+use crate::model::{DaemonSettings, Interface, Role, XdpMode};
 use aya::{
     Ebpf,
     programs::{
@@ -27,28 +27,32 @@ use std::{
 pub(super) fn attach(
     object: &mut Ebpf,
     pins: &Pins,
-    interfaces: &[Interface],
+    settings: &DaemonSettings,
 ) -> Result<Vec<AttachedInterface>, KernelError> {
+    let interfaces = &settings.interfaces;
     let mut wanted = vec![steer::attach(object, pins)?];
     let mut attached = Vec::new();
-    if !interfaces.is_empty() {
+    if !interfaces.is_empty() && settings.role == Role::Balancer {
         // Ways to backends without NAT are asked for as for packets of this host's own.
         enable_forwarding("lo")?;
     }
     for interface in interfaces {
         let ifindex = index(&interface.name)?;
-        enable_forwarding(&interface.name)?;
-        for (program, hook) in [
-            (TC_INGRESS, TcAttachType::Ingress),
-            (TC_EGRESS, TcAttachType::Egress),
-        ] {
+        if settings.role == Role::Balancer {
+            enable_forwarding(&interface.name)?;
+        }
+        if !settings.decap_vips.is_empty() {
+            keep_quiet_about_vips(&interface.name)?;
+        }
+        for (program, hook) in classifiers(settings.role) {
+            let (program, hook) = (*program, *hook);
             let path = pins.link(&interface.name, program);
             attach_classifier(object, program, hook, &interface.name, &path)?;
             wanted.push(path);
         }
         let (xdp, warning) = match interface.xdp {
             XdpMode::Off => ("off", None),
-            _ => attach_xdp(object, pins, interface, ifindex, &mut wanted)?,
+            _ => attach_xdp((object, settings.role), pins, interface, ifindex, &mut wanted)?,
         };
         attached.push(AttachedInterface {
             name: interface.name.clone(),
@@ -59,6 +63,47 @@ pub(super) fn attach(
     }
     pins.keep_links(&wanted)?;
     Ok(attached)
+}
+
+fn classifiers(role: Role) -> &'static [(&'static str, TcAttachType)] {
+    match role {
+        Role::Balancer => &[
+            (TC_INGRESS, TcAttachType::Ingress),
+            (TC_EGRESS, TcAttachType::Egress),
+        ],
+        Role::Backend => &[],
+    }
+}
+
+/// The XDP programs of a role: native, generic.
+fn xdp_programs(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Balancer => (XDP_BALANCER, XDP_GENERIC),
+        Role::Backend => (XDP_DECAP, XDP_DECAP_GENERIC),
+    }
+}
+
+/// A backend has the VIP and must not tell its neighbours so: they would send clients' packets past the balancer. ARP is
+/// answered for addresses of the asked interface alone, and asked from such (Documentation/networking/ip-sysctl.rst). IPv6
+/// needs nothing: neighbour discovery answers for addresses of the interface alone.
+fn keep_quiet_about_vips(name: &str) -> Result<(), KernelError> {
+    for (setting, wanted) in [("arp_ignore", 1), ("arp_announce", 2)] {
+        let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{name}/{setting}"));
+        let current = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse::<u32>().ok());
+        if current.is_none_or(|current| current >= wanted) {
+            continue;
+        }
+        fs::write(&path, wanted.to_string()).map_err(|error| {
+            KernelError::missing(
+                format!("{setting} of {name} is too low and can't be raised: {error}"),
+                format!("run `sysctl -w net.ipv4.conf.{name}.{setting}={wanted}` on the host"),
+            )
+        })?;
+        tracing::info!(interface = name, "set {setting} to {wanted}");
+    }
+    Ok(())
 }
 
 fn index(name: &str) -> Result<u32, KernelError> {
@@ -168,13 +213,14 @@ fn attach_classifier(
 
 /// Attaches XDP: natively, else generically. Returns the mode in use, and why it isn't native.
 fn attach_xdp(
-    object: &mut Ebpf,
+    (object, role): (&mut Ebpf, Role),
     pins: &Pins,
     interface: &Interface,
     ifindex: u32,
     wanted: &mut Vec<PathBuf>,
 ) -> Result<(&'static str, Option<String>), KernelError> {
     let name = &interface.name;
+    let (native, generic) = xdp_programs(role);
     let mut xdp = Attaching {
         object,
         pins,
@@ -183,14 +229,14 @@ fn attach_xdp(
     };
     let mut warning = None;
     if interface.xdp != XdpMode::Generic {
-        if xdp.adopt(XDP_BALANCER)? {
-            wanted.push(pins.link(name, XDP_BALANCER));
+        if xdp.adopt(native)? {
+            wanted.push(pins.link(name, native));
             return Ok((NATIVE, None));
         }
-        if interface.xdp == XdpMode::Native || !pins.link(name, XDP_GENERIC).exists() {
+        if interface.xdp == XdpMode::Native || !pins.link(name, generic).exists() {
             // An interface runs one mode: the other has to go first.
-            let _ = fs::remove_file(pins.link(name, XDP_GENERIC));
-            match xdp.attach(XDP_BALANCER, Attach::Driver) {
+            let _ = fs::remove_file(pins.link(name, generic));
+            match xdp.attach(native, Attach::Driver) {
                 Ok(path) => {
                     wanted.push(path);
                     return Ok((NATIVE, None));
@@ -203,11 +249,11 @@ fn attach_xdp(
             }
         }
     }
-    let path = if xdp.adopt(XDP_GENERIC)? {
-        pins.link(name, XDP_GENERIC)
+    let path = if xdp.adopt(generic)? {
+        pins.link(name, generic)
     } else {
-        let _ = fs::remove_file(pins.link(name, XDP_BALANCER));
-        xdp.attach(XDP_GENERIC, Attach::Skb)?
+        let _ = fs::remove_file(pins.link(name, native));
+        xdp.attach(generic, Attach::Skb)?
     };
     wanted.push(path);
     Ok(("generic", warning))

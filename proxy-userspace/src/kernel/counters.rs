@@ -1,9 +1,11 @@
 //! Counters of the kernel plane as read: summed over CPUs, named by what they count.
 
-use super::{KernelError, encode, ids::Ids, maps::Maps, steer::Steering};
+use super::{KernelError, decap::Decap, encode, ids::Ids, maps::Maps, steer::Steering};
 use crate::model::{BackendAddr, ListenAddr};
 use aya::maps::{MapError, PerCpuValues};
-use proxy_common::{counters::Counters, net::Protocol, steer::SteerOutcome, verdict::DropReason};
+use proxy_common::{
+    counters::Counters, decap::DecapOutcome, net::Protocol, steer::SteerOutcome, verdict::DropReason,
+};
 
 /// A reading of all counters.
 #[derive(Clone, Default, Debug)]
@@ -14,6 +16,8 @@ pub struct KernelCounters {
     pub drops: Vec<(DropReason, u64)>,
     /// Lookups for L7 addresses by outcome, in the order of [`SteerOutcome::ALL`]: about one a connection.
     pub steering: Vec<(SteerOutcome, u64)>,
+    /// Packets that came through tunnels by outcome, in the order of [`DecapOutcome::ALL`].
+    pub decap: Vec<(DecapOutcome, u64)>,
     /// NAT flows in the table at the last sweep.
     pub flows: usize,
     /// Flows in `tracked_flows` then.
@@ -61,7 +65,7 @@ pub struct AttachedInterface {
 pub(super) fn read(
     maps: &Maps,
     ids: &Ids,
-    steering: &Steering,
+    (steering, decap): (&Steering, &Decap),
     (flows, tracked_flows): (usize, usize),
     interfaces: &[AttachedInterface],
 ) -> Result<KernelCounters, KernelError> {
@@ -95,6 +99,7 @@ pub(super) fn read(
         services,
         drops,
         steering: steering.outcomes()?,
+        decap: decap.outcomes()?,
         flows,
         tracked_flows,
         interfaces: interfaces.to_vec(),

@@ -1,7 +1,7 @@
 //! The pinned maps, opened with their types.
 
 use super::{KernelError, Pins};
-use crate::model::{DaemonSettings, NatSettings};
+use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
     counters::Counters,
@@ -24,6 +24,8 @@ pub(super) const NAMES: &[&str] = &[
     "service_counters",
     "backend_counters",
     "drop_counters",
+    "decap_addresses",
+    "decap_counters",
     "l7_services",
     "workers",
     "worker_loads",
@@ -79,12 +81,17 @@ impl Maps {
     }
 
     /// Writes the settings, keeping the clock offset that tests set.
-    pub(super) fn write_settings(&mut self, nat: &NatSettings) -> Result<(), KernelError> {
+    pub(super) fn write_settings(
+        &mut self,
+        nat: &NatSettings,
+        tunnel: &TunnelSettings,
+    ) -> Result<(), KernelError> {
         let refused = |error| KernelError::refused("writing the map settings", error);
         let old = self.settings.get(&0, 0).map_err(refused)?;
         let new = Settings {
             nat_port_first: nat.ports.0,
             nat_port_last: nat.ports.1,
+            gue_port: tunnel.gue_port,
             flags: 0,
             clock_offset_ns: old.clock_offset_ns,
         };

@@ -5,6 +5,7 @@ mod attach;
 mod batch;
 mod capacity;
 mod counters;
+mod decap;
 mod encode;
 mod error;
 mod expire;
@@ -26,6 +27,7 @@ pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, Stage};
 pub use steer::Steering;
 
 use crate::model::{BackendAddr, DaemonSettings, ListenAddr, NatSettings, Snapshot, TunnelSettings};
+use decap::Decap;
 use ids::Ids;
 use maps::Maps;
 use pins::Pins;
@@ -41,6 +43,7 @@ pub struct KernelPlane {
     tunnel: TunnelSettings,
     interfaces: Vec<AttachedInterface>,
     steering: Steering,
+    decap: Decap,
     rules: HashMap<u32, Rules>,
     flows: usize,
     tracked_flows: usize,
@@ -61,11 +64,12 @@ impl KernelPlane {
         let pins = Pins::prepare(&settings.pin_path)?;
         let mut object = object::load(&pins, settings)?;
         let mut maps = Maps::open(&pins)?;
-        maps.write_settings(&settings.nat)?;
+        maps.write_settings(&settings.nat, &settings.tunnel)?;
         attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let steering = Steering::open(&pins)?;
-        let interfaces = attach::attach(&mut object, &pins, &settings.interfaces)?;
+        let decap = Decap::open(&pins, settings)?;
+        let interfaces = attach::attach(&mut object, &pins, settings)?;
         Ok(Self {
             maps,
             ids,
@@ -73,6 +77,7 @@ impl KernelPlane {
             tunnel: settings.tunnel.clone(),
             interfaces,
             steering,
+            decap,
             rules: HashMap::new(),
             flows: 0,
             tracked_flows: 0,
@@ -90,6 +95,7 @@ impl KernelPlane {
         self.steering.check(&snapshot.listeners)?;
         let mut writes = apply::apply(&mut self.maps, &mut self.ids, (&self.nat, &self.tunnel), snapshot)?;
         writes += self.steering.apply(&snapshot.listeners)?;
+        writes += self.decap.apply()?;
         self.rules = snapshot
             .services
             .iter()
@@ -137,7 +143,7 @@ impl KernelPlane {
         counters::read(
             &self.maps,
             &self.ids,
-            &self.steering,
+            (&self.steering, &self.decap),
             (self.flows, self.tracked_flows),
             &self.interfaces,
         )

@@ -1,7 +1,7 @@
 //! The BPF object inside this binary, and how it is loaded.
 
 use super::{KernelError, Pins, maps};
-use crate::model::DaemonSettings;
+use crate::model::{DaemonSettings, Role};
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     programs::{Program, SchedClassifier, Xdp},
@@ -13,6 +13,8 @@ pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wei
 /// Names of the programs, as `bpftool prog` shows them.
 pub(super) const XDP_BALANCER: &str = "xdp_balancer";
 pub(super) const XDP_GENERIC: &str = "xdp_generic";
+pub(super) const XDP_DECAP: &str = "xdp_decap";
+pub(super) const XDP_DECAP_GENERIC: &str = "xdp_decap_generic";
 pub(super) const TC_INGRESS: &str = "tc_ingress";
 pub(super) const TC_EGRESS: &str = "tc_egress";
 pub(super) const SK_STEER: &str = "sk_steer";
@@ -48,7 +50,11 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
     if !adopting {
         maps::write_layout(pins)?;
     }
-    for name in [XDP_BALANCER, TC_INGRESS, TC_EGRESS, SK_STEER] {
+    let needed: &[&str] = match settings.role {
+        Role::Balancer => &[XDP_BALANCER, TC_INGRESS, TC_EGRESS, SK_STEER],
+        Role::Backend => &[XDP_DECAP, SK_STEER],
+    };
+    for name in needed {
         verify(&mut object, pins, name)?;
     }
     Ok(object)

@@ -13,4 +13,4 @@ pub use cluster::{
 };
 pub use diff::{Change, diff};
 pub use service::{FlowHash, ForwardMode, IdleTimeouts, Service, Tracking};
-pub use snapshot::{DaemonSettings, Interface, NatSettings, Snapshot, TunnelSettings, XdpMode};
+pub use snapshot::{DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode};

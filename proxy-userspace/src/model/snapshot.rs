@@ -6,7 +6,7 @@ use proxy_common::limits;
 use std::{
     collections::BTreeMap,
     env,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -42,6 +42,10 @@ pub struct DaemonSettings {
     pub dns_servers: Vec<SocketAddr>,
     /// NAT sources and ports.
     pub nat: NatSettings,
+    /// What this host is to the kernel plane.
+    pub role: Role,
+    /// VIPs that tunnels from balancers bring packets for.
+    pub decap_vips: Vec<IpAddr>,
     /// Outer sources and ports.
     pub tunnel: TunnelSettings,
     /// Most services, a map size.
@@ -73,6 +77,16 @@ impl DaemonSettings {
             None => PathBuf::from(format!("/tmp/weir-{}/admin.sock", user.as_raw())),
         }
     }
+}
+
+/// What a host is to the kernel plane.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Role {
+    /// It balances, and may be a backend too.
+    #[default]
+    Balancer,
+    /// It is a backend, and nothing else.
+    Backend,
 }
 
 /// An interface by name.

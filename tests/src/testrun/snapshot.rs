@@ -6,7 +6,8 @@ use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
     BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health, IdleTimeouts,
-    Interface, ListenAddr, NatSettings, Service, Snapshot, Tracking, TunnelSettings, XdpMode, l7::L7Settings,
+    Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings, XdpMode,
+    l7::L7Settings,
 };
 
 /// Slots of every table: a prime small enough to be read back after each change.
@@ -158,6 +159,8 @@ impl Plan {
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
             tunnel: TunnelSettings::default(),
+            role: Role::Balancer,
+            decap_vips: Vec::new(),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

@@ -29,7 +29,7 @@ use weir::{
         steer::{LoadMap, LoadWriter, listening_sockets},
     },
     model::{
-        DaemonSettings, NatSettings, Snapshot, TunnelSettings,
+        DaemonSettings, NatSettings, Role, Snapshot, TunnelSettings,
         l7::{Listener, ListenerKind, Place, PortRange, TcpSettings},
     },
 };
@@ -344,6 +344,8 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_flows: 64,
         max_tracked_flows: 64,
         tunnel: TunnelSettings::default(),
+        role: Role::Balancer,
+        decap_vips: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
         BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health,
-        IdleTimeouts, Interface, ListenAddr, NatSettings, Service, Snapshot, Tracking, TunnelSettings,
+        IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
         XdpMode, l7::L7Settings,
     },
 };
@@ -233,6 +233,8 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_flows,
         max_tracked_flows: max_flows,
         tunnel: TunnelSettings::default(),
+        role: Role::Balancer,
+        decap_vips: Vec::new(),
         workers: None,
         pin_workers: false,
         dns_servers: Vec::new(),

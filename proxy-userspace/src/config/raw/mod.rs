@@ -28,9 +28,9 @@ pub(super) use route::{
     GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,
     TextMatch, WeightedCluster,
 };
-pub(super) use settings::{Admin, Dns, Interface, Kernel, Nat, Tunnel, Xdp};
+pub(super) use settings::{Admin, Decap, Dns, Interface, Kernel, Nat, Role, Tunnel, Xdp};
 pub(super) use text::{
-    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
+    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, IpText,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText,
     ServerAddress, Text, Texts,
 };
@@ -49,6 +49,13 @@ pub(super) type List<T> = Vec<Option<T>>;
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What this host is: with `backend` it takes what balancers send to it, and forwards nothing itself. Changes need a
+    /// restart.
+    #[schemars(example = &"backend", extend("default" = "balancer"))]
+    pub(super) role: Option<Role>,
+    /// The VIPs that this host serves as a backend of modes other than NAT. Changes need a restart.
+    #[schemars(example = json!({"vips": ["192.0.2.53"]}))]
+    pub(super) decap: Option<Decap>,
     /// Worker threads of the L7 plane; by default one a core. Changes need a restart.
     #[schemars(range(min = 1, max = super::limits::MAX_WORKERS), example = 4)]
     pub(super) workers: Option<u16>,

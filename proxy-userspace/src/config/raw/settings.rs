@@ -1,7 +1,7 @@
 //! What the daemon reads once at start.
 
 use super::{
-    AbsolutePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
+    AbsolutePath, InterfaceName, IpText, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
     ServerAddress,
 };
 use crate::config::limits;
@@ -80,6 +80,25 @@ pub struct Tunnel {
     /// UDP port that backends take GUE at.
     #[schemars(range(min = 1, max = 65_535), example = 6_080, extend("default" = limits::GUE_PORT))]
     pub(in crate::config) gue_port: Option<u16>,
+}
+
+/// What a host is to the kernel plane.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It balances, and may be a backend too.
+    Balancer,
+    /// It is a backend alone.
+    Backend,
+}
+
+/// What a backend of modes other than NAT serves.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Decap {
+    /// VIPs: they become addresses of this host that it tells no neighbour of, and what tunnels bring for them is delivered.
+    #[schemars(with = "Vec<IpText>", length(min = 1), example = json!(["192.0.2.53", "2001:db8::53"]))]
+    pub(in crate::config) vips: Option<List<IpText>>,
 }
 
 /// What NAT puts into packets for backends.

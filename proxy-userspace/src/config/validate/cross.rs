@@ -187,7 +187,8 @@ fn ports(service: &ReadService<'_>, place: &Place<'_>, cluster: &ReadCluster<'_>
         return;
     }
     let other = |endpoint: &Endpoint| endpoint.address.0.port() != vip.0.port();
-    let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, endpoint)| other(endpoint)) else {
+    let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, endpoint)| other(endpoint))
+    else {
         return;
     };
     let pointer = checks.pointer(place, endpoint_place);

@@ -52,7 +52,10 @@ pub(super) fn read<'a>(
     let forward = typed.forward.as_ref();
     let cluster = forward.and_then(|forward| forward.cluster.as_ref());
     let timeouts = forward.and_then(|forward| forward.idle_timeouts.as_ref());
-    let is_nat = matches!(forward.and_then(|forward| forward.mode), None | Some(raw::Mode::Nat));
+    let is_nat = matches!(
+        forward.and_then(|forward| forward.mode),
+        None | Some(raw::Mode::Nat)
+    );
     if let (true, Some(_)) = (is_nat, forward.and_then(|forward| forward.tracking)) {
         checks.warning(
             &forward_place.key("tracking"),

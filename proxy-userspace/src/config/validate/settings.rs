@@ -3,9 +3,13 @@
 use super::{Checks, Document, Place, elements};
 use crate::{
     config::{address, error::Mistake, limits, name, raw, suggest::shown},
-    model::{DaemonSettings, Interface, NatSettings, TunnelSettings, XdpMode},
+    model::{DaemonSettings, Interface, NatSettings, Role, TunnelSettings, XdpMode},
 };
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
     let interfaces = interfaces(documents, checks);
@@ -23,6 +27,11 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_flows: limits::FLOWS,
         max_tracked_flows: limits::TRACKED_FLOWS,
         tunnel: TunnelSettings::default(),
+        role: match only_one(documents, "role", |raw| raw.role.as_ref(), checks) {
+            Some((_, raw::Role::Backend)) => Role::Backend,
+            _ => Role::Balancer,
+        },
+        decap_vips: decap_vips(documents, checks),
         workers: only_one(documents, "workers", |raw| raw.workers.as_ref(), checks).map(|(_, count)| *count),
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
@@ -45,6 +54,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
     if let Some((place, nat)) = only_one(documents, "nat", |raw| raw.nat.as_ref(), checks) {
         settings.nat = nat_settings(nat, &place, checks);
     }
+    check_role(documents, &settings, checks);
     if let Some((place, admin)) = only_one(documents, "admin", |raw| raw.admin.as_ref(), checks)
         && let Some(socket) = &admin.socket
         && let Some(path) = checks.parsed(&place.key("socket"), socket_path(&socket.0))
@@ -123,8 +133,10 @@ fn interfaces(documents: &[Document], checks: &mut Checks<'_>) -> Vec<Interface>
         .iter()
         .flat_map(|document| document.raw.listeners.iter().flatten().flatten());
     let in_kernel = listeners.clone().any(|listener| listener.forward.is_some());
+    let serves = documents.iter().any(|document| document.raw.decap.is_some());
     if let Some(document) = documents.first()
         && nothing_typed
+        && !serves
         && (in_kernel || listeners.next().is_none())
     {
         let remedy = "add `interfaces: [eth0]` with those that clients and backends are reached by, or run with --no-kernel";
@@ -176,6 +188,45 @@ fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> N
         checks.warning(&ports_place, problem, remedy);
     }
     settings
+}
+
+fn decap_vips(documents: &[Document], checks: &mut Checks<'_>) -> Vec<IpAddr> {
+    let Some((place, decap)) = only_one(documents, "decap", |raw| raw.decap.as_ref(), checks) else {
+        return Vec::new();
+    };
+    elements(decap.vips.as_ref(), place.key("vips"))
+        .filter_map(|(place, typed)| checks.parsed(&place, address::vip(&typed.0)))
+        .collect()
+}
+
+/// A backend has VIPs, and balances none.
+fn check_role(documents: &[Document], settings: &DaemonSettings, checks: &mut Checks<'_>) {
+    let Some((place, _)) = only_one(documents, "role", |raw| raw.role.as_ref(), checks) else {
+        return;
+    };
+    if settings.role != Role::Backend {
+        return;
+    }
+    if settings.decap_vips.is_empty() && checks.complete {
+        checks.error(
+            &place,
+            "a backend serves VIPs, and none is written",
+            "add them: `decap: { vips: [ADDRESS] }`",
+        );
+    }
+    for document in documents {
+        let listeners = elements(
+            document.raw.listeners.as_ref(),
+            Place::root(document).key("listeners"),
+        );
+        for (place, _) in listeners.filter(|(_, listener)| listener.forward.is_some()) {
+            checks.error(
+                &place.key("forward"),
+                "a host with `role: backend` forwards nothing",
+                "take the listener out, or `role`: a balancer can have `decap` too",
+            );
+        }
+    }
 }
 
 fn tunnel_settings(tunnel: &raw::Tunnel, place: &Place<'_>, checks: &mut Checks<'_>) -> TunnelSettings {

@@ -27,7 +27,10 @@ const LOOPBACK: u32 = 1;
 
 /// Makes `wanted` addresses of this host. Of Weir's routes those to `before` that aren't wanted any more are
 /// removed; others may be another Weir's. Returns how many routes were added or removed.
-pub(super) fn follow(wanted: &BTreeSet<IpAddr>, before: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
+pub(in crate::kernel) fn follow(
+    wanted: &BTreeSet<IpAddr>,
+    before: &BTreeSet<IpAddr>,
+) -> Result<usize, KernelError> {
     if wanted.is_empty() && before.is_empty() {
         return Ok(0);
     }
@@ -48,6 +51,17 @@ pub(super) fn follow(wanted: &BTreeSet<IpAddr>, before: &BTreeSet<IpAddr>) -> Re
         }
     }
     Ok(changes)
+}
+
+/// The addresses of this host but those that Weir's routes made so, and loopback's.
+pub(in crate::kernel) fn host_addresses() -> Result<BTreeSet<IpAddr>, KernelError> {
+    let routes = Kernel::open().and_then(|mut kernel| kernel.local_routes());
+    let own = (routes.map_err(refused)?.into_iter())
+        .filter(|route| !route.is_ours() && route.prefix_bits == host_bits(route.address));
+    Ok(own
+        .map(|route| route.address)
+        .filter(|address| !address.is_loopback())
+        .collect())
 }
 
 /// The addresses that are on this host by Weir's routes.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, HealthCheck, IdleTimeouts,
-    NatSettings, Probe, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
+    NatSettings, Probe, Role, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_flows: 1,
             max_tracked_flows: 1,
             tunnel: TunnelSettings::default(),
+            role: Role::Balancer,
+            decap_vips: Vec::new(),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),
