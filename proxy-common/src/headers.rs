@@ -96,6 +96,12 @@ pub mod icmp {
     pub const ECHO_REPLY: u8 = 0;
     /// ICMP destination unreachable.
     pub const UNREACHABLE: u8 = 3;
+    /// The code of "unreachable" for a packet that is too large (RFC 1191).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// ICMPv6 packet too big.
+    pub const V6_TOO_BIG: u8 = 2;
+    /// ICMPv6 time exceeded.
+    pub const V6_TIME_EXCEEDED: u8 = 3;
     /// ICMP time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
     /// ICMP parameter problem.

@@ -31,6 +31,12 @@ pub const TRACKED_FLOWS: u32 = 131_072;
 /// How long a next hop is used without asking the routing table again, in jiffies: 64 ms to 640 ms.
 pub const NEXT_HOP_JIFFIES: u64 = 64;
 
+/// ICMP errors of our own are counted in windows of 2^27 nanoseconds, 134 ms.
+pub const ICMP_WINDOW_BITS: u32 = 27;
+
+/// ICMP errors of our own that a CPU may send in a window: 1,000 a second, Linux's `icmp_msgs_per_sec`.
+pub const ICMP_BUDGET: u16 = 134;
+
 /// UDP port of GUE unless configured (IANA).
 pub const GUE_PORT: u16 = 6_080;
 

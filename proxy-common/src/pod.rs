@@ -30,6 +30,7 @@ pod!(
     FlowValue,
     TrackedFlow,
     NextHop,
+    IcmpBudget,
     Settings,
     Layout,
     Counters,

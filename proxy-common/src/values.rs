@@ -286,13 +286,28 @@ pub struct Settings {
     pub nat_port_last: u16,
     /// UDP port that GUE packets come to on a backend's host, host order.
     pub gue_port: u16,
-    /// Zero.
-    pub flags: u16,
+    /// ICMP errors of our own that a CPU may send in a window of 2^[`crate::limits::ICMP_WINDOW_BITS`] nanoseconds.
+    pub icmp_budget: u16,
     /// Added to the clock that stamps flows, in nanoseconds: zero but in tests.
     pub clock_offset_ns: u64,
+    /// Zero.
+    pub flags: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);
+
+/// The one entry of `icmp_budget`: a CPU's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct IcmpBudget {
+    /// The window, counted from the clock's zero.
+    pub window: u64,
+    /// ICMP errors asked for in it.
+    pub sent: u64,
+}
+
+const _: () = assert!(size_of::<IcmpBudget>() == 16);
 
 /// The one entry of `layout`.
 #[repr(C)]

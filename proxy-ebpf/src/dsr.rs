@@ -2,6 +2,7 @@
 //! answers don't come back this way (docs/dataplane.md, "Direct server return").
 
 use crate::{
+    complain::{self, Complaint},
     encap::{self, Macs},
     head::Head,
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
@@ -24,7 +25,8 @@ use proxy_common::{
     limits,
     net::Address,
     values::{
-        BackendValue, Handover, NO_BACKEND, ServiceValue, backend_flags, mode, service_flags, slot_state,
+        BackendValue, Handover, NO_BACKEND, NextHop, ServiceValue, backend_flags, mode, service_flags,
+        slot_state,
     },
     verdict::{self, DropReason, Verdict},
 };
@@ -53,6 +55,8 @@ pub struct Job {
     pub backend: &'static BackendValue,
     /// MAC addresses that the frame is to get.
     pub macs: Macs,
+    /// The largest packet that gets there.
+    pub mtu: u32,
 }
 
 /// Sends a packet without VLAN tags on its way. Six lookups, seven where the slot isn't plain; and a route lookup once in
@@ -66,7 +70,8 @@ pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Resul
     let verdict = if job.backend.flags & backend_flags::LOCAL != 0 {
         Verdict::Pass
     } else {
-        send(ctx, job, service)?
+        let found = find_way(ctx, job, service)?;
+        send(ctx, job, service, found)?
     };
     report::count_client(
         service.index,
@@ -87,10 +92,24 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
     let verdict = read(ctx, headers, job)
         .ok_or(DropReason::Truncated)
         .and_then(|()| forward_untagged(ctx, headers, job, service));
-    if verdict.is_err() {
-        report::count_service_drop(service.index);
+    match verdict {
+        Err(reason) => drop(ctx, job, headers.l3() as u32, service.index, reason),
+        verdict => verdict::pack(verdict),
     }
-    verdict::pack(verdict)
+}
+
+/// Counts a packet that is dropped, and tells its sender where that helps. The verdict comes packed.
+#[inline(never)]
+pub fn drop(ctx: *mut xdp_md, job: &Job, l3: u32, service: u32, reason: DropReason) -> u64 {
+    report::count_service_drop(service);
+    if complain::is_heard(reason) {
+        let complaint = Complaint::new(l3 as usize, job.is_ipv4, reason, job.mtu);
+        if complain::answer(ctx, complaint) {
+            report::count_drop(reason);
+            return verdict::pack(Ok(Verdict::Transmit));
+        }
+    }
+    verdict::pack(Err(reason))
 }
 
 #[inline(always)]
@@ -107,6 +126,7 @@ fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
         first << 4 | second >> 4
     };
     job.tcp_flags = headers.tcp_flags;
+    job.mtu = 0;
     job.opens = headers.tcp_flags != 0 && tcp::opens(headers.tcp_flags);
     Some(())
 }
@@ -121,6 +141,7 @@ fn forward_untagged(
     choose(job, service)?;
     let mut verdict = Verdict::Pass;
     if job.backend.flags & backend_flags::LOCAL == 0 {
+        let found = find_way(ctx, job, service)?;
         let tags = headers.l3() - ethernet::LENGTH;
         let mut kept = 0;
         if tags != 0 {
@@ -129,7 +150,7 @@ fn forward_untagged(
                 return Err(DropReason::Truncated);
             }
         }
-        verdict = send(ctx, job, service)?;
+        verdict = send(ctx, job, service, found)?;
         if let (true, Verdict::Transmit) = (tags != 0, verdict) {
             if !put_tags(ctx, tags, kept) {
                 return Err(DropReason::NoHeadroom);
@@ -245,8 +266,13 @@ fn hash_frame(key: &KeyWords, flags: u32) -> u64 {
 /// Fields of the 5-tuple are left out.
 const NARROW: u32 = service_flags::HASH_SOURCE | service_flags::HASH_ADDRESSES;
 
+/// The way to the backend, if the packet can go it: nothing is changed yet.
 #[inline(always)]
-fn send(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
+fn find_way(
+    ctx: *mut xdp_md,
+    job: &mut Job,
+    service: &ServiceValue,
+) -> Result<(Way, &'static NextHop), DropReason> {
     if job.ttl <= 1 {
         return Err(DropReason::TtlExpired);
     }
@@ -257,8 +283,20 @@ fn send(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdi
     let hop = unsafe { &*hop };
     let outer = encap::overhead(service.mode, &job.backend.address);
     if job.length + outer > hop.mtu {
+        job.mtu = hop.mtu.wrapping_sub(outer);
         return Err(DropReason::MtuExceeded);
     }
+    Ok((way, hop))
+}
+
+#[inline(always)]
+fn send(
+    ctx: *mut xdp_md,
+    job: &mut Job,
+    service: &ServiceValue,
+    (way, hop): (Way, &NextHop),
+) -> Result<Verdict, DropReason> {
+    let is_l2 = service.mode == mode::DSR_L2;
     let packet = xdp::packet(&XdpContext::new(ctx));
     let head = Head::<{ ethernet::LENGTH }>::of(&packet).ok_or(DropReason::Truncated)?;
     job.macs = match way {

@@ -10,7 +10,6 @@ use crate::{
     head::Head,
     maps::SERVICES,
     packet::Packet,
-    report,
     words::KeyWords,
 };
 use aya_ebpf::bindings::xdp_md;
@@ -68,11 +67,10 @@ pub fn decide(ctx: *mut xdp_md) -> u64 {
     if service.mode == mode::NAT {
         return LONG_WAY;
     }
-    let verdict = dsr::forward(ctx, job, service);
-    if verdict.is_err() {
-        report::count_service_drop(service.index);
+    match dsr::forward(ctx, job, service) {
+        Err(reason) => dsr::drop(ctx, job, L3 as u32, service.index, reason),
+        verdict => verdict::pack(verdict),
     }
-    verdict::pack(verdict)
 }
 
 #[inline(always)]
@@ -113,6 +111,7 @@ fn read_ipv4(packet: &Packet, head: Head<IPV4_BYTES>, job: &mut Job) -> Option<(
         head.read_u32::<PORTS>(),
         protocol,
     );
+    job.mtu = 0;
     job.is_ipv4 = true;
     job.ttl = head.read_u8::<{ L3 + 8 }>();
     job.class = head.read_u8::<{ L3 + 1 }>();
@@ -169,6 +168,7 @@ fn read_ipv6(packet: &Packet, job: &mut Job) -> Option<()> {
     if !job.key.is_pure_ipv6() {
         return None;
     }
+    job.mtu = 0;
     job.is_ipv4 = false;
     job.ttl = head.read_u8::<{ L3 + 7 }>();
     job.class = (first >> 20) as u8;

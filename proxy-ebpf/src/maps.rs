@@ -13,7 +13,8 @@ use proxy_common::{
     net::Address,
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{
-        BackendValue, FlowValue, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
+        BackendValue, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow,
+        VipValue,
     },
     verdict::DropReason,
 };
@@ -82,6 +83,10 @@ pub static DECAP_ADDRESSES: HashMap<Address, DecapValue, { decap::DECAP_ADDRESSE
 /// Packets that came through tunnels, by [`DecapOutcome`]. Written by the programs.
 #[btf_map(name = "decap_counters")]
 pub static DECAP_COUNTERS: PerCpuArray<u64, { DecapOutcome::COUNT }> = PerCpuArray::new();
+
+/// What a CPU has sent of ICMP errors of our own. Written by the programs.
+#[btf_map(name = "icmp_budget")]
+pub static ICMP_BUDGET: PerCpuArray<IcmpBudget, 1> = PerCpuArray::new();
 
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]

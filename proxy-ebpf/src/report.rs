@@ -37,8 +37,9 @@ pub fn tc_action(verdict: Result<i32, DropReason>) -> i32 {
 /// TC's way of letting a packet go on.
 pub const TC_PASS: i32 = TC_ACT_OK;
 
+/// Counts a packet that is dropped, by its reason. One lookup.
 #[inline(always)]
-fn count_drop(reason: DropReason) {
+pub fn count_drop(reason: DropReason) {
     if let Some(counter) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own slot; a program isn't preempted by itself on a CPU.
         unsafe { *counter += 1 };

@@ -43,6 +43,12 @@ impl Hop {
         Self(unsafe { core::mem::zeroed() })
     }
 
+    /// The MTU that a packet was too large for.
+    #[inline(always)]
+    pub fn mtu(&self) -> u32 {
+        mtu(&self.0)
+    }
+
     /// The interface to leave by.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {

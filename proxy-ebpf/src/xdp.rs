@@ -1,6 +1,7 @@
 //! The XDP balancer: parse → service → flow → translate → next hop → out.
 
 use crate::{
+    complain::{self, Complaint},
     decap, dsr, fast, flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
@@ -87,20 +88,38 @@ fn transport(
             None => return Ok(Verdict::Pass),
         },
     };
-    let verdict = flow.and_then(|flow| translate(ctx, headers, flow));
-    if let (Err(_), Some(service)) = (verdict, service) {
+    let mut mtu = 0;
+    let verdict = flow.and_then(|flow| translate(ctx, headers, flow, &mut mtu));
+    let Err(reason) = verdict else { return verdict };
+    if let Some(service) = service {
         report::count_service_drop(service.index);
+    }
+    if complain::is_heard(reason) {
+        let complaint = Complaint::new(headers.l3(), headers.is_ipv4, reason, mtu);
+        if complain::answer(ctx.ctx, complaint) {
+            report::count_drop(reason);
+            return Ok(Verdict::Transmit);
+        }
     }
     verdict
 }
 
 #[inline(always)]
-fn translate(ctx: &XdpContext, headers: &Headers, flow: *mut FlowValue) -> Result<Verdict, DropReason> {
+fn translate(
+    ctx: &XdpContext,
+    headers: &Headers,
+    flow: *mut FlowValue,
+    mtu: &mut u32,
+) -> Result<Verdict, DropReason> {
     flow::note(headers, flow);
     // SAFETY: a map value's pointer is valid until the program returns.
     let flow = unsafe { &*flow };
     let mut hop = Hop::new();
-    let reach = reach(ctx, headers, flow, &mut hop)?;
+    let reach = reach(ctx, headers, flow, &mut hop);
+    if reach.is_err() {
+        *mtu = hop.mtu();
+    }
+    let reach = reach?;
     if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }

@@ -24,6 +24,7 @@ pub(super) const NAMES: &[&str] = &[
     "service_counters",
     "backend_counters",
     "drop_counters",
+    "icmp_budget",
     "decap_addresses",
     "decap_counters",
     "l7_services",
@@ -92,6 +93,7 @@ impl Maps {
             nat_port_first: nat.ports.0,
             nat_port_last: nat.ports.1,
             gue_port: tunnel.gue_port,
+            icmp_budget: limits::ICMP_BUDGET,
             flags: 0,
             clock_offset_ns: old.clock_offset_ns,
         };

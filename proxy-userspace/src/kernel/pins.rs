@@ -124,8 +124,12 @@ pub(super) fn unload(
             .filter(|path| path.exists()),
     );
     for path in files {
-        fs::remove_file(&path).map_err(|error| not_permitted(&path, &error))?;
-        removed.push(path.display().to_string());
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path.display().to_string()),
+            // Another `weir unload` was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(not_permitted(&path, &error)),
+        }
     }
     for directory in [root.join("links"), root.join("programs"), root.to_path_buf()] {
         match fs::remove_dir(&directory) {

@@ -217,7 +217,7 @@ impl Model {
 
     fn direct_send(
         &self,
-        job: &Job,
+        job: &mut Job,
         service: &ServiceValue,
         packet: &Packet,
         backend: &BackendValue,
@@ -237,6 +237,7 @@ impl Model {
         let length = packet.end - packet.network;
         let outer = outer_headers(service, backend, hash, &inner[packet.network..], length);
         if length + outer.len() > way.mtu {
+            job.mtu = way.mtu - outer.len();
             return Err(DropReason::MtuExceeded);
         }
         if !job.room && !outer.is_empty() {

@@ -2,6 +2,7 @@
 //! programs must agree with. It shares the maps' keys and values with them, and no packet code.
 
 pub mod build;
+mod complaint;
 pub mod direct;
 pub mod flows;
 pub mod generate;
@@ -96,6 +97,8 @@ pub struct Outcome {
     pub stamped: Option<FlowKey>,
     /// Keys of `tracked_flows` whose entries the packet may have changed.
     pub tracked: Vec<FlowKey>,
+    /// Why the packet was dropped, although its sender gets an answer.
+    pub answered: Option<DropReason>,
 }
 
 /// A packet under way through the model.
@@ -107,6 +110,10 @@ struct Job<'a> {
     touched: Vec<FlowKey>,
     stamped: Option<FlowKey>,
     tracked: Vec<FlowKey>,
+    /// The packet, once it is known to be TCP or UDP.
+    packet: Option<Packet>,
+    /// The largest packet that would have gone the way of one that was too large.
+    mtu: usize,
     /// Index of the service that a client's packet is for.
     service: Option<u32>,
 }
@@ -148,16 +155,28 @@ impl Model {
             touched: Vec::new(),
             stamped: None,
             tracked: Vec::new(),
+            packet: None,
+            mtu: 0,
             service: None,
         };
         let decided = self.decide(&mut job);
         if let (Err(_), Some(service)) = (&decided, job.service) {
             self.counts.services.entry(service).or_default().drops += 1;
         }
+        let mut answered = None;
         let (decision, frame) = match decided {
             Ok(Some((decision, frame))) => (decision, frame),
             Ok(None) => (Decision::Pass, frame.to_vec()),
-            Err(reason) => (Decision::Drop(reason), frame.to_vec()),
+            Err(reason) => {
+                let packet = job.packet.take();
+                match packet.and_then(|packet| self.complaint(&job, &packet, reason)) {
+                    Some(answer) => {
+                        answered = Some(reason);
+                        answer
+                    }
+                    None => (Decision::Drop(reason), frame.to_vec()),
+                }
+            }
         };
         Outcome {
             decision,
@@ -165,6 +184,7 @@ impl Model {
             touched: job.touched,
             stamped: job.stamped,
             tracked: job.tracked,
+            answered,
         }
     }
 
@@ -192,6 +212,7 @@ impl Model {
         let translated = match packet.protocol {
             TCP | UDP => {
                 let ports = parse::ports(job.frame, &packet).map_err(Failure::Malformed)?;
+                job.packet = Some(packet.clone());
                 self.transport(job, &packet, ports)?
             }
             ICMP if packet.destination.is_ipv4() => self.icmp(job, &packet, for_vip)?,
@@ -212,7 +233,7 @@ impl Model {
     }
 
     /// TTL, route lookup and next hop (rules 3 and 5).
-    fn send(&self, job: &Job, translated: Translated) -> Result<(Decision, Vec<u8>), DropReason> {
+    fn send(&self, job: &mut Job, translated: Translated) -> Result<(Decision, Vec<u8>), DropReason> {
         let Translated {
             mut frame,
             network,
@@ -228,7 +249,11 @@ impl Model {
         }
         let hop = self
             .network
-            .next_hop(job.ifindex, entry.destination.into(), end - network)?;
+            .next_hop(job.ifindex, entry.destination.into(), end - network)
+            .inspect_err(|_| {
+                let way = self.network.way(entry.destination.into());
+                job.mtu = way.map_or(0, |way| way.mtu);
+            })?;
         translate::set_ttl(&mut frame, network, ttl - 1);
         let Some((source, destination)) = hop.macs else {
             let tags = network - ETHERNET_LENGTH;

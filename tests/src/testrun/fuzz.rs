@@ -134,7 +134,11 @@ impl Fuzz {
 
     /// The drop counter and the entries that the frame was about, which ran at `time`.
     fn compare_state(&mut self, expected: &Outcome, time: RangeInclusive<u64>) -> Result<()> {
-        if let Decision::Drop(reason) = expected.decision {
+        let dropped = match expected.decision {
+            Decision::Drop(reason) => Some(reason),
+            _ => expected.answered,
+        };
+        if let Some(reason) = dropped {
             let count = &mut self.drops[reason as usize];
             *count += 1;
             let counted = self.bench.maps().drops(reason)?;

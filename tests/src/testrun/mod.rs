@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use classifier::Classifier;
 use maps::Maps;
 use program::{METADATA_FULL, Program, Ran};
+use proxy_common::values::Settings;
 use snapshot::Plan;
 use std::{
     fs,
@@ -79,7 +80,12 @@ impl Bench {
         plane.apply(&snapshot)?;
         topology::close()?;
         let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
-        let maps = Maps::from_pins(&pins)?;
+        let mut maps = Maps::from_pins(&pins)?;
+        // What it answers must follow from the packets alone, not from how fast they come.
+        maps.set_settings(Settings {
+            icmp_budget: u16::MAX,
+            ..maps.settings()?
+        })?;
         Ok(Self {
             plane: Some(plane),
             pins,

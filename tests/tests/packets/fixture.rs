@@ -231,6 +231,7 @@ impl Fixture {
             touched: Vec::new(),
             stamped: None,
             tracked: Vec::new(),
+            answered: None,
         };
         let ran = self.bench.run(input).unwrap();
         if let Err(difference) = compare(&expected, &ran, metadata(input)) {
