@@ -210,7 +210,11 @@ fn write_ipv4(start: usize, end: usize, complaint: Complaint) -> bool {
         let (kind, code, rest) = if complaint.is_expired() {
             (icmp::TIME_EXCEEDED, 0, 0)
         } else {
-            (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, complaint.mtu().min(0xffff))
+            (
+                icmp::UNREACHABLE,
+                icmp::FRAGMENTATION_NEEDED,
+                complaint.mtu().min(0xffff),
+            )
         };
         let message = l3 + ipv4::LENGTH;
         packet.write(message, u32::from_ne_bytes([kind, code, 0, 0]))?;
@@ -230,7 +234,10 @@ fn write_ipv6(start: usize, end: usize, complaint: Complaint) -> bool {
     let write = || {
         let length = (icmp::LENGTH + QUOTED_IPV6) as u32;
         packet.write(l3, u32::from_ne_bytes([0x60, 0, 0, 0]))?;
-        packet.write(l3 + 4, u32::from_ne_bytes([0, length as u8, protocol::ICMPV6, TTL]))?;
+        packet.write(
+            l3 + 4,
+            u32::from_ne_bytes([0, length as u8, protocol::ICMPV6, TTL]),
+        )?;
         copy(&packet, quoted + 24, l3 + 8, 4)?;
         copy(&packet, quoted + 8, l3 + 24, 4)?;
         let (kind, rest) = if complaint.is_expired() {
@@ -243,7 +250,8 @@ fn write_ipv6(start: usize, end: usize, complaint: Complaint) -> bool {
         packet.write(message + 4, rest.to_be())?;
         // The pseudo-header (RFC 8200 section 8.1): both addresses, the length and the next header.
         let pseudo = u64::from(length.to_be()) + u64::from(u32::from(protocol::ICMPV6).to_be());
-        let sum = pseudo + sum::<32>(&packet, l3 + 8)? + sum::<{ icmp::LENGTH + QUOTED_IPV6 }>(&packet, message)?;
+        let sum =
+            pseudo + sum::<32>(&packet, l3 + 8)? + sum::<{ icmp::LENGTH + QUOTED_IPV6 }>(&packet, message)?;
         packet.write(message + 2, !checksum::fold(sum))
     };
     write().is_some()

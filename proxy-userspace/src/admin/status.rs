@@ -89,12 +89,25 @@ pub struct KernelStatus {
     pub pin_path: String,
     /// What the programs are attached to.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Flows in the table at the last sweep.
+    /// NAT flows in the table at the last sweep.
     pub flows: u64,
+    /// Flows remembered then of services in other modes.
+    pub tracked_flows: u64,
     /// Every drop reason, in the order of their codes.
     pub drops: Vec<DropStatus>,
     /// What became of lookups for L7 addresses, about one a connection: every outcome, in the order of their codes.
     pub steering: Vec<SteeringStatus>,
+    /// What became of packets that came through tunnels: every outcome, in the order of their codes.
+    pub decap: Vec<DecapStatus>,
+}
+
+/// Packets that came through tunnels with this outcome.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct DecapStatus {
+    /// The outcome's label.
+    pub outcome: String,
+    /// Since the maps were made.
+    pub packets: u64,
 }
 
 /// Lookups for L7 addresses with this outcome.
@@ -144,7 +157,7 @@ pub struct ServiceStatus {
     pub address: String,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// `nat`.
+    /// `nat`, `dsr-l2`, `ipip` or `gue`.
     pub mode: String,
     /// Where its flows go.
     pub cluster: String,

@@ -46,6 +46,7 @@ fn render(status: &Status, now: u64) -> String {
         parts.push(backends(status, now));
     }
     parts.extend(steering(&status.kernel));
+    parts.extend(decap(&status.kernel));
     parts.extend(drops(&status.kernel));
     parts.join("\n")
 }
@@ -70,10 +71,14 @@ fn head(status: &Status, now: u64) -> String {
             .map(|it| format!("{} ({})", it.name, it.xdp));
         let interfaces: Vec<String> = interfaces.collect();
         text += &format!(
-            "interfaces: {}; flows: {}\n",
+            "interfaces: {}; flows: {}",
             interfaces.join(", "),
             grouped(kernel.flows)
         );
+        if kernel.tracked_flows > 0 {
+            text += &format!(", tracked without NAT: {}", grouped(kernel.tracked_flows));
+        }
+        text.push('\n');
     }
     for interface in &kernel.interfaces {
         if let Some(warning) = &interface.warning {
@@ -154,6 +159,15 @@ fn steering(kernel: &KernelStatus) -> Option<String> {
     let seen: Vec<_> = kernel.steering.iter().filter(|one| one.connections > 0).collect();
     for one in &seen {
         table.row([one.outcome.clone(), grouped(one.connections)]);
+    }
+    (!seen.is_empty()).then(|| table.render())
+}
+
+fn decap(kernel: &KernelStatus) -> Option<String> {
+    let mut table = Table::new([("THROUGH TUNNELS TO THIS HOST", Left), ("PACKETS", Right)]);
+    let seen: Vec<_> = kernel.decap.iter().filter(|one| one.packets > 0).collect();
+    for one in &seen {
+        table.row([one.outcome.clone(), grouped(one.packets)]);
     }
     (!seen.is_empty()).then(|| table.render())
 }

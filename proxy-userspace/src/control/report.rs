@@ -3,8 +3,8 @@
 use super::{Core, report_l7::l7_status};
 use crate::{
     admin::status::{
-        BackendState, BackendStatus, DropStatus, HealthStatus, InterfaceStatus, KernelStatus, ServiceStatus,
-        Status, SteeringStatus,
+        BackendState, BackendStatus, DecapStatus, DropStatus, HealthStatus, InterfaceStatus, KernelStatus,
+        ServiceStatus, Status, SteeringStatus,
     },
     kernel::{KernelCounters, ServiceCounters},
     model::{BackendAddr, Cluster, Endpoint, EndpointId, Health, ListenAddr, Service},
@@ -84,6 +84,7 @@ impl Core {
     fn kernel_status(&self, counters: Option<&KernelCounters>) -> KernelStatus {
         let interfaces = counters.iter().flat_map(|counters| &counters.interfaces);
         let drops = counters.iter().flat_map(|counters| &counters.drops);
+        let decap = counters.iter().flat_map(|counters| &counters.decap);
         let steering = counters.iter().flat_map(|counters| &counters.steering);
         KernelStatus {
             generation: self.plane.generation(),
@@ -97,6 +98,7 @@ impl Core {
                 })
                 .collect(),
             flows: counters.map_or(0, |counters| counters.flows as u64),
+            tracked_flows: counters.map_or(0, |counters| counters.tracked_flows as u64),
             drops: drops
                 .map(|(reason, packets)| DropStatus {
                     reason: reason.label().into(),
@@ -107,6 +109,12 @@ impl Core {
                 .map(|(outcome, connections)| SteeringStatus {
                     outcome: outcome.label().into(),
                     connections: *connections,
+                })
+                .collect(),
+            decap: decap
+                .map(|(outcome, packets)| DecapStatus {
+                    outcome: outcome.label().into(),
+                    packets: *packets,
                 })
                 .collect(),
         }

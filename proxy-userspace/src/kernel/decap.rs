@@ -1,6 +1,6 @@
 //! The end of tunnels on a backend's host: which addresses they end at, and which VIPs are served here.
 
-use super::{KernelError, Pins, maps, steer};
+use super::{KernelError, Pins, maps, steer, vip_addresses};
 use crate::model::DaemonSettings;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use proxy_common::{
@@ -37,7 +37,8 @@ impl Decap {
             self.addresses.iter().collect::<Result<_, _>>().map_err(refused)?;
         let mut wanted: BTreeMap<Address, DecapValue> = BTreeMap::new();
         if !self.vips.is_empty() {
-            for address in steer::host_addresses()? {
+            let own = steer::host_addresses()?;
+            for address in own.into_iter().filter(|address| !self.vips.contains(address)) {
                 wanted.entry(address.into()).or_default().flags |= decap_flags::END;
             }
         }
@@ -64,7 +65,7 @@ impl Decap {
             self.addresses.remove(address).map_err(refused)?;
             writes += 1;
         }
-        Ok(writes + steer::follow_routes(&self.vips, &vips_of(&there))?)
+        Ok(writes + vip_addresses::follow(&self.vips, &vips_of(&there))?)
     }
 
     /// Packets by outcome.
@@ -77,8 +78,22 @@ impl Decap {
     }
 }
 
-/// The VIPs in a pinned map, for `weir unload`; none where it can't be read.
-pub(super) fn pinned_vips(pin_path: &Path) -> Option<BTreeSet<IpAddr>> {
+/// Takes the VIPs of a pinned map from this host again, for `weir unload`; all of Weir's where it can't be read. Returns what
+/// was removed.
+pub(super) fn remove_vips(pin_path: &Path) -> Result<Vec<String>, KernelError> {
+    if !pin_path.join("decap_addresses").exists() {
+        return Ok(Vec::new());
+    }
+    let ours = vip_addresses::ours()?;
+    let before = pinned_vips(pin_path).unwrap_or_else(|| ours.clone());
+    vip_addresses::follow(&BTreeSet::new(), &before)?;
+    let removed = ours.intersection(&before);
+    Ok(removed
+        .map(|address| format!("address {address} of lo"))
+        .collect())
+}
+
+fn pinned_vips(pin_path: &Path) -> Option<BTreeSet<IpAddr>> {
     let data = MapData::from_pin(pin_path.join("decap_addresses")).ok()?;
     let map: HashMap<_, Address, DecapValue> = Map::HashMap(data).try_into().ok()?;
     let there: BTreeMap<Address, DecapValue> = map.iter().collect::<Result<_, _>>().ok()?;

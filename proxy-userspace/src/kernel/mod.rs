@@ -18,6 +18,7 @@ mod slots;
 pub mod steer;
 mod table;
 mod tracking;
+mod vip_addresses;
 
 pub use capacity::{MapCost, capacity};
 pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCounters};
@@ -163,6 +164,10 @@ impl KernelPlane {
     /// # Errors
     /// No permission, or the directory holds something that is not ours.
     pub fn unload(pin_path: &Path) -> Result<Vec<String>, KernelError> {
-        pins::unload(pin_path, steer::remove_routes)
+        pins::unload(pin_path, |path| {
+            let mut removed = steer::remove_routes(path)?;
+            removed.extend(decap::remove_vips(path)?);
+            Ok(removed)
+        })
     }
 }

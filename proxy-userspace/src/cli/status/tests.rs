@@ -44,6 +44,7 @@ fn kernel() -> KernelStatus {
             warning: Some("the driver has no XDP".into()),
         }],
         flows: 1_000,
+        tracked_flows: 0,
         drops: vec![
             DropStatus {
                 reason: "fragment".into(),
@@ -54,6 +55,7 @@ fn kernel() -> KernelStatus {
                 packets: 12,
             },
         ],
+        decap: Vec::new(),
         steering: vec![
             SteeringStatus {
                 outcome: "least_loaded".into(),

@@ -9,7 +9,7 @@ mod sockets;
 pub(super) use link::attach;
 pub use loads::{LoadMap, LoadWriter};
 pub use routes::ROUTE_PROTOCOL;
-pub(super) use routes::{follow as follow_routes, host_addresses};
+pub(super) use routes::{Netlink, host_addresses};
 pub use sockets::listening_sockets;
 
 use super::{KernelError, Pins, maps};
@@ -168,9 +168,7 @@ pub(super) fn remove_routes(pin_path: &Path) -> Result<Vec<String>, KernelError>
     let ours = routes::ours()?;
     let named = || -> Option<BTreeSet<IpAddr>> {
         let map = aya::maps::Map::LpmTrie(MapData::from_pin(&path).ok()?);
-        let mut named = addresses(&read(&map.try_into().ok()?).ok()?);
-        named.extend(super::decap::pinned_vips(pin_path)?);
-        Some(named)
+        Some(addresses(&read(&map.try_into().ok()?).ok()?))
     };
     let before = named().unwrap_or_else(|| ours.clone());
     routes::follow(&BTreeSet::new(), &before)?;

@@ -27,14 +27,11 @@ const LOOPBACK: u32 = 1;
 
 /// Makes `wanted` addresses of this host. Of Weir's routes those to `before` that aren't wanted any more are
 /// removed; others may be another Weir's. Returns how many routes were added or removed.
-pub(in crate::kernel) fn follow(
-    wanted: &BTreeSet<IpAddr>,
-    before: &BTreeSet<IpAddr>,
-) -> Result<usize, KernelError> {
+pub(super) fn follow(wanted: &BTreeSet<IpAddr>, before: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
     if wanted.is_empty() && before.is_empty() {
         return Ok(0);
     }
-    let mut kernel = Kernel::open().map_err(refused)?;
+    let mut kernel = Netlink::open().map_err(refused)?;
     let there = kernel.local_routes().map_err(refused)?;
     let mut changes = 0;
     for address in wanted {
@@ -55,7 +52,7 @@ pub(in crate::kernel) fn follow(
 
 /// The addresses of this host but those that Weir's routes made so, and loopback's.
 pub(in crate::kernel) fn host_addresses() -> Result<BTreeSet<IpAddr>, KernelError> {
-    let routes = Kernel::open().and_then(|mut kernel| kernel.local_routes());
+    let routes = Netlink::open().and_then(|mut kernel| kernel.local_routes());
     let own = (routes.map_err(refused)?.into_iter())
         .filter(|route| !route.is_ours() && route.prefix_bits == host_bits(route.address));
     Ok(own
@@ -66,7 +63,7 @@ pub(in crate::kernel) fn host_addresses() -> Result<BTreeSet<IpAddr>, KernelErro
 
 /// The addresses that are on this host by Weir's routes.
 pub(super) fn ours() -> Result<BTreeSet<IpAddr>, KernelError> {
-    let routes = Kernel::open().and_then(|mut kernel| kernel.local_routes());
+    let routes = Netlink::open().and_then(|mut kernel| kernel.local_routes());
     let ours = routes.map_err(refused)?.into_iter().filter(Local::is_ours);
     Ok(ours.map(|route| route.address).collect())
 }
@@ -116,13 +113,14 @@ fn host_bits(address: IpAddr) -> u8 {
 }
 
 /// A conversation with the kernel.
-struct Kernel {
+pub(in crate::kernel) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
-impl Kernel {
-    fn open() -> io::Result<Self> {
+impl Netlink {
+    /// Opens a socket.
+    pub(in crate::kernel) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -167,7 +165,7 @@ impl Kernel {
     }
 
     /// Sends a request and visits all that is answered.
-    fn ask(
+    pub(in crate::kernel) fn ask(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,

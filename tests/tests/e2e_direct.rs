@@ -1,0 +1,328 @@
+//! Direct server return with real clients and servers: every mode, every mix of families, and what doesn't fit.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::{
+    io::Read,
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+use weir_tests::lab::{
+    Daemon, DaemonConfig, EchoServer, Family, Host, Nginx, Process, Topology, distinct_bytes, exchange,
+    expect_datagram, until,
+};
+
+/// Where the backends' servers listen, and the balancer's services are.
+const WEB: u16 = 8080;
+const ECHO: u16 = 7;
+const WHO: u16 = 79;
+
+/// The standard topology with a way from the backends to the router that doesn't lead through the balancer, and every
+/// backend a `role: backend` that serves both VIPs.
+struct Site {
+    _servers: Vec<(Nginx, EchoServer, Process)>,
+    backends: Vec<Daemon>,
+    topology: Topology,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let topology = Topology::new()?;
+        let (router, segment) = (&topology.router, &topology.segment);
+        router.connect("direct", segment, "router")?;
+        segment.ip("link set dev router master br0")?;
+        router.ip("route del 203.0.113.0/24
+            route del 2001:db8:113::/64
+            address add 203.0.113.2/24 dev direct
+            address add 2001:db8:113::2/64 dev direct nodad")?;
+        let mut site = Self {
+            _servers: Vec::new(),
+            backends: Vec::new(),
+            topology,
+        };
+        for host in &site.topology.backends {
+            host.ip("route replace default via 203.0.113.2
+                route replace default via 2001:db8:113::2")?;
+            let vips = Family::BOTH.map(|family| family.vip(1));
+            let mut config = DaemonConfig::new(&["eth0"]);
+            config.value["role"] = json!("backend");
+            config.value["decap"] = json!({ "vips": vips });
+            site.backends.push(Daemon::start(host, &config)?);
+            let at = |port| vips.map(|vip| SocketAddr::new(vip, port));
+            let nginx = Nginx::start(host, &at(WEB))?;
+            let echo = EchoServer::start(host, host.name(), &at(ECHO))?;
+            site._servers.push((nginx, echo, who(host)?));
+        }
+        Ok(site)
+    }
+
+    /// A balancer whose services on this family's VIP go to the backends' addresses of the other family or the same.
+    fn balancer(&self, mode: &str, vip: Family, backends: Family) -> Result<Daemon> {
+        Daemon::start(
+            &self.topology.balancer,
+            &config(&self.topology, mode, vip, backends),
+        )
+    }
+
+    /// Packets that all backends took out of tunnels.
+    fn decapsulated(&self) -> Result<u64> {
+        let mut sum = 0;
+        for backend in &self.backends {
+            let status = backend.status()?;
+            let outcomes = status["kernel"]["decap"].as_array().cloned().unwrap_or_default();
+            let delivered = |one: &&Value| one["outcome"] == "ipip" || one["outcome"] == "gue";
+            sum += outcomes
+                .iter()
+                .filter(delivered)
+                .filter_map(|one| one["packets"].as_u64())
+                .sum::<u64>();
+        }
+        Ok(sum)
+    }
+}
+
+fn config(topology: &Topology, mode: &str, vip: Family, backends: Family) -> DaemonConfig {
+    let mut config = DaemonConfig::standard();
+    for (name, protocol, port) in [
+        ("web", "tcp", WEB),
+        ("echo", "tcp", ECHO),
+        ("datagrams", "udp", ECHO),
+        ("who", "tcp", WHO),
+    ] {
+        let endpoint = |n| (SocketAddr::new(backends.backend(n), port), 1);
+        let endpoints: Vec<_> = (0..topology.backends.len()).map(endpoint).collect();
+        config = config.service(name, protocol, SocketAddr::new(vip.vip(1), port), &endpoints);
+    }
+    for listener in config.value["listeners"].as_array_mut().into_iter().flatten() {
+        listener["forward"]["mode"] = json!(mode);
+    }
+    config
+}
+
+/// A server that tells each client the address it sees.
+fn who(host: &Host) -> Result<Process> {
+    let mut command = host.command("socat")?;
+    command.args([
+        &format!("TCP6-LISTEN:{WHO},ipv6only=0,fork,reuseaddr"),
+        "SYSTEM:echo $SOCAT_PEERADDR",
+    ]);
+    let mut process = host.spawn(&mut command)?;
+    until("socat", Duration::from_secs(10), || {
+        let shown = host.execute(&format!("ss -Hltn sport = {WHO}"));
+        (shown.is_ok_and(|shown| !shown.is_empty()) || process.ended().is_some()).then_some(())
+    })?;
+    process.check()?;
+    Ok(process)
+}
+
+/// What the server of [`who`] says.
+fn seen_by_server(client: &Host, vip: IpAddr) -> Result<String> {
+    let text = client.run(|| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, WHO), Duration::from_secs(10))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })?;
+    // socat shows IPv4 as mapped, and IPv6 in full and in brackets.
+    let address: IpAddr = text
+        .trim()
+        .trim_matches(['[', ']'])
+        .parse()
+        .context(text.clone())?;
+    Ok(match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+    .to_string())
+}
+
+/// Pages, files both ways, datagrams, and the client's own address at the server.
+fn everything_arrives(mode: &str, vip: Family, backends: Family) -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.balancer(mode, vip, backends)?;
+    let client = &site.topology.client;
+    let address = vip.vip(1);
+    for _ in 0..8 {
+        let url = format!("http://{}/", SocketAddr::new(address, WEB));
+        let page = client.execute(&format!("curl -sS -m 10 {url}"))?;
+        ensure!(page.starts_with("backend-"), "{page}");
+    }
+    // Up, where the tunnel is: full-sized segments, which the path's MTU makes smaller; and down, past the balancer.
+    exchange(client, SocketAddr::new(address, ECHO), &distinct_bytes(4 << 20))?;
+    ensure!(
+        seen_by_server(client, address)? == vip.client().to_string(),
+        "the server sees {}",
+        seen_by_server(client, address)?
+    );
+    let mut answered = false;
+    for host in &site.topology.backends {
+        let answer = format!("{}\na datagram", host.name());
+        answered |= expect_datagram(client, SocketAddr::new(address, ECHO), "a datagram", &answer).is_ok();
+        if answered {
+            break;
+        }
+    }
+    ensure!(
+        answered || datagram_by_any(&site, address)?,
+        "no backend answered a datagram"
+    );
+    let status = daemon.status()?;
+    let counters = &status["services"][0]["counters"];
+    ensure!(
+        counters["flows"].as_u64() >= Some(8),
+        "not by way of the balancer: {status}"
+    );
+    ensure!(
+        counters["reply_packets"].as_u64() == Some(0),
+        "answers came by way of the balancer: {status}"
+    );
+    let through_tunnels = site.decapsulated()?;
+    ensure!(
+        (mode == "dsr-l2") == (through_tunnels == 0),
+        "{through_tunnels} packets came through tunnels"
+    );
+    Ok(())
+}
+
+/// Every datagram's flow has a backend of its own: one of many gets an answer that is the same as before.
+fn datagram_by_any(site: &Site, vip: IpAddr) -> Result<bool> {
+    let target = SocketAddr::new(vip, ECHO);
+    for host in &site.topology.backends {
+        for _ in 0..8 {
+            let answer = format!("{}\na datagram", host.name());
+            if expect_datagram(&site.topology.client, target, "a datagram", &answer).is_ok() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn ipip_4in4() -> Result<()> {
+    everything_arrives("ipip", Family::V4, Family::V4)
+}
+
+#[test]
+fn ipip_6in6() -> Result<()> {
+    everything_arrives("ipip", Family::V6, Family::V6)
+}
+
+#[test]
+fn ipip_4in6() -> Result<()> {
+    everything_arrives("ipip", Family::V4, Family::V6)
+}
+
+#[test]
+fn ipip_6in4() -> Result<()> {
+    everything_arrives("ipip", Family::V6, Family::V4)
+}
+
+#[test]
+fn gue_over_ipv4() -> Result<()> {
+    everything_arrives("gue", Family::V4, Family::V4)?;
+    everything_arrives("gue", Family::V6, Family::V4)
+}
+
+#[test]
+fn gue_over_ipv6() -> Result<()> {
+    everything_arrives("gue", Family::V6, Family::V6)?;
+    everything_arrives("gue", Family::V4, Family::V6)
+}
+
+#[test]
+fn dsr_l2_over_ipv4() -> Result<()> {
+    everything_arrives("dsr-l2", Family::V4, Family::V4)
+}
+
+#[test]
+fn dsr_l2_over_ipv6() -> Result<()> {
+    everything_arrives("dsr-l2", Family::V6, Family::V6)
+}
+
+/// The route's MTU that the client has learned.
+fn path_mtu(client: &Host, vip: IpAddr) -> Result<Option<u32>> {
+    let shown = client.execute(&format!("ip route get {vip}"))?;
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "mtu");
+    Ok(words.nth(1).and_then(|mtu| mtu.parse().ok()))
+}
+
+/// 1,500 bytes don't fit through a tunnel in 1,500: the client is told, and learns what does.
+#[test]
+fn a_client_learns_what_fits_through_the_tunnel() -> Result<()> {
+    let site = Site::new()?;
+    for (mode, vip, backends, expected) in [
+        ("ipip", Family::V4, Family::V4, 1480),
+        ("gue", Family::V4, Family::V6, 1452),
+        ("ipip", Family::V6, Family::V6, 1460),
+    ] {
+        let daemon = site.balancer(mode, vip, backends)?;
+        let client = &site.topology.client;
+        client.execute("ip route flush cache")?;
+        let address = vip.vip(1);
+        exchange(client, SocketAddr::new(address, ECHO), &distinct_bytes(1 << 20))?;
+        assert_eq!(path_mtu(client, address)?, Some(expected), "{mode}");
+        ensure!(daemon.drops("mtu_exceeded")? > 0, "{mode}: nothing was too large");
+    }
+    Ok(())
+}
+
+/// On a network with room for the outer headers clients' full-sized packets pass whole.
+#[test]
+fn with_room_on_the_segment_1500_bytes_pass() -> Result<()> {
+    let site = Site::new()?;
+    let topology = &site.topology;
+    for port in ["balancer", "router", "backend-1", "backend-2", "backend-3", "br0"] {
+        topology.segment.ip(&format!("link set dev {port} mtu 1600"))?;
+    }
+    topology.balancer.ip("link set dev back mtu 1600")?;
+    for host in &topology.backends {
+        host.ip("link set dev eth0 mtu 1600")?;
+        // What goes to clients is as large as they can take.
+        host.ip("route replace default via 203.0.113.2 mtu 1500
+            route replace default via 2001:db8:113::2 mtu 1500")?;
+    }
+    for (mode, vip, backends) in [
+        ("ipip", Family::V4, Family::V4),
+        ("gue", Family::V6, Family::V6),
+        ("ipip", Family::V4, Family::V6),
+    ] {
+        let daemon = site.balancer(mode, vip, backends)?;
+        let client = &topology.client;
+        client.execute("ip route flush cache")?;
+        let address = vip.vip(1);
+        exchange(client, SocketAddr::new(address, ECHO), &distinct_bytes(1 << 20))?;
+        assert_eq!(path_mtu(client, address)?, None, "{mode}");
+        assert_eq!(daemon.drops("mtu_exceeded")?, 0, "{mode}");
+    }
+    Ok(())
+}
+
+/// traceroute's way to the balancer and behind it: a packet whose TTL ends there is answered.
+#[test]
+fn a_ttl_that_ends_at_the_balancer_is_answered() -> Result<()> {
+    let site = Site::new()?;
+    let _daemon = site.balancer("ipip", Family::V4, Family::V4)?;
+    let client = &site.topology.client;
+    let vip = Family::V4.vip(1);
+    // Router, then balancer.
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 2)\n\
+         s.setsockopt(socket.IPPROTO_IP, 11, 1)\n\
+         s.settimeout(10)\n\
+         s.connect(('{vip}', {ECHO}))\n\
+         s.send(b'x')\n\
+         import select\n\
+         select.select([], [], [s], 10)\n\
+         try:\n    s.recv(10)\nexcept OSError as e:\n    print(e.errno)\n"
+    );
+    let file = site.topology.lab.directory().join("ttl.py");
+    std::fs::write(&file, script)?;
+    let shown = client.execute(&format!("python3 {}", file.display()))?;
+    // EHOSTUNREACH: what Linux makes of "time exceeded".
+    ensure!(shown.trim() == "113", "{shown}");
+    Ok(())
+}
