@@ -6,7 +6,7 @@
 
 use super::{
     KernelError, encode,
-    ids::{Ids, LiveService},
+    ids::{Ids, Indices, LiveService},
     maps::Maps,
     slots::{self, Moving},
     table, tracking,
@@ -37,6 +37,8 @@ struct Plan {
     table_source: Vec<(BackendAddr, u32)>,
     /// Whether its slots remember where they moved from.
     has_states: bool,
+    /// What it comes from.
+    settled: Option<(Service, Vec<Endpoint>)>,
 }
 
 /// What packets to backends get as their source.
@@ -49,8 +51,8 @@ pub(super) fn apply(
     sources: Sources<'_>,
     snapshot: &Snapshot,
 ) -> Result<usize, KernelError> {
-    // Planned on a copy: a full map is found before the first write.
-    let mut planned = ids.clone();
+    // Indices are given out on a copy: a full map is found before the first write.
+    let mut indices = ids.indices.clone();
     let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(encode::service_key).collect();
     let gone: Vec<ServiceKey> = ids
         .services
@@ -59,38 +61,64 @@ pub(super) fn apply(
         .copied()
         .collect();
     for key in &gone {
-        release(&mut planned, key);
+        release(ids, &mut indices, key);
     }
     let mut plans = Vec::new();
     for service in &snapshot.services {
-        plans.push(plan(&mut planned, sources, snapshot, service)?);
+        if !ids.is_settled(service, endpoints_of(snapshot, service)) {
+            plans.push(plan(ids, &mut indices, sources, snapshot, service)?);
+        }
     }
+    ids.indices = indices;
+    let written = write(maps, ids, &gone, plans);
+    if written.is_err() {
+        ids.recount();
+    }
+    written
+}
+
+fn write(
+    maps: &mut Maps,
+    ids: &mut Ids,
+    gone: &[ServiceKey],
+    plans: Vec<Plan>,
+) -> Result<usize, KernelError> {
     let mut writes = 0;
-    for key in &gone {
-        writes += remove(maps, ids, key)?;
+    let is_known = gone.is_empty() && plans.iter().all(|plan| !plan.is_new);
+    for gone in gone.chunks(TOGETHER) {
+        writes += remove(maps, ids, gone)?;
     }
-    for plan in plans {
-        writes += carry_out(maps, ids, plan)?;
+    let mut plans = plans.into_iter().peekable();
+    while plans.peek().is_some() {
+        let mut prepared = Vec::new();
+        for plan in plans.by_ref().take(TOGETHER) {
+            let (service, written) = prepare(maps, ids, plan)?;
+            prepared.push(service);
+            writes += written;
+        }
+        writes += swap(maps, &prepared)?;
+        for service in prepared {
+            writes += finish(maps, ids, service)?;
+        }
     }
-    writes += publish_vips(maps, ids)?;
-    // The copy knows which indices are free now.
-    let services = std::mem::take(&mut ids.services);
-    *ids = planned;
-    ids.services = services;
+    if !is_known || ids.vips.is_none() {
+        writes += publish_vips(maps, ids)?;
+    }
     Ok(writes)
 }
 
-fn release(ids: &mut Ids, key: &ServiceKey) {
-    if let Some(live) = ids.services.remove(key) {
-        ids.free_service(live.index);
+fn release(ids: &Ids, indices: &mut Indices, key: &ServiceKey) {
+    if let Some(live) = ids.services.get(key) {
+        indices.free_service(live.index);
         for (index, _) in live.backends.values() {
-            ids.free_backend(*index);
+            indices.free_backend(*index);
         }
     }
 }
 
 fn plan(
-    ids: &mut Ids,
+    ids: &Ids,
+    indices: &mut Indices,
     sources: Sources<'_>,
     snapshot: &Snapshot,
     service: &Service,
@@ -99,7 +127,7 @@ fn plan(
     let live = ids.services.get(&key).cloned();
     let index = match &live {
         Some(live) => live.index,
-        None => ids.take_service()?,
+        None => indices.take_service()?,
     };
     let value = encode::service_value(service, index, sources.1);
     let old = live
@@ -115,21 +143,22 @@ fn plan(
         table: Vec::new(),
         table_source: Vec::new(),
         has_states: service.mode != ForwardMode::Nat && slots::has_states(service.tracking),
+        settled: None,
     };
-    let cluster = snapshot.clusters.get(&service.cluster);
-    plan_backends(
-        ids,
-        sources,
-        cluster.map_or(&[][..], |cluster| &cluster.endpoints),
-        old,
-        &mut plan,
-    )?;
+    let endpoints = endpoints_of(snapshot, service);
+    plan_backends(indices, sources, endpoints, old, &mut plan)?;
+    plan.settled = Some((service.clone(), endpoints.to_vec()));
     Ok(plan)
+}
+
+fn endpoints_of<'a>(snapshot: &'a Snapshot, service: &Service) -> &'a [Endpoint] {
+    let cluster = snapshot.clusters.get(&service.cluster);
+    cluster.map_or(&[][..], |cluster| &cluster.endpoints)
 }
 
 /// Gives every endpoint its index and value; what is left of the `old` ones is removed.
 fn plan_backends(
-    ids: &mut Ids,
+    indices: &mut Indices,
     (nat, tunnel): Sources<'_>,
     endpoints: &[Endpoint],
     mut old: BTreeMap<BackendAddr, (u32, BackendValue)>,
@@ -143,7 +172,7 @@ fn plan_backends(
         }
         let (id, incarnation) = match old.remove(&endpoint.address) {
             Some((id, value)) => (id, value.incarnation),
-            None => (ids.take_backend()?, ids.next_incarnation()),
+            None => (indices.take_backend()?, indices.next_incarnation()),
         };
         let address: Address = endpoint.address.0.ip().into();
         let port = endpoint.address.0.port();
@@ -174,15 +203,27 @@ fn plan_backends(
     plan.table_source.sort_unstable();
     for (id, _) in old.values() {
         plan.removed.push(*id);
-        ids.free_backend(*id);
+        indices.free_backend(*id);
     }
     Ok(())
 }
 
+/// Services whose tables are swapped in one call: each is a file descriptor until then.
+const TOGETHER: usize = 256;
+
 /// What marks an endpoint as out of use for new flows, or all flows.
 const LEAVING: u16 = backend_flags::DEAD | backend_flags::DRAINING;
 
-fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, KernelError> {
+/// A service whose new backends and table are made, and not in use yet.
+struct Prepared {
+    plan: Plan,
+    old: HashMap<u32, BackendValue>,
+    table: Option<MapData>,
+    moving: Option<Moving>,
+}
+
+/// Writes what no packet looks at yet. Returns the number of map writes too.
+fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), KernelError> {
     let live = ids.services.get(&plan.key);
     let old: HashMap<u32, BackendValue> = live
         .map(|live| live.backends.values().copied().collect())
@@ -208,9 +249,36 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
         }
     }
     let mut moving = live.and_then(|live| live.moving.clone());
-    if !table_is_right {
-        writes += renew_table(maps, &plan, live, &mut moving)?;
-    }
+    let table = if table_is_right {
+        None
+    } else {
+        new_table(maps, &plan, live, &mut moving)?
+    };
+    let prepared = Prepared {
+        plan,
+        old,
+        table,
+        moving,
+    };
+    Ok((prepared, writes))
+}
+
+/// Swaps tables in, all at once: the kernel waits for running programs once a call.
+fn swap(maps: &Maps, prepared: &[Prepared]) -> Result<usize, KernelError> {
+    let tables: Vec<(u32, &MapData)> = prepared
+        .iter()
+        .filter_map(|service| Some((service.plan.value.index, service.table.as_ref()?)))
+        .collect();
+    table::swap(&maps.slots_data, &tables)?;
+    Ok(tables.len())
+}
+
+/// Marks what leaves, frees what is gone, publishes what is new.
+fn finish(maps: &mut Maps, ids: &mut Ids, prepared: Prepared) -> Result<usize, KernelError> {
+    let Prepared {
+        plan, old, moving, ..
+    } = prepared;
+    let mut writes = 0;
     for (id, value) in plan.backends.values() {
         if value.flags & LEAVING != 0 && old.get(id) != Some(value) {
             write_backend(&mut maps.backends, *id, value)?;
@@ -221,6 +289,7 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
         write_backend(&mut maps.backends, *id, &BackendValue::default())?;
         writes += 1;
     }
+    let live = ids.services.get(&plan.key);
     if live.is_none_or(|live| live.value != plan.value) {
         maps.services
             .insert(plan.key, plan.value, 0)
@@ -234,18 +303,19 @@ fn carry_out(maps: &mut Maps, ids: &mut Ids, plan: Plan) -> Result<usize, Kernel
         table: Some(plan.table_source),
         protocol: plan.key.protocol,
         moving,
+        settled: plan.settled,
     };
     ids.services.insert(plan.key, live);
     Ok(writes)
 }
 
-/// Builds a service's table and swaps it in, unless the running one is the same; returns the number of map writes.
-fn renew_table(
-    maps: &mut Maps,
+/// Builds a service's table, unless the running one is the same.
+fn new_table(
+    maps: &Maps,
     plan: &Plan,
     live: Option<&LiveService>,
     moving: &mut Option<Moving>,
-) -> Result<usize, KernelError> {
+) -> Result<Option<MapData>, KernelError> {
     let wanted = table::wanted(&plan.table, plan.value.table_size);
     let mut old = match live {
         Some(live) => tracking::running(maps, live)?,
@@ -276,37 +346,48 @@ fn renew_table(
         moving.note(before, &slots);
     }
     if old.as_ref() == Some(&slots) {
-        return Ok(0);
+        return Ok(None);
     }
-    set_table(maps, plan.value.index, &table::build(&slots)?)?;
-    Ok(1)
+    table::build(&slots).map(Some)
 }
 
-fn remove(maps: &mut Maps, ids: &mut Ids, key: &ServiceKey) -> Result<usize, KernelError> {
-    let Some(live) = ids.services.get(key) else {
-        return Ok(0);
-    };
-    maps.services
-        .remove(key)
-        .map_err(|error| KernelError::refused("removing from the map services", error))?;
-    for (id, _) in live.backends.values() {
-        write_backend(&mut maps.backends, *id, &BackendValue::default())?;
+fn remove(maps: &mut Maps, ids: &mut Ids, gone: &[ServiceKey]) -> Result<usize, KernelError> {
+    let mut writes = 0;
+    let mut indices = Vec::new();
+    for key in gone {
+        let Some(live) = ids.services.get(key) else {
+            continue;
+        };
+        maps.services
+            .remove(key)
+            .map_err(|error| KernelError::refused("removing from the map services", error))?;
+        for (id, _) in live.backends.values() {
+            write_backend(&mut maps.backends, *id, &BackendValue::default())?;
+        }
+        writes += live.backends.len() + 2;
+        indices.push(live.index);
     }
-    // An array of maps can't be cleared through aya; one slot of nothing frees the table's memory.
-    set_table(maps, live.index, &table::build(&[SlotValue::plain(NO_BACKEND)])?)?;
-    let writes = live.backends.len() + 2;
-    ids.services.remove(key);
+    // An array of maps can't be cleared through aya; one slot of nothing frees a table's memory.
+    let nothing = table::build(&[SlotValue::plain(NO_BACKEND)])?;
+    let tables: Vec<(u32, &MapData)> = indices.iter().map(|index| (*index, &nothing)).collect();
+    table::swap(&maps.slots_data, &tables)?;
+    for key in gone {
+        ids.services.remove(key);
+    }
     Ok(writes)
 }
 
 /// Counts the services on each VIP and writes what differs.
-fn publish_vips(maps: &mut Maps, ids: &Ids) -> Result<usize, KernelError> {
+fn publish_vips(maps: &mut Maps, ids: &mut Ids) -> Result<usize, KernelError> {
     let refused = |error: MapError| KernelError::refused("writing the map vips", error);
     let mut wanted: HashMap<Address, VipValue> = HashMap::new();
     for key in ids.services.keys() {
         wanted.entry(key.address).or_default().services += 1;
     }
-    let there: HashMap<Address, VipValue> = maps.vips.iter().collect::<Result<_, _>>().map_err(refused)?;
+    let there = match ids.vips.take() {
+        Some(there) => there,
+        None => maps.vips.iter().collect::<Result<_, _>>().map_err(refused)?,
+    };
     let mut writes = 0;
     for (address, value) in &wanted {
         if there.get(address) != Some(value) {
@@ -318,6 +399,7 @@ fn publish_vips(maps: &mut Maps, ids: &Ids) -> Result<usize, KernelError> {
         maps.vips.remove(address).map_err(refused)?;
         writes += 1;
     }
+    ids.vips = Some(wanted);
     Ok(writes)
 }
 
@@ -329,12 +411,6 @@ fn write_backend(
     backends
         .set(id, value, 0)
         .map_err(|error| KernelError::refused("writing the map backends", error))
-}
-
-fn set_table(maps: &mut Maps, index: u32, table: &MapData) -> Result<(), KernelError> {
-    maps.slots
-        .set(index, table, 0)
-        .map_err(|error| KernelError::refused("swapping a table in", error))
 }
 
 fn zero(counters: &mut PerCpuArray<MapData, Counters>, index: u32) -> Result<(), KernelError> {

@@ -1,4 +1,4 @@
-//! `BPF_MAP_LOOKUP_BATCH`: reads a hash map some thousand entries a system call, which aya doesn't offer.
+//! Many map entries a system call, which aya doesn't offer: `BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`.
 
 use aya::Pod;
 use std::{
@@ -7,8 +7,13 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-/// `BPF_MAP_LOOKUP_BATCH` of enum bpf_cmd, include/uapi/linux/bpf.h.
+/// Of enum bpf_cmd, include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+
+/// `ENOTSUPP` of include/linux/errno.h, which userspace has no name for: the map type has no batches.
+const ENOTSUPP: i32 = 524;
 
 /// The `batch` member of union bpf_attr.
 #[repr(C)]
@@ -85,5 +90,57 @@ pub(super) fn for_each<K: Pod, V: Pod>(
         }
         position = next;
         started = true;
+    }
+}
+
+/// Sets elements of a map, in one call where the kernel can (arrays of maps: Linux 5.17). A map of maps takes file descriptors as values.
+///
+/// # Errors
+/// The kernel's. Elements before the one it is about are set.
+pub(super) fn update(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut attr = BatchAttr {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_raw_fd() as u32,
+        ..BatchAttr::default()
+    };
+    match call(BPF_MAP_UPDATE_BATCH, &mut attr) {
+        Err(error) if matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EINVAL)) => {}
+        result => return result,
+    }
+    for (key, value) in keys.iter().zip(values) {
+        let mut attr = ElementAttr {
+            map_fd: map.as_raw_fd() as u32,
+            key: &raw const *key as u64,
+            value: &raw const *value as u64,
+            ..ElementAttr::default()
+        };
+        call(BPF_MAP_UPDATE_ELEM, &mut attr)?;
+    }
+    Ok(())
+}
+
+/// The member of union bpf_attr for `BPF_MAP_*_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn call<A>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
+    // SAFETY: the attribute outlives the call; callers' buffers are as long as it says.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<A>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
 use super::{KernelError, encode, maps::Maps, slots::Moving};
-use crate::model::{BackendAddr, ListenAddr};
+use crate::model::{BackendAddr, Endpoint, ListenAddr, Service};
 use aya::maps::MapError;
 use proxy_common::{
     keys::ServiceKey,
-    net::Protocol,
-    values::{BackendValue, ServiceValue, backend_flags},
+    net::{Address, Protocol},
+    values::{BackendValue, ServiceValue, VipValue, backend_flags},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,16 +22,26 @@ pub(super) struct LiveService {
     pub(super) backends: BTreeMap<BackendAddr, (u32, BackendValue)>,
     /// What its table was built from; none if this daemon hasn't built it.
     pub(super) table: Option<Vec<(BackendAddr, u32)>>,
+    /// What the maps hold it for; none if this daemon hasn't written it, or it is to be looked at again.
+    pub(super) settled: Option<(Service, Vec<Endpoint>)>,
     /// IANA protocol number.
     pub(super) protocol: u8,
     /// How long slots have been moving; none while all are plain and no flow is stored.
     pub(super) moving: Option<Moving>,
 }
 
-/// All indices in use.
-#[derive(Clone, Debug)]
+/// All that is in the maps.
+#[derive(Debug)]
 pub(super) struct Ids {
     pub(super) services: HashMap<ServiceKey, LiveService>,
+    /// What `vips` holds; none while that has to be read.
+    pub(super) vips: Option<HashMap<Address, VipValue>>,
+    pub(super) indices: Indices,
+}
+
+/// Indices that are free, and the last incarnation.
+#[derive(Clone, Debug)]
+pub(super) struct Indices {
     free_services: FreeList,
     free_backends: FreeList,
     incarnation: u32,
@@ -51,6 +61,7 @@ impl Ids {
                 value,
                 backends: BTreeMap::new(),
                 table: None,
+                settled: None,
                 protocol: key.protocol,
                 moving: None,
             };
@@ -74,16 +85,35 @@ impl Ids {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs() as u32);
         Ok(Self {
-            free_services: FreeList::new(maps.service_counters.len(), &by_index.keys().copied().collect()),
-            free_backends: FreeList::new(maps.backends.len(), &used),
+            indices: Indices {
+                free_services: FreeList::new(
+                    maps.service_counters.len(),
+                    &by_index.keys().copied().collect(),
+                ),
+                free_backends: FreeList::new(maps.backends.len(), &used),
+                incarnation: newest.max(now),
+            },
             services,
-            incarnation: newest.max(now),
+            vips: None,
         })
     }
 
     /// The live service of a key.
     pub(super) fn service(&self, key: &ServiceKey) -> Option<&LiveService> {
         self.services.get(key)
+    }
+
+    /// Whether the maps hold a service for these endpoints already: it is passed over, since what 10,000 others need to be
+    /// asked of routes and tables would take longer than the change of one.
+    pub(super) fn is_settled(&self, service: &Service, endpoints: &[Endpoint]) -> bool {
+        let live = self.services.get(&encode::service_key(service));
+        live.and_then(|live| live.settled.as_ref())
+            .is_some_and(|(settled, with)| settled == service && with == endpoints)
+    }
+
+    /// Has every service looked at with the next apply: routes, and with them sources, may have changed since.
+    pub(super) fn unsettle(&mut self) {
+        self.services.values_mut().for_each(|live| live.settled = None);
     }
 
     /// Every backend marked dead, with its service.
@@ -103,6 +133,17 @@ impl Ids {
             .collect()
     }
 
+    /// Counts what is free anew, after writes that ended half-way.
+    pub(super) fn recount(&mut self) {
+        let services = self.services.values().map(|live| live.index).collect();
+        let backends = self.services.values().flat_map(|live| live.backends.values());
+        let backends = backends.map(|(index, _)| *index).collect();
+        self.indices.free_services = FreeList::new(self.indices.free_services.size, &services);
+        self.indices.free_backends = FreeList::new(self.indices.free_backends.size, &backends);
+    }
+}
+
+impl Indices {
     /// An unused service index.
     pub(super) fn take_service(&mut self) -> Result<u32, KernelError> {
         self.free_services.take("services", "kernel.max_services")

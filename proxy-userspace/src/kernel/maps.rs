@@ -40,6 +40,8 @@ pub(super) struct Maps {
     pub(super) services: HashMap<MapData, ServiceKey, ServiceValue>,
     pub(super) vips: HashMap<MapData, Address, VipValue>,
     pub(super) slots: ArrayOfMaps<MapData>,
+    /// The same map once more, for its file descriptor: many tables at once.
+    pub(super) slots_data: MapData,
     pub(super) backends: Array<MapData, BackendValue>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
@@ -70,6 +72,7 @@ impl Maps {
             services: open!(pins, "services", HashMap),
             vips: open!(pins, "vips", HashMap),
             slots: open!(pins, "slots", ArrayOfMaps),
+            slots_data: data(pins, "slots")?,
             backends: open!(pins, "backends", Array),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,

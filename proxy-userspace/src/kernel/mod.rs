@@ -33,8 +33,15 @@ use ids::Ids;
 use maps::Maps;
 use pins::Pins;
 use proxy_common::{keys::FlowKey, net::Protocol};
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 use tracking::Rules;
+
+/// How often an apply looks at services too that it has nothing new about: the host's routes may have changed since.
+const LOOK_AT_ALL: Duration = Duration::from_secs(30);
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
@@ -48,6 +55,8 @@ pub struct KernelPlane {
     rules: HashMap<u32, Rules>,
     flows: usize,
     tracked_flows: usize,
+    /// When every service was looked at, changed or not.
+    looked_at: Instant,
     /// Holds the lock on the maps.
     _pins: Pins,
 }
@@ -82,6 +91,7 @@ impl KernelPlane {
             rules: HashMap::new(),
             flows: 0,
             tracked_flows: 0,
+            looked_at: Instant::now(),
             _pins: pins,
         })
     }
@@ -94,6 +104,10 @@ impl KernelPlane {
     /// A map is full (nothing was written then), or the kernel refused a write.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
         self.steering.check(&snapshot.listeners)?;
+        if self.looked_at.elapsed() > LOOK_AT_ALL {
+            self.ids.unsettle();
+            self.looked_at = Instant::now();
+        }
         let mut writes = apply::apply(&mut self.maps, &mut self.ids, (&self.nat, &self.tunnel), snapshot)?;
         writes += self.steering.apply(&snapshot.listeners)?;
         writes += self.decap.apply()?;

@@ -1,6 +1,6 @@
 //! A service's Maglev table: an inner map, built whole and then swapped in, read and written through memory.
 
-use super::{KernelError, slots};
+use super::{KernelError, batch, slots};
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use proxy_common::{
@@ -9,6 +9,7 @@ use proxy_common::{
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::{
+    os::fd::{AsFd, AsRawFd},
     ptr,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -43,6 +44,16 @@ pub(super) fn build(slots: &[SlotValue]) -> Result<MapData, KernelError> {
     let data = MapData::create(shape, "maglev_table", None).map_err(making)?;
     Memory::of(&data)?.write(slots);
     Ok(data)
+}
+
+/// Puts tables in their places, by service index: readers see each old or new.
+pub(super) fn swap(slots: &MapData, tables: &[(u32, &MapData)]) -> Result<(), KernelError> {
+    let keys: Vec<u32> = tables.iter().map(|(index, _)| *index).collect();
+    let values: Vec<u32> = (tables.iter())
+        .map(|(_, table)| table.fd().as_fd().as_raw_fd() as u32)
+        .collect();
+    batch::update(slots.fd().as_fd(), &keys, &values)
+        .map_err(|error| KernelError::refused("swapping tables in", error))
 }
 
 /// A table's memory, shared with the kernel.

@@ -96,16 +96,16 @@ impl Bench {
         })
     }
 
-    /// Makes the maps equal to another plan, through the daemon's own code.
+    /// Makes the maps equal to another plan, through the daemon's own code; returns how many map writes it took.
     ///
     /// # Errors
     /// The kernel plane refused it.
-    pub fn apply(&mut self, plan: &Plan) -> Result<()> {
+    pub fn apply(&mut self, plan: &Plan) -> Result<usize> {
         let mut snapshot = plan.snapshot(&self.pins)?;
         snapshot.generation = self.snapshot.generation + 1;
-        self.plane()?.apply(&snapshot)?;
+        let writes = self.plane()?.apply(&snapshot)?;
         self.snapshot = snapshot;
-        Ok(())
+        Ok(writes)
     }
 
     /// The kernel plane under test.

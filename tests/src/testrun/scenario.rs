@@ -120,6 +120,7 @@ pub(super) fn plan() -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 350,
         max_tracked_flows: 200,
+        max_services_backends: (64, 1024),
     })
 }
 

@@ -39,6 +39,8 @@ pub struct PlannedService {
     pub tracking: Tracking,
     /// What picks the backend.
     pub hash: FlowHash,
+    /// Slots: a prime.
+    pub table_size: u32,
     /// In config order.
     pub backends: Vec<PlannedBackend>,
 }
@@ -54,6 +56,8 @@ pub struct Plan {
     pub max_flows: u32,
     /// Flows that fit into `tracked_flows`.
     pub max_tracked_flows: u32,
+    /// Services and backends that fit.
+    pub max_services_backends: (u32, u32),
 }
 
 impl PlannedService {
@@ -69,6 +73,7 @@ impl PlannedService {
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
             hash: FlowHash::FiveTuple,
+            table_size: TABLE_SIZE,
             backends: backends.collect::<Result<_>>()?,
         })
     }
@@ -117,7 +122,7 @@ impl Plan {
             cluster: name(at),
             mode: planned.mode,
             tracking: planned.tracking,
-            table_size: TABLE_SIZE,
+            table_size: planned.table_size,
             hash: planned.hash,
             idle_timeouts: IdleTimeouts::default(),
         };
@@ -154,8 +159,8 @@ impl Plan {
                 source_ipv6: Some(NAT_SOURCE.1.parse()?),
                 ports: self.ports,
             },
-            max_services: 64,
-            max_backends: 1024,
+            max_services: self.max_services_backends.0,
+            max_backends: self.max_services_backends.1,
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
             tunnel: TunnelSettings::default(),
