@@ -123,9 +123,40 @@ pub struct BackendValue {
     pub weight: u32,
     /// Bits of the outer source address's last 32 that vary with the flow's hash, host order.
     pub source_bits: u32,
+    /// Its service's forwarding mode, [`mode`].
+    pub mode: u16,
+    /// Its service's UDP port of GUE, host order.
+    pub gue_port: u16,
 }
 
-const _: () = assert!(size_of::<BackendValue>() == 52 && align_of::<BackendValue>() == 4);
+const _: () = assert!(size_of::<BackendValue>() == 56 && align_of::<BackendValue>() == 4);
+
+/// The socket mark (`SO_MARK`) of a health probe, which says by what backend it is to go.
+pub mod probe_mark {
+    /// The high byte: "W".
+    const MAGIC: u32 = 0x57 << 24;
+    /// Bits of the backend's index.
+    const INDEX: u32 = (1 << 24) - 1;
+
+    /// The mark for a backend's index; none for one beyond 24 bits.
+    pub const fn mark(backend: u32) -> Option<u32> {
+        if backend > INDEX {
+            None
+        } else {
+            Some(MAGIC | backend)
+        }
+    }
+
+    /// The backend's index in a mark, if it is a probe's.
+    #[inline(always)]
+    pub const fn backend(mark: u32) -> Option<u32> {
+        if mark & !INDEX == MAGIC {
+            Some(mark & INDEX)
+        } else {
+            None
+        }
+    }
+}
 
 /// Bits of [`BackendValue::flags`].
 pub mod backend_flags {

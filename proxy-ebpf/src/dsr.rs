@@ -308,7 +308,7 @@ fn send(
     if is_l2 {
         job.macs.write(head);
     } else {
-        encap::encapsulate(ctx, job, service)?;
+        encap::encapsulate(ctx, job, service.mode)?;
     }
     // SAFETY: the program's own context.
     let arrived = unsafe { (*ctx).ingress_ifindex };

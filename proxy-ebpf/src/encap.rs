@@ -11,7 +11,7 @@ use proxy_common::{
     checksum,
     headers::{ethernet, ipv4, ipv6, protocol, udp},
     net::Address,
-    values::{NextHop, ServiceValue, mode},
+    values::{NextHop, mode},
     verdict::DropReason,
 };
 
@@ -26,6 +26,12 @@ impl Macs {
         let pointer = hop.macs.as_ptr();
         // SAFETY: twelve bytes at the start of a struct that is aligned to 8.
         unsafe { Self(pointer.cast::<u64>().read(), pointer.add(8).cast::<u32>().read()) }
+    }
+
+    /// The first eight bytes: the destination, and two of the source.
+    #[inline(always)]
+    pub fn first(self) -> u64 {
+        self.0
     }
 
     /// Those that a frame has.
@@ -62,7 +68,6 @@ pub fn overhead(mode: u16, backend: &Address) -> u32 {
 
 /// What stands in the outer headers.
 struct Outer {
-    macs: Macs,
     source: [u32; 4],
     destination: [u32; 4],
     /// Bytes of the inner packet.
@@ -81,11 +86,11 @@ struct Outer {
 /// # Errors
 /// There is no room for them.
 #[inline(always)]
-pub fn encapsulate(ctx: *mut xdp_md, job: &Job, service: &ServiceValue) -> Result<(), DropReason> {
-    let is_done = if holds_ipv4(&job.backend.address) && service.mode == mode::IPIP {
-        ipip_ipv4(ctx, &Outer::new(job, service))
+pub fn encapsulate(ctx: *mut xdp_md, job: &Job, mode: u16) -> Result<(), DropReason> {
+    let is_done = if holds_ipv4(&job.backend.address) && mode == mode::IPIP {
+        ipip_ipv4(ctx, job.macs, &Outer::new(job))
     } else {
-        encapsulate_frame(ctx, job, service)
+        encapsulate_frame(ctx, job, mode)
     };
     if is_done {
         Ok(())
@@ -96,23 +101,50 @@ pub fn encapsulate(ctx: *mut xdp_md, job: &Job, service: &ServiceValue) -> Resul
 
 /// The other combinations, with a stack frame of their own.
 #[inline(never)]
-fn encapsulate_frame(ctx: *mut xdp_md, job: &Job, service: &ServiceValue) -> bool {
-    let outer = Outer::new(job, service);
-    match (holds_ipv4(&job.backend.address), service.mode == mode::GUE) {
-        (true, false) => ipip_ipv4(ctx, &outer),
-        (true, true) => gue_ipv4(ctx, &outer),
-        (false, false) => ipip_ipv6(ctx, &outer),
-        (false, true) => gue_ipv6(ctx, &outer),
+fn encapsulate_frame(ctx: *mut xdp_md, job: &Job, mode: u16) -> bool {
+    let outer = Outer::new(job);
+    match (holds_ipv4(&job.backend.address), mode == mode::GUE) {
+        (true, false) => ipip_ipv4(ctx, job.macs, &outer),
+        (true, true) => gue_ipv4(ctx, job.macs, &outer),
+        (false, false) => ipip_ipv6(ctx, job.macs, &outer),
+        (false, true) => gue_ipv6(ctx, job.macs, &outer),
     }
+}
+
+/// The outer headers for a socket buffer, part by part: `write` puts words at an offset from the outer IP header. False if it
+/// says so.
+#[inline(always)]
+pub fn for_skb(job: &Job, mode: u16, write: impl Fn(usize, &[u32]) -> bool) -> bool {
+    let outer = Outer::new(job);
+    let is_gue = mode == mode::GUE;
+    let more = if is_gue { UDP as u32 } else { 0 };
+    let protocol = if is_gue { protocol::UDP } else { outer.inner };
+    let network = if holds_ipv4(&job.backend.address) {
+        let mut words = outer.ipv4(protocol, more);
+        let sum = words.iter().fold(0, |sum, word| sum + u64::from(*word));
+        let [a, b, ..] = words[2].to_ne_bytes();
+        let [c, d] = (!checksum::fold(sum)).to_ne_bytes();
+        words[2] = u32::from_ne_bytes([a, b, c, d]);
+        if !write(0, &words) {
+            return false;
+        }
+        ipv4::LENGTH
+    } else {
+        let [first, second] = outer.ipv6(protocol, more);
+        if !(write(0, &[first, second]) && write(8, &outer.source) && write(24, &outer.destination)) {
+            return false;
+        }
+        ipv6::LENGTH
+    };
+    !is_gue || write(network, &outer.udp())
 }
 
 impl Outer {
     #[inline(always)]
-    fn new(job: &Job, service: &ServiceValue) -> Self {
+    fn new(job: &Job) -> Self {
         let [a, b, c, last] = words(&job.backend.source);
         let varied = u32::from_be(last) ^ (job.hash & job.backend.source_bits);
         Self {
-            macs: job.macs,
             source: [a, b, c, varied.to_be()],
             destination: words(&job.backend.address),
             length: job.length,
@@ -123,8 +155,42 @@ impl Outer {
                 protocol::IPV6
             },
             class: job.class,
-            gue_port: service.gue_port,
+            gue_port: job.backend.gue_port,
         }
+    }
+
+    /// RFC 791: TTL 64, don't fragment; without its checksum.
+    #[inline(always)]
+    fn ipv4(&self, protocol: u8, more: u32) -> [u32; 5] {
+        let [_, _, high, low] = (self.length + more + ipv4::LENGTH as u32).to_be_bytes();
+        [
+            u32::from_ne_bytes([0x45, self.class, high, low]),
+            u32::from_ne_bytes([0, 0, 0x40, 0]),
+            u32::from_ne_bytes([TTL, protocol, 0, 0]),
+            self.source[3],
+            self.destination[3],
+        ]
+    }
+
+    /// RFC 8200 in front of the addresses: hop limit 64; the flow label is 20 bits of the hash (RFC 6438).
+    #[inline(always)]
+    fn ipv6(&self, next_header: u8, more: u32) -> [u32; 2] {
+        let first = 6 << 28 | u32::from(self.class) << 20 | self.hash & 0xf_ffff;
+        let [_, _, high, low] = (self.length + more).to_be_bytes();
+        [first.to_be(), u32::from_ne_bytes([high, low, next_header, TTL])]
+    }
+
+    /// The source port is of the dynamic ones (RFC 6335), and follows the flow. No checksum: the inner packet has its own
+    /// (RFC 6935 allows that for tunnels over IPv6).
+    #[inline(always)]
+    fn udp(&self) -> [u32; 2] {
+        let [a, b] = ((0xc000 | self.hash & 0x3fff) as u16).to_be_bytes();
+        let [c, d] = self.gue_port.to_be_bytes();
+        let [_, _, high, low] = (self.length + UDP as u32).to_be_bytes();
+        [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([high, low, 0, 0]),
+        ]
     }
 }
 
@@ -143,79 +209,71 @@ const IPIP_IPV4: usize = ethernet::LENGTH + ipv4::LENGTH;
 const IPIP_IPV6: usize = ethernet::LENGTH + ipv6::LENGTH;
 
 #[inline(always)]
-fn ipip_ipv4(ctx: *mut xdp_md, outer: &Outer) -> bool {
+fn ipip_ipv4(ctx: *mut xdp_md, macs: Macs, outer: &Outer) -> bool {
     let Some(head) = grow::<IPIP_IPV4>(ctx) else {
         return false;
     };
-    write_ipv4(head, outer, outer.inner, 0);
+    write_ipv4(head, macs, outer, outer.inner, 0);
     true
 }
 
 #[inline(always)]
-fn gue_ipv4(ctx: *mut xdp_md, outer: &Outer) -> bool {
+fn gue_ipv4(ctx: *mut xdp_md, macs: Macs, outer: &Outer) -> bool {
     let Some(head) = grow::<{ IPIP_IPV4 + UDP }>(ctx) else {
         return false;
     };
-    write_ipv4(head, outer, protocol::UDP, UDP as u32);
-    write_udp::<{ IPIP_IPV4 + UDP }, IPIP_IPV4>(head, outer);
+    write_ipv4(head, macs, outer, protocol::UDP, UDP as u32);
+    let [first, second] = outer.udp();
+    head.write_u32::<IPIP_IPV4>(first);
+    head.write_u32::<{ IPIP_IPV4 + 4 }>(second);
     true
 }
 
 #[inline(always)]
-fn ipip_ipv6(ctx: *mut xdp_md, outer: &Outer) -> bool {
+fn ipip_ipv6(ctx: *mut xdp_md, macs: Macs, outer: &Outer) -> bool {
     let Some(head) = grow::<IPIP_IPV6>(ctx) else {
         return false;
     };
-    write_ipv6(head, outer, outer.inner, 0);
+    write_ipv6(head, macs, outer, outer.inner, 0);
     true
 }
 
 #[inline(always)]
-fn gue_ipv6(ctx: *mut xdp_md, outer: &Outer) -> bool {
+fn gue_ipv6(ctx: *mut xdp_md, macs: Macs, outer: &Outer) -> bool {
     let Some(head) = grow::<{ IPIP_IPV6 + UDP }>(ctx) else {
         return false;
     };
-    write_ipv6(head, outer, protocol::UDP, UDP as u32);
-    write_udp::<{ IPIP_IPV6 + UDP }, IPIP_IPV6>(head, outer);
+    write_ipv6(head, macs, outer, protocol::UDP, UDP as u32);
+    let [first, second] = outer.udp();
+    head.write_u32::<IPIP_IPV6>(first);
+    head.write_u32::<{ IPIP_IPV6 + 4 }>(second);
     true
 }
 
 const L3: usize = ethernet::LENGTH;
 
 #[inline(always)]
-fn write_ethernet<const N: usize>(head: Head<N>, outer: &Outer, ethertype: u16) {
-    head.write_u64::<0>(outer.macs.0);
-    head.write_u32::<8>(outer.macs.1);
-    head.write_u16::<12>(ethertype.to_be());
-}
-
-/// RFC 791: TTL 64, don't fragment.
-#[inline(always)]
-fn write_ipv4<const N: usize>(head: Head<N>, outer: &Outer, protocol: u8, more: u32) {
-    write_ethernet(head, outer, ethernet::IPV4);
-    let [_, _, high, low] = (outer.length + more + ipv4::LENGTH as u32).to_be_bytes();
-    let first = u32::from_ne_bytes([0x45, outer.class, high, low]);
-    let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
-    let third = u16::from_ne_bytes([TTL, protocol]);
-    let (source, destination) = (outer.source[3], outer.destination[3]);
+fn write_ipv4<const N: usize>(head: Head<N>, macs: Macs, outer: &Outer, protocol: u8, more: u32) {
+    macs.write(head);
+    head.write_u16::<12>(ethernet::IPV4.to_be());
+    let [first, second, third, source, destination] = outer.ipv4(protocol, more);
     let sum =
         u64::from(first) + u64::from(second) + u64::from(third) + u64::from(source) + u64::from(destination);
     head.write_u32::<{ L3 }>(first);
     head.write_u32::<{ L3 + 4 }>(second);
-    head.write_u16::<{ L3 + 8 }>(third);
+    head.write_u32::<{ L3 + 8 }>(third);
     head.write_u16::<{ L3 + 10 }>(!checksum::fold(sum));
     head.write_u32::<{ L3 + 12 }>(source);
     head.write_u32::<{ L3 + 16 }>(destination);
 }
 
-/// RFC 8200: hop limit 64; the flow label is 20 bits of the hash (RFC 6438).
 #[inline(always)]
-fn write_ipv6<const N: usize>(head: Head<N>, outer: &Outer, next_header: u8, more: u32) {
-    write_ethernet(head, outer, ethernet::IPV6);
-    let first = 6 << 28 | u32::from(outer.class) << 20 | outer.hash & 0xf_ffff;
-    let [_, _, high, low] = (outer.length + more).to_be_bytes();
-    head.write_u32::<{ L3 }>(first.to_be());
-    head.write_u32::<{ L3 + 4 }>(u32::from_ne_bytes([high, low, next_header, TTL]));
+fn write_ipv6<const N: usize>(head: Head<N>, macs: Macs, outer: &Outer, next_header: u8, more: u32) {
+    macs.write(head);
+    head.write_u16::<12>(ethernet::IPV6.to_be());
+    let [first, second] = outer.ipv6(next_header, more);
+    head.write_u32::<{ L3 }>(first);
+    head.write_u32::<{ L3 + 4 }>(second);
     let [a, b, c, d] = outer.source;
     head.write_u32::<{ L3 + 8 }>(a);
     head.write_u32::<{ L3 + 12 }>(b);
@@ -226,16 +284,4 @@ fn write_ipv6<const N: usize>(head: Head<N>, outer: &Outer, next_header: u8, mor
     head.write_u32::<{ L3 + 28 }>(b);
     head.write_u32::<{ L3 + 32 }>(c);
     head.write_u32::<{ L3 + 36 }>(d);
-}
-
-/// The source port is of the dynamic ones (RFC 6335), and follows the flow. No checksum: the inner packet has its own
-/// (RFC 6935 allows that for tunnels over IPv6).
-#[inline(always)]
-fn write_udp<const N: usize, const AT: usize>(head: Head<N>, outer: &Outer) {
-    let source = (0xc000 | outer.hash & 0x3fff) as u16;
-    let [a, b] = source.to_be_bytes();
-    let [c, d] = outer.gue_port.to_be_bytes();
-    let [_, _, high, low] = (outer.length + UDP as u32).to_be_bytes();
-    head.write_u32_at::<AT, 0>(u32::from_ne_bytes([a, b, c, d]));
-    head.write_u32_at::<AT, 4>(u32::from_ne_bytes([high, low, 0, 0]));
 }

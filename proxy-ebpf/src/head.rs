@@ -58,22 +58,6 @@ impl<const N: usize> Head<N> {
         Some(Self(packet.start()))
     }
 
-    /// Writes the 4 bytes at `BASE + AT`, for headers that stand in more than one place.
-    #[inline(always)]
-    pub fn write_u32_at<const BASE: usize, const AT: usize>(self, value: u32) {
-        const { assert!(BASE + AT + 4 <= N) };
-        // SAFETY: as for `write_u32`.
-        unsafe {
-            asm!(
-                "*(u32 *)({pointer} + {at}) = {value}",
-                value = in(reg) value as u64,
-                pointer = in(reg) self.0,
-                at = const BASE + AT,
-                options(nostack, preserves_flags)
-            );
-        }
-    }
-
     access!(read_u8, write_u8, u8, 1, "u8");
     access!(read_u16, write_u16, u16, 2, "u16");
     access!(read_u32, write_u32, u32, 4, "u32");

@@ -25,6 +25,7 @@ mod rewrite;
 mod route;
 mod sk_steer;
 mod tc;
+mod tc_direct;
 mod tracked;
 mod words;
 mod xdp;

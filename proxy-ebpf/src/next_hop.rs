@@ -1,10 +1,7 @@
 //! The way to a backend, kept for a moment: a route lookup a packet would cost more than all else.
 
 use crate::route;
-use aya_ebpf::{
-    bindings::{BPF_FIB_LOOKUP_SKIP_NEIGH, xdp_md},
-    helpers::generated::bpf_jiffies64,
-};
+use aya_ebpf::{bindings::BPF_FIB_LOOKUP_SKIP_NEIGH, cty::c_void, helpers::generated::bpf_jiffies64};
 use proxy_common::{
     limits,
     values::{BackendValue, NextHop},
@@ -25,8 +22,8 @@ pub enum Way {
 /// # Errors
 /// There is no way.
 #[inline(always)]
-pub fn way(
-    ctx: *mut xdp_md,
+pub fn way<C>(
+    ctx: *mut C,
     hop: *mut NextHop,
     backend: &BackendValue,
     is_l2: bool,
@@ -37,7 +34,7 @@ pub fn way(
     if known.until > unsafe { bpf_jiffies64() } && known.incarnation == backend.incarnation {
         return Ok(Way::Known);
     }
-    match find(ctx, hop, backend, is_l2) {
+    match find(ctx.cast(), hop, backend, is_l2) {
         KNOWN => Ok(Way::Known),
         UNRESOLVED => Ok(Way::Unresolved),
         code => Err(DropReason::from_code((code - DROP) as u32)),
@@ -51,7 +48,7 @@ const DROP: u64 = 16;
 /// Asks the routing table as for a packet of this host's own, whatever interface the client's came by: the answer serves
 /// all of them. One route lookup, two where the neighbour is unresolved.
 #[inline(never)]
-fn find(ctx: *mut xdp_md, hop: *mut NextHop, backend: &BackendValue, is_l2: bool) -> u64 {
+fn find(ctx: *mut c_void, hop: *mut NextHop, backend: &BackendValue, is_l2: bool) -> u64 {
     let mut fib = route::own(&backend.address);
     let mut code = KNOWN;
     let mut result = route::look_up(ctx, &mut fib, 0);

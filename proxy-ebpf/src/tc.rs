@@ -6,10 +6,11 @@ use crate::{
     parse::{self, Headers, Parsed},
     report::{self, TC_PASS},
     rewrite::Ttl,
-    route::{self, Hop},
+    route::Hop,
+    tc_direct,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
+    bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
         bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
         bpf_skb_pull_data, bpf_skb_store_bytes,
@@ -41,22 +42,10 @@ pub fn hand_over(ctx: &TcContext) -> i32 {
     if note.magic != limits::LAYOUT_MAGIC {
         return TC_PASS;
     }
-    let [a, b, c, d] = note.neighbour.words();
-    if a | b | c | d == 0 {
+    if note.neighbour.words() == [0; 4] {
         return redirect_to_neighbour(note.ifindex);
     }
-    // SAFETY: all-zero is a valid bpf_redir_neigh: integers and a union of integers.
-    let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
-    if note.neighbour.is_ipv4() {
-        neighbour.nh_family = route::AF_INET.into();
-        neighbour.__bindgen_anon_1.ipv4_nh = d;
-    } else {
-        neighbour.nh_family = route::AF_INET6.into();
-        neighbour.__bindgen_anon_1.ipv6_nh = [a, b, c, d];
-    }
-    let size = size_of::<bpf_redir_neigh>() as i32;
-    // SAFETY: the struct lives on the stack, the size is its.
-    unsafe { bpf_redirect_neigh(note.ifindex, &raw mut neighbour, size, 0) as i32 }
+    tc_direct::to_neighbour(note.ifindex, &note.neighbour)
 }
 
 /// Decides about a packet this host sends. Lookups: 1 for a packet to no service, 2 for a reply of
@@ -82,7 +71,10 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
         translate_icmp(ctx.skb.skb, headers);
         return Ok(TC_PASS);
     }
-    transport(ctx, headers)
+    match tc_direct::probe(ctx.skb.skb, headers) {
+        tc_direct::NO_PROBE => transport(ctx, headers),
+        action => Ok(action),
+    }
 }
 
 /// [`parse::parse`] of a socket buffer, with a stack frame of its own as in the XDP program.
@@ -112,7 +104,9 @@ fn packet(skb: *mut __sk_buff) -> Packet {
 fn transport(ctx: &TcContext, headers: &Headers) -> Result<i32, DropReason> {
     let service = flow::service(headers);
     let flow = match service {
-        Some(service) if service.mode != mode::NAT => return Ok(TC_PASS),
+        Some(service) if service.mode != mode::NAT => {
+            return Ok(tc_direct::forward(ctx.skb.skb, headers, service));
+        }
         Some(service) => flow::find_or_open(headers, service, true),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),

@@ -326,3 +326,77 @@ fn a_ttl_that_ends_at_the_balancer_is_answered() -> Result<()> {
     ensure!(shown.trim() == "113", "{shown}");
     Ok(())
 }
+
+/// A client on the balancer itself: what it sends to the VIP leaves in a tunnel, or with the backend's MAC address.
+#[test]
+fn a_client_on_the_balancer_reaches_backends_in_every_mode() -> Result<()> {
+    let site = Site::new()?;
+    for (mode, vip, backends) in [
+        ("ipip", Family::V4, Family::V4),
+        ("ipip", Family::V6, Family::V4),
+        ("gue", Family::V4, Family::V6),
+        ("gue", Family::V6, Family::V6),
+        ("dsr-l2", Family::V4, Family::V4),
+        ("dsr-l2", Family::V6, Family::V6),
+    ] {
+        let daemon = site.balancer(mode, vip, backends)?;
+        let client = &site.topology.balancer;
+        let address = vip.vip(1);
+        for _ in 0..4 {
+            let url = format!("http://{}/", SocketAddr::new(address, WEB));
+            let page = client.execute(&format!("curl -sS -m 10 {url}"));
+            let page = page.with_context(|| format!("{mode} {vip} {backends}"))?;
+            ensure!(page.starts_with("backend-"), "{page}");
+        }
+        let status = daemon.status()?;
+        let counters = &status["services"][0]["counters"];
+        // The first packet to a backend whose MAC address isn't known yet may pass the program twice.
+        let flows = counters["flows"].as_u64().unwrap_or_default();
+        ensure!((4..=4 + 3).contains(&flows), "{mode}: {status}");
+    }
+    Ok(())
+}
+
+/// A backend's server is well, and the end of its tunnel is not: only a probe that goes the way of clients' packets sees it.
+#[test]
+fn health_checks_go_the_way_of_clients_packets() -> Result<()> {
+    for (mode, vip, backends) in [
+        ("ipip", Family::V4, Family::V6),
+        ("gue", Family::V6, Family::V4),
+        ("dsr-l2", Family::V4, Family::V4),
+    ] {
+        let mut site = Site::new()?;
+        // The same port at the backend's own address, which a direct probe would ask.
+        let own = SocketAddr::new(backends.backend(1), WEB);
+        let _direct = EchoServer::start(&site.topology.backends[1], "direct", &[own])?;
+        let config = config(&site.topology, mode, vip, backends).health_check("web", "100ms");
+        let daemon = Daemon::start(&site.topology.balancer, &config)?;
+        let state = |n: usize, wanted: &str| {
+            let address = SocketAddr::new(backends.backend(n), WEB);
+            until(
+                &format!("{mode}: backend {n} {wanted}"),
+                Duration::from_secs(20),
+                || {
+                    let status = daemon.backend_status("web", address).ok()?;
+                    (status["state"] == wanted).then_some(())
+                },
+            )
+        };
+        for n in 0..3 {
+            state(n, "healthy")?;
+        }
+        // Its VIP goes, and with it what tunnels brought.
+        site.backends[1].kill();
+        site.backends[1].unload()?;
+        state(1, "unhealthy")?;
+        state(0, "healthy")?;
+        let address = SocketAddr::new(backends.backend(1), WEB);
+        let status = daemon.backend_status("web", address)?;
+        let error = status["health"]["last_error"].as_str().unwrap_or_default();
+        ensure!(error.contains(&vip.vip(1).to_string()), "{error}");
+        // And comes back.
+        site.backends[1].start_again()?;
+        state(1, "healthy")?;
+    }
+    Ok(())
+}

@@ -83,6 +83,11 @@ impl Core {
         &self.snapshot.clusters
     }
 
+    /// The ways that probes of backends without NAT are to go.
+    pub fn ways(&self) -> health::Ways {
+        self.plane.ways(&self.snapshot)
+    }
+
     /// The files that the last config named, for the watch.
     pub fn referenced_files(&self) -> ReferencedFiles {
         self.referenced.clone()

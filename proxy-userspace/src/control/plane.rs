@@ -1,6 +1,7 @@
 //! The planes as control sees them: the kernel's perhaps absent, either perhaps not yet where it should be.
 
 use crate::{
+    health,
     kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane},
     l7::{L7Error, L7Plane},
     model::{BackendAddr, ListenAddr, Snapshot},
@@ -115,6 +116,14 @@ impl Plane {
         match &mut self.kind {
             Kind::Kernel(plane) => plane.expire_flows(),
             Kind::Absent(_) => Ok((0, 0)),
+        }
+    }
+
+    /// The ways of probes to backends without NAT; none without a kernel plane.
+    pub(super) fn ways(&self, snapshot: &Snapshot) -> health::Ways {
+        match &self.kind {
+            Kind::Kernel(plane) => plane.ways(snapshot),
+            Kind::Absent(_) => health::Ways::new(),
         }
     }
 

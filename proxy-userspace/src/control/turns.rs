@@ -55,7 +55,7 @@ pub async fn run(
 ) {
     let (report_sender, mut reports) = mpsc::channel(EVENTS_PER_TURN);
     let mut checks = Checks::new(report_sender);
-    checks.follow(core.clusters());
+    checks.follow(core.clusters(), &core.ways());
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -83,7 +83,7 @@ pub async fn run(
         }
         let begin = Instant::now();
         if core.turn(batch) {
-            checks.follow(core.clusters());
+            checks.follow(core.clusters(), &core.ways());
             discovery.follow(core.clusters());
         }
         // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn

@@ -74,8 +74,8 @@ impl Probe {
     }
 
     /// Asks once.
-    pub(super) async fn ask(&self, address: SocketAddr, timeout: Duration) -> Outcome {
-        match time::timeout(timeout, self.exchange(address)).await {
+    pub(super) async fn ask(&self, address: SocketAddr, mark: Option<u32>, timeout: Duration) -> Outcome {
+        match time::timeout(timeout, self.exchange(address, mark)).await {
             Ok(Ok(status)) if self.passes(status) => Outcome::Passed,
             Ok(Ok(status)) => Outcome::Failed(format!("{address}: answered {}", status.as_u16())),
             Ok(Err(outcome)) => outcome,
@@ -90,8 +90,8 @@ impl Probe {
         self.check.status.contains(&status)
     }
 
-    async fn exchange(&self, address: SocketAddr) -> Result<StatusCode, Outcome> {
-        let mut stream = connect(address).await?;
+    async fn exchange(&self, address: SocketAddr, mark: Option<u32>) -> Result<StatusCode, Outcome> {
+        let mut stream = connect(address, mark).await?;
         if let Some(version) = self.proxy_protocol {
             let local = stream.local_addr().map_err(|error| failure(&error, address))?;
             let header = proxy_header::header(version, local, address);

@@ -45,6 +45,19 @@ struct Running {
     handle: JoinHandle<()>,
 }
 
+/// The way of clients' packets to a backend without NAT, which its probes go too: so they fail when the tunnel or the VIP on the
+/// backend is broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// VIP and port of the service.
+    pub vip: SocketAddr,
+    /// The socket's mark, by which the kernel programs know the backend.
+    pub mark: u32,
+}
+
+/// The ways of endpoints that have one.
+pub type Ways = HashMap<EndpointId, Way>;
+
 /// How an endpoint is probed: what of its cluster matters to that, and nothing else.
 #[derive(Clone, PartialEq, Eq)]
 struct How {
@@ -53,16 +66,18 @@ struct How {
     protocol: UpstreamProtocol,
     tls: Option<Arc<UpstreamTls>>,
     proxy_protocol: Option<ProxyHeader>,
+    way: Option<Way>,
 }
 
 impl How {
-    fn new(check: &HealthCheck, cluster: &Cluster, endpoint: &Endpoint) -> Self {
+    fn new(check: &HealthCheck, cluster: &Cluster, endpoint: &Endpoint, way: Option<Way>) -> Self {
         let by_tcp = Self {
             check: check.clone(),
             name: None,
             protocol: UpstreamProtocol::Auto,
             tls: None,
             proxy_protocol: None,
+            way,
         };
         match check.probe {
             Probe::Tcp(_) => by_tcp,
@@ -96,7 +111,7 @@ impl Checks {
     /// Starts checks for endpoints that came, ends those of endpoints that went, and restarts those
     /// that are to be probed otherwise; these go on from the verdict they had. Others run on
     /// undisturbed. Must be called within a tokio runtime.
-    pub fn follow(&mut self, clusters: &BTreeMap<ClusterName, Cluster>) {
+    pub fn follow(&mut self, clusters: &BTreeMap<ClusterName, Cluster>, ways: &Ways) {
         let mut before = std::mem::take(&mut self.running);
         for cluster in clusters.values() {
             let Some(check) = &cluster.health_check else {
@@ -107,7 +122,7 @@ impl Checks {
                     cluster: cluster.name.clone(),
                     address: endpoint.address,
                 };
-                let how = How::new(check, cluster, endpoint);
+                let how = How::new(check, cluster, endpoint, ways.get(&id).copied());
                 let running = match before.remove(&id) {
                     Some(running) if running.how == how => running,
                     _ => self.start(id.clone(), how, endpoint.health),
@@ -142,7 +157,8 @@ impl Checks {
 /// Ends when control is gone.
 async fn probe_for_ever(mut report: Report, how: How, reports: mpsc::Sender<Report>) {
     let check = &how.check;
-    let mut target: SocketAddr = report.endpoint.address.0;
+    let mut target: SocketAddr = how.way.map_or(report.endpoint.address.0, |way| way.vip);
+    let mark = how.way.map(|way| way.mark);
     let (port, http) = match &check.probe {
         Probe::Tcp(tcp) => (tcp.port, None),
         Probe::Http(http) => (http.port, Some(http::Probe::new(&report.endpoint, http, &how))),
@@ -158,8 +174,8 @@ async fn probe_for_ever(mut report: Report, how: How, reports: mpsc::Sender<Repo
     loop {
         turns.tick().await;
         let outcome = match &http {
-            None => probe::tcp_connect(target, check.timeout).await,
-            Some(Ok(probe)) => probe.ask(target, check.timeout).await,
+            None => probe::tcp_connect(target, mark, check.timeout).await,
+            Some(Ok(probe)) => probe.ask(target, mark, check.timeout).await,
             Some(Err(error)) => Outcome::NotAsked(format!("{target}: not probed: {error}")),
         };
         let before = (report.health, report.last_error.clone());

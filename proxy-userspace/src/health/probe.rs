@@ -24,8 +24,8 @@ pub(super) enum Outcome {
 /// kernel drops the half-open connection, its server never accepts it nor logs a client that said
 /// nothing, and this host keeps no socket in TIME_WAIT, of which thousands of endpoints would make
 /// tens of thousands. A listener with a full accept queue does not answer and so fails the probe.
-pub(super) async fn tcp_connect(address: SocketAddr, timeout: Duration) -> Outcome {
-    let socket = match open(address) {
+pub(super) async fn tcp_connect(address: SocketAddr, mark: Option<u32>, timeout: Duration) -> Outcome {
+    let socket = match open(address, mark) {
         Ok(socket) => socket,
         Err(error) => return Outcome::NotAsked(format!("{address}: not probed: {error}")),
     };
@@ -40,8 +40,8 @@ pub(super) async fn tcp_connect(address: SocketAddr, timeout: Duration) -> Outco
 ///
 /// # Errors
 /// What the probe met.
-pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Outcome> {
-    let socket = open_plain(address)
+pub(super) async fn connect(address: SocketAddr, mark: Option<u32>) -> Result<TcpStream, Outcome> {
+    let socket = open_plain(address, mark)
         .and_then(|socket| socket.set_zero_linger().map(|()| socket))
         .map_err(|error| Outcome::NotAsked(format!("{address}: not probed: {error}")))?;
     socket
@@ -50,15 +50,19 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Outcome> {
         .map_err(|error| failure(&error, address))
 }
 
-fn open_plain(address: SocketAddr) -> io::Result<TcpSocket> {
-    match address {
+fn open_plain(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpSocket> {
+    let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    if let Some(mark) = mark {
+        socket2::SockRef::from(&socket).set_mark(mark)?;
     }
+    Ok(socket)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = open_plain(address)?;
+fn open(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpSocket> {
+    let socket = open_plain(address, mark)?;
     socket.set_zero_linger()?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
     Ok(socket)

@@ -62,7 +62,7 @@ fn a_server_that_stops_and_comes_back() {
         let address = listener.local_addr().unwrap();
         let (sender, mut reports) = mpsc::channel(16);
         let mut checks = Checks::new(sender);
-        checks.follow(&cluster(&[address], Some(check(2, 3))));
+        checks.follow(&cluster(&[address], Some(check(2, 3))), &Ways::new());
 
         let up = next_verdict(&mut reports, Health::Unknown).await;
         assert_eq!((up.health, &up.last_error), (Health::Healthy, &None));
@@ -86,7 +86,7 @@ fn a_silent_host_times_out() {
         rustix::net::listen(&listener, 0).unwrap();
         let address = listener.local_addr().unwrap();
         let _fills_the_queue = std::net::TcpStream::connect(address).unwrap();
-        let outcome = probe::tcp_connect(address, Duration::from_millis(200)).await;
+        let outcome = probe::tcp_connect(address, None, Duration::from_millis(200)).await;
         assert_eq!(
             outcome,
             Outcome::Failed(format!("{address}: no answer within 200ms"))
@@ -102,7 +102,7 @@ fn a_server_never_sees_a_probe() {
             listener.set_nonblocking(true).unwrap();
             let address = listener.local_addr().unwrap();
             for _ in 0..20 {
-                let outcome = probe::tcp_connect(address, Duration::from_secs(1)).await;
+                let outcome = probe::tcp_connect(address, None, Duration::from_secs(1)).await;
                 assert_eq!(outcome, Outcome::Passed);
             }
             let error = listener.accept().unwrap_err();
@@ -120,11 +120,11 @@ fn checks_follow_the_clusters() {
             .map(|listener| listener.local_addr().unwrap());
         let (sender, mut reports) = mpsc::channel(16);
         let mut checks = Checks::new(sender);
-        checks.follow(&cluster(&addresses[..1], Some(check(1, 1))));
+        checks.follow(&cluster(&addresses[..1], Some(check(1, 1))), &Ways::new());
         let first = next_verdict(&mut reports, Health::Unknown).await;
         assert!(checks.is_current(&first));
 
-        checks.follow(&cluster(&addresses, Some(check(1, 1))));
+        checks.follow(&cluster(&addresses, Some(check(1, 1))), &Ways::new());
         assert!(
             checks.is_current(&first),
             "an endpoint that stays keeps its check"
@@ -135,9 +135,9 @@ fn checks_follow_the_clusters() {
             "the first one has nothing new to say"
         );
 
-        checks.follow(&cluster(&addresses, Some(check(2, 1))));
+        checks.follow(&cluster(&addresses, Some(check(2, 1))), &Ways::new());
         assert!(!checks.is_current(&first), "probed otherwise: a new task");
-        checks.follow(&cluster(&addresses[1..], None));
+        checks.follow(&cluster(&addresses[1..], None), &Ways::new());
         assert!(checks.running.is_empty());
         time::sleep(INTERVAL * 3).await;
         while let Ok(report) = reports.try_recv() {

@@ -186,6 +186,8 @@ fn plan_backends(
             incarnation,
             weight,
             source_bits,
+            mode: plan.value.mode,
+            gue_port: plan.value.gue_port,
         };
         plan.backends.insert(endpoint.address, (id, value));
         if weight > 0 {

@@ -27,12 +27,18 @@ pub use object::OBJECT;
 pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, Stage};
 pub use steer::Steering;
 
-use crate::model::{BackendAddr, DaemonSettings, ListenAddr, NatSettings, Snapshot, TunnelSettings};
+use crate::{
+    health::{Way, Ways},
+    model::{
+        BackendAddr, DaemonSettings, EndpointId, ForwardMode, ListenAddr, NatSettings, Snapshot,
+        TunnelSettings,
+    },
+};
 use decap::Decap;
 use ids::Ids;
 use maps::Maps;
 use pins::Pins;
-use proxy_common::{keys::FlowKey, net::Protocol};
+use proxy_common::{keys::FlowKey, net::Protocol, values::probe_mark};
 use std::{
     collections::HashMap,
     path::Path,
@@ -148,6 +154,31 @@ impl KernelPlane {
         self.flows = left;
         self.tracked_flows = tracked_left;
         Ok((ended + tracked_ended, left + tracked_left))
+    }
+
+    /// The ways of probes to backends that get packets without NAT: by way of the first service that they are backends of.
+    pub fn ways(&self, snapshot: &Snapshot) -> Ways {
+        let mut ways = Ways::new();
+        for service in snapshot
+            .services
+            .iter()
+            .filter(|service| service.mode != ForwardMode::Nat)
+        {
+            let Some(live) = self.ids.service(&encode::service_key(service)) else {
+                continue;
+            };
+            for (address, (index, _)) in &live.backends {
+                let id = EndpointId {
+                    cluster: service.cluster.clone(),
+                    address: *address,
+                };
+                if let Some(mark) = probe_mark::mark(*index) {
+                    let vip = service.address.0;
+                    ways.entry(id).or_insert(Way { vip, mark });
+                }
+            }
+        }
+        ways
     }
 
     /// All counters, summed over CPUs.

@@ -4,7 +4,10 @@ use super::{KernelError, steer::Netlink};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressHeader, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
+    address::{
+        AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressProtocol, AddressScope,
+        CacheInfo,
+    },
 };
 use std::{collections::BTreeSet, io, net::IpAddr};
 
@@ -110,6 +113,10 @@ fn message(address: IpAddr) -> AddressMessage {
         AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL)),
     ];
     if address.is_ipv6() {
+        // Servers may bind to it at once: no other host on the link can have it, for no link has it.
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
         message.attributes.push(AddressAttribute::CacheInfo(lifetime));
     }
     message

@@ -107,6 +107,7 @@ fn http_check(status: &[u16]) -> HttpCheck {
 
 fn how(check: &HttpCheck) -> How {
     How {
+        way: None,
         check: HealthCheck {
             probe: Probe::Http(check.clone()),
             ..super::check(1, 1)
@@ -124,7 +125,7 @@ async fn ask(address: SocketAddr, check: &HttpCheck, how: &How) -> Outcome {
         address: BackendAddr(address),
     };
     let probe = HttpProbe::new(&endpoint, check, how).unwrap();
-    probe.ask(address, Duration::from_secs(5)).await
+    probe.ask(address, None, Duration::from_secs(5)).await
 }
 
 fn local<F: Future<Output = ()>>(test: F) {
@@ -296,7 +297,7 @@ fn a_server_that_is_silent_or_speaks_something_else_fails() {
             address: BackendAddr(address),
         };
         let probe = HttpProbe::new(&endpoint, &check, &how(&check)).unwrap();
-        let outcome = probe.ask(address, Duration::from_millis(50)).await;
+        let outcome = probe.ask(address, None, Duration::from_millis(50)).await;
         assert_eq!(
             outcome,
             Outcome::Failed(format!("{address}: no answer within 50ms"))
@@ -320,15 +321,15 @@ fn checks_by_http_follow_how_the_cluster_is_spoken_to() {
         let (sender, mut reports) = mpsc::channel(16);
         let mut checks = Checks::new(sender);
         let mut clusters = cluster(&[address], Some(check));
-        checks.follow(&clusters);
+        checks.follow(&clusters, &Ways::new());
         let first = next_verdict(&mut reports, Health::Unknown).await;
         assert_eq!(first.health, Health::Healthy);
-        checks.follow(&clusters);
+        checks.follow(&clusters, &Ways::new());
         assert!(checks.is_current(&first), "nothing that matters has changed");
         for cluster in clusters.values_mut() {
             cluster.l7.protocol = UpstreamProtocol::Http2;
         }
-        checks.follow(&clusters);
+        checks.follow(&clusters, &Ways::new());
         assert!(!checks.is_current(&first), "it is asked by HTTP/2 now");
     });
 }
