@@ -3,6 +3,7 @@
 use crate::{
     counters::Counters,
     decap::DecapValue,
+    guard::{RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::*,
     net::Address,
     steer::{L7Key, L7Service, WorkerLoad},
@@ -35,6 +36,11 @@ pod!(
     Layout,
     Counters,
     DecapValue,
+    RuleKey,
+    RuleValue,
+    ServiceLimits,
+    SourceKey,
+    SourceRate,
     L7Key,
     L7Service,
     WorkerLoad

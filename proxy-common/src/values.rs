@@ -34,6 +34,14 @@ pub mod service_flags {
     pub const TRACK_ALWAYS: u32 = 4;
     /// No flow is stored: every packet follows its slot.
     pub const TRACK_NEVER: u32 = 8;
+    /// Sources are held against the service's rules; who has none may send.
+    pub const RULES: u32 = 16;
+    /// The same, but who has no rule may not.
+    pub const RULES_ALLOW: u32 = 32;
+    /// Packets of a source are limited.
+    pub const PACKET_LIMIT: u32 = 64;
+    /// Connections that a source opens are limited.
+    pub const CONNECTION_LIMIT: u32 = 128;
 }
 
 /// Forwarding modes of a service.

@@ -70,6 +70,12 @@ drop_reasons! {
     NeighbourUnresolved = 11, "neighbour_unresolved";
     /// The driver leaves no room in front of the packet for the outer headers.
     NoHeadroom = 12, "no_headroom";
+    /// The source may not send to the service.
+    Denied = 13, "denied";
+    /// The source sends more packets to the service than it may.
+    PacketLimit = 14, "packet_limit";
+    /// The source opens more connections to the service than it may.
+    ConnectionLimit = 15, "connection_limit";
 }
 
 impl DropReason {

@@ -4,6 +4,7 @@
 use crate::{
     complain::{self, Complaint},
     encap::{self, Macs},
+    guard,
     head::Head,
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
     next_hop::{self, Way},
@@ -66,6 +67,9 @@ pub struct Job {
 /// Why it is dropped.
 #[inline(always)]
 pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
+    if service.flags & guard::GUARDED != 0 {
+        guard::check(&job.key, service, job.opens)?;
+    }
     choose(job, service)?;
     let verdict = if job.backend.flags & backend_flags::LOCAL != 0 {
         Verdict::Pass

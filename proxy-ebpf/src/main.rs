@@ -14,6 +14,7 @@ mod dsr;
 mod encap;
 mod fast;
 mod flow;
+mod guard;
 mod head;
 mod icmp;
 mod maps;

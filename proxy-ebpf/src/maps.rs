@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, SockMap},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, SockMap},
     macros::btf_map,
 };
 use proxy_common::{
     counters::Counters,
     decap::{self, DecapOutcome, DecapValue},
+    guard::{self, RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
@@ -83,6 +84,22 @@ pub static DECAP_ADDRESSES: HashMap<Address, DecapValue, { decap::DECAP_ADDRESSE
 /// Packets that came through tunnels, by [`DecapOutcome`]. Written by the programs.
 #[btf_map(name = "decap_counters")]
 pub static DECAP_COUNTERS: PerCpuArray<u64, { DecapOutcome::COUNT }> = PerCpuArray::new();
+
+/// A service's rules about sources: the inner map, made whole and then swapped in.
+type Rules = LpmTrie<RuleKey, RuleValue, { guard::RULES as usize }>;
+
+/// Service index to rules. Written by the daemon, read for packets to services that have some. 8 bytes an entry; a rule takes
+/// about 80.
+#[btf_map(name = "source_rules")]
+pub static SOURCE_RULES: ArrayOfMaps<Rules, { limits::SERVICES as usize }> = ArrayOfMaps::new();
+
+/// Service index to what a source may send. Written by the daemon. 16 bytes an entry.
+#[btf_map(name = "service_limits")]
+pub static SERVICE_LIMITS: Array<ServiceLimits, { limits::SERVICES as usize }> = Array::new();
+
+/// What sources have left of it. Written by the programs; the least recently used source makes room. 112 bytes an entry.
+#[btf_map(name = "source_rates")]
+pub static SOURCE_RATES: LruHashMap<SourceKey, SourceRate, { guard::SOURCES as usize }> = LruHashMap::new();
 
 /// What a CPU has sent of ICMP errors of our own. Written by the programs.
 #[btf_map(name = "icmp_budget")]

@@ -64,6 +64,13 @@ impl KeyWords {
         )
     }
 
+    /// A key as it lies.
+    #[inline(always)]
+    pub fn view(key: &FlowKey) -> &Self {
+        // SAFETY: 40 bytes, aligned to 4 by the type, all of them initialised.
+        unsafe { &*(&raw const *key).cast::<Self>() }
+    }
+
     /// A key, by words.
     #[inline(always)]
     pub fn of(key: &FlowKey) -> Self {

@@ -2,12 +2,13 @@
 
 use crate::{
     complain::{self, Complaint},
-    decap, dsr, fast, flow, icmp,
+    decap, dsr, fast, flow, guard, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
     rewrite::{self, Ttl},
     route::{Hop, Reach},
+    words::KeyWords,
 };
 use aya_ebpf::{
     bindings::xdp_md,
@@ -16,7 +17,7 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use proxy_common::{
-    headers::ethernet,
+    headers::{ethernet, tcp},
     limits,
     net::Address,
     values::{FlowValue, Handover, ServiceValue, flow_flags, mode},
@@ -42,14 +43,32 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
     }
     // SAFETY: parsed as something else than Pass, all fields are set; the verifier checks it too.
     let headers = unsafe { headers.assume_init_ref() };
-    verdict::unpack(match parsed {
-        Parsed::Icmp => icmp::from_network(ctx.ctx, headers),
-        _ => match service_frame(headers) {
-            Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
-            None if flow::is_gue(&headers.key) && decap::deliver(ctx.ctx) => return Ok(Verdict::Pass),
-            service => transport_frame(ctx.ctx, headers, service),
-        },
+    if let Parsed::Icmp = parsed {
+        return verdict::unpack(icmp::from_network(ctx.ctx, headers));
+    }
+    let service = service_frame(headers);
+    if let Some(service) = service {
+        admit(headers, service)?;
+    }
+    verdict::unpack(match service {
+        Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
+        None if flow::is_gue(&headers.key) && decap::deliver(ctx.ctx) => return Ok(Verdict::Pass),
+        service => transport_frame(ctx.ctx, headers, service),
     })
+}
+
+/// Holds a client's packet against the service's rules and limits, if it has some.
+#[inline(always)]
+fn admit(headers: &Headers, service: &ServiceValue) -> Result<(), DropReason> {
+    if service.flags & guard::GUARDED == 0 {
+        return Ok(());
+    }
+    let opens = tcp::opens(headers.tcp_flags);
+    let admitted = guard::check(KeyWords::view(&headers.key), service, opens);
+    if admitted.is_err() {
+        report::count_service_drop(service.index);
+    }
+    admitted
 }
 
 /// [`parse::parse`] with a stack frame of its own: with it inlined the balancer's would pass 512

@@ -24,6 +24,12 @@ pub(super) const MAX_BACKENDS: u32 = 1_048_576;
 /// Most flows: at about 320 bytes each this is 5 GiB.
 pub(super) const MAX_FLOWS: u32 = 16_777_216;
 
+/// Most tokens of a source a second, and at once: more packets than a core forwards.
+pub(super) const MAX_SOURCE_RATE: u32 = 100_000_000;
+
+/// Most rules of a service.
+pub(super) const MAX_RULES: usize = proxy_common::guard::RULES as usize;
+
 /// Greatest weight, HAProxy's and IPVS's order of magnitude: shares finer than a slot in 65,537
 /// could not be kept anyway.
 pub(super) const MAX_WEIGHT: u32 = Endpoint::MAX_WEIGHT;

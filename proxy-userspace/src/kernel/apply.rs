@@ -5,7 +5,7 @@
 //! marked, then removed ones are freed; a new service is published last.
 
 use super::{
-    KernelError, encode,
+    KernelError, encode, guard,
     ids::{Ids, Indices, LiveService},
     maps::Maps,
     slots::{self, Moving},
@@ -250,6 +250,7 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
             writes += 1;
         }
     }
+    writes += prepare_guard(maps, &plan, live)?;
     let mut moving = live.and_then(|live| live.moving.clone());
     let table = if table_is_right {
         None
@@ -264,6 +265,32 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
     };
     Ok((prepared, writes))
 }
+
+/// Swaps rules in and writes limits; flags that ask for them come last, with the service. Returns the number of map writes.
+fn prepare_guard(maps: &mut Maps, plan: &Plan, live: Option<&LiveService>) -> Result<usize, KernelError> {
+    let Some((service, _)) = &plan.settled else {
+        return Ok(0);
+    };
+    let before = live
+        .and_then(|live| live.settled.as_ref())
+        .map(|(service, _)| &service.guard);
+    if before == Some(&service.guard) {
+        return Ok(0);
+    }
+    let mut writes = 0;
+    if guard::has_rules(&service.guard) || live.is_some_and(|live| live.value.flags & ANY_RULES != 0) {
+        let rules = guard::rules(&service.guard)?;
+        table::swap(&maps.source_rules, &[(plan.value.index, &rules)])?;
+        writes += 1;
+    }
+    maps.service_limits
+        .set(plan.value.index, guard::limits(&service.guard), 0)
+        .map_err(|error| KernelError::refused("writing the map service_limits", error))?;
+    Ok(writes + 1)
+}
+
+/// The service has rules.
+const ANY_RULES: u32 = service_flags::RULES | service_flags::RULES_ALLOW;
 
 /// Swaps tables in, all at once: the kernel waits for running programs once a call.
 fn swap(maps: &Maps, prepared: &[Prepared]) -> Result<usize, KernelError> {

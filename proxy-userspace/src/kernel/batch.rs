@@ -93,11 +93,11 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     }
 }
 
-/// Sets elements of a map, in one call where the kernel can (arrays of maps: Linux 5.17). A map of maps takes file descriptors as values.
+/// Sets elements of a map whose keys and values are of these types, in one call where the kernel can (arrays of maps: Linux 5.17). A map of maps takes file descriptors as values.
 ///
 /// # Errors
 /// The kernel's. Elements before the one it is about are set.
-pub(super) fn update(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::Result<()> {
+pub(super) fn update<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
     if keys.is_empty() {
         return Ok(());
     }

@@ -58,7 +58,16 @@ fn flags_of(service: &Service) -> u32 {
         Tracking::Always => service_flags::TRACK_ALWAYS,
         Tracking::Never => service_flags::TRACK_NEVER,
     };
+    let guard = &service.guard;
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     hash | tracking
+        | flag(
+            !guard.deny.is_empty() && guard.allow.is_empty(),
+            service_flags::RULES,
+        )
+        | flag(!guard.allow.is_empty(), service_flags::RULES_ALLOW)
+        | flag(guard.packets.is_some(), service_flags::PACKET_LIMIT)
+        | flag(guard.connections.is_some(), service_flags::CONNECTION_LIMIT)
 }
 
 /// A service at an index.

@@ -5,6 +5,7 @@ use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
     counters::Counters,
+    guard::ServiceLimits,
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
@@ -21,6 +22,9 @@ pub(super) const NAMES: &[&str] = &[
     "next_hops",
     "flows",
     "tracked_flows",
+    "source_rules",
+    "service_limits",
+    "source_rates",
     "service_counters",
     "backend_counters",
     "drop_counters",
@@ -43,6 +47,9 @@ pub(super) struct Maps {
     /// The same map once more, for its file descriptor: many tables at once.
     pub(super) slots_data: MapData,
     pub(super) backends: Array<MapData, BackendValue>,
+    /// For its file descriptor: a service's rules.
+    pub(super) source_rules: MapData,
+    pub(super) service_limits: Array<MapData, ServiceLimits>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
     pub(super) flows_data: MapData,
@@ -74,6 +81,8 @@ impl Maps {
             slots: open!(pins, "slots", ArrayOfMaps),
             slots_data: data(pins, "slots")?,
             backends: open!(pins, "backends", Array),
+            source_rules: data(pins, "source_rules")?,
+            service_limits: open!(pins, "service_limits", Array),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,
             tracked_flows: open!(pins, "tracked_flows", HashMap),
@@ -105,7 +114,7 @@ impl Maps {
 }
 
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 9] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -114,6 +123,8 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 9] {
         ("backends", settings.max_backends),
         ("backend_counters", settings.max_backends),
         ("next_hops", settings.max_backends),
+        ("source_rules", settings.max_services),
+        ("service_limits", settings.max_services),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
     ]

@@ -9,6 +9,7 @@ mod decap;
 mod encode;
 mod error;
 mod expire;
+mod guard;
 mod ids;
 mod maps;
 mod object;

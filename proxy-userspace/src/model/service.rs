@@ -1,6 +1,7 @@
 //! L4 services: a VIP, port and protocol forwarded in the kernel to a cluster.
 
 use super::{ClusterName, ListenAddr};
+use ipnet::IpNet;
 use proxy_common::net::Protocol;
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,8 +24,32 @@ pub struct Service {
     pub hash: FlowHash,
     /// Which flows are stored, in modes other than NAT.
     pub tracking: Tracking,
+    /// Who may send to it, and how much.
+    pub guard: Guard,
     /// When idle flows end.
     pub idle_timeouts: IdleTimeouts,
+}
+
+/// Who may send to a service, and how much.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Guard {
+    /// Sources that may: if there are any, no others may.
+    pub allow: Arc<[IpNet]>,
+    /// Sources that may not; of both lists the longest prefix decides.
+    pub deny: Arc<[IpNet]>,
+    /// Packets of one source.
+    pub packets: Option<Rate>,
+    /// Connections that one source opens.
+    pub connections: Option<Rate>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Tokens a second.
+    pub per_second: u32,
+    /// Tokens that it holds.
+    pub burst: u32,
 }
 
 /// What of a packet picks its backend.

@@ -36,6 +36,8 @@ pub struct Frame {
     pub protocol: u8,
     /// TTL or hop limit.
     pub ttl: u8,
+    /// IPv4's identification, and whether it may not be fragmented.
+    pub identification: (u16, bool),
     /// IPv4 options: a multiple of 4 bytes, up to 40.
     pub options: Vec<u8>,
     /// IPv6 extension headers: number, and how many 8-byte units beyond the first.
@@ -89,6 +91,7 @@ impl Frame {
             destination,
             protocol,
             ttl: 64,
+            identification: (0x1234, true),
             options: Vec::new(),
             extensions: Vec::new(),
             fragment: (false, 0),
@@ -133,7 +136,8 @@ impl Frame {
                     destination: destination.octets(),
                     more_fragments: self.fragment.0,
                     fragment_offset: IpFragOffset::try_new(self.fragment.1).unwrap_or_default(),
-                    identification: 0x1234,
+                    identification: self.identification.0,
+                    dont_fragment: self.identification.1,
                     options: Ipv4Options::try_from(self.options.as_slice()).unwrap_or_default(),
                     ..Ipv4Header::default()
                 };

@@ -60,15 +60,17 @@ impl Model {
             TCP => job.frame[packet.transport + 13],
             _ => 0,
         };
-        let service = ServiceKey {
+        let service_key = ServiceKey {
             address: key.destination,
             port: key.destination_port,
             protocol: key.protocol,
             pad: 0,
         };
         job.touched.push(key);
-        if let Some(service) = self.services.get(&service).copied() {
+        if let Some(service) = self.services.get(&service_key).copied() {
             job.service = Some(service.index);
+            self.admit(&service_key, &service, source.0, packet.protocol, flags)
+                .map_err(Failure::Dropped)?;
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
@@ -160,7 +162,7 @@ impl Model {
         if !self.has_live_backend(value) {
             return false;
         }
-        let opens = protocol == TCP && flags & (SYN | ACK | RST | FIN) == SYN;
+        let opens = opens(protocol, flags);
         let ended = (value.seen | value.peer_seen) & (seen::FIN | seen::RST) != 0;
         let answered = value.seen != 0 && value.peer_seen != 0;
         let draining = self.backends[&value.backend].flags & backend_flags::DRAINING != 0;
@@ -229,6 +231,11 @@ impl Model {
             value.peer_seen |= bits;
         }
     }
+}
+
+/// Whether a packet opens a connection.
+pub fn opens(protocol: u8, flags: u8) -> bool {
+    protocol == TCP && flags & (SYN | ACK | RST | FIN) == SYN
 }
 
 /// How long a flow may be idle; the defaults, which all services of the tests have.

@@ -6,6 +6,7 @@ mod complaint;
 pub mod direct;
 pub mod flows;
 pub mod generate;
+mod guard;
 mod icmp;
 pub mod maglev;
 mod mutate;
@@ -32,6 +33,7 @@ use std::{
     net::IpAddr,
 };
 use translate::End;
+use weir::model::Guard;
 
 /// What the forwarder knows, and decides packets by.
 #[derive(Clone, Debug)]
@@ -52,6 +54,10 @@ pub struct Model {
     pub tracked: HashMap<FlowKey, TrackedFlow>,
     /// Entries that fit into it.
     pub tracked_max: usize,
+    /// Rules and limits of services that have some.
+    pub guards: HashMap<ServiceKey, Guard>,
+    /// What sources have left of a service's limits, by its index.
+    pub left: HashMap<(u32, IpAddr), guard::Left>,
     /// As in `service_counters` and `backend_counters`, by index.
     pub counts: Counts,
     /// NAT's ports.
@@ -139,6 +145,8 @@ impl Model {
             flow_entries_max,
             tracked: HashMap::new(),
             tracked_max,
+            guards: HashMap::new(),
+            left: HashMap::new(),
             counts: Counts::default(),
             settings,
             network,

@@ -219,7 +219,16 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
         (_, Tracking::Always) => service_flags::TRACK_ALWAYS,
         (_, Tracking::Never) => service_flags::TRACK_NEVER,
     };
-    ensure!(value.flags == hash | tracking, "flags {value:?}");
+    let guard = &service.guard;
+    let rules = match (guard.allow.is_empty(), guard.deny.is_empty()) {
+        (true, true) => 0,
+        (true, false) => service_flags::RULES,
+        (false, _) => service_flags::RULES_ALLOW,
+    };
+    let limits = u32::from(guard.packets.is_some()) * service_flags::PACKET_LIMIT
+        | u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
+    ensure!(value.flags == hash | tracking | rules | limits, "flags {value:?}");
+    model.guards.insert(key, guard.clone());
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
     let indices = load_backends(model, maps, value.index, cluster)?;

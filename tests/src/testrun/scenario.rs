@@ -9,7 +9,7 @@ use crate::model::generate::Pools;
 use anyhow::{Result, bail};
 use proxy_common::net::Protocol;
 use std::net::IpAddr;
-use weir::model::{FlowHash, ForwardMode, Tracking};
+use weir::model::{FlowHash, ForwardMode, Rate, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -85,6 +85,29 @@ fn direct_services(
     Ok(services)
 }
 
+/// Services with rules and limits. Limits that are never refilled: what is left follows from the packets alone.
+fn guarded_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<Vec<PlannedService>> {
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let prefixes = |texts: &[&str]| -> Result<std::sync::Arc<[ipnet::IpNet]>> {
+        texts.iter().map(|text| Ok(text.parse()?)).collect()
+    };
+    let rate = |burst| Some(Rate { per_second: 0, burst });
+    let mut services = vec![
+        direct(&vip(7, 80), tcp, ForwardMode::Ipip, Tracking::Auto, &all[..4])?,
+        direct(&vip(7, 53), udp, ForwardMode::Gue, Tracking::Auto, &all[..4])?,
+        PlannedService::new(&vip(7, 81), tcp, &all[..4])?,
+        PlannedService::new(&vip(7, 54), udp, &all[..4])?,
+    ];
+    services[0].guard.deny = prefixes(&["192.0.2.0/28", "2001:db8:1::/124", "198.19.3.4/32"])?;
+    services[0].guard.allow = prefixes(&["192.0.2.0/24", "192.0.2.11/32", "2001:db8::/32"])?;
+    services[0].guard.connections = rate(100);
+    services[1].guard.packets = rate(200);
+    services[2].guard.deny = prefixes(&["198.19.0.0/16", "2001:db8:f::/64"])?;
+    services[2].guard.connections = rate(50);
+    services[3].guard.packets = rate(100);
+    Ok(services)
+}
+
 /// Services over these backends, in both families: all kinds, good ones, one at a port that NAT gives
 /// out, single ones (whose NAT ports run out), and one with nobody.
 pub(super) fn plan() -> Result<Plan> {
@@ -114,6 +137,7 @@ pub(super) fn plan() -> Result<Plan> {
             nobody.backends[0].weight = 0;
         }
         services.extend(direct_services(&vip, all, other)?);
+        services.extend(guarded_services(&vip, all)?);
     }
     Ok(Plan {
         services,

@@ -5,9 +5,9 @@ use anyhow::Result;
 use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
-    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health, IdleTimeouts,
-    Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings, XdpMode,
-    l7::L7Settings,
+    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
+    IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
+    XdpMode, l7::L7Settings,
 };
 
 /// Slots of every table: a prime small enough to be read back after each change.
@@ -37,6 +37,8 @@ pub struct PlannedService {
     pub mode: ForwardMode,
     /// Which flows are stored, without NAT.
     pub tracking: Tracking,
+    /// Who may send to it, and how much.
+    pub guard: Guard,
     /// What picks the backend.
     pub hash: FlowHash,
     /// Slots: a prime.
@@ -72,6 +74,7 @@ impl PlannedService {
             protocol,
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
+            guard: Guard::default(),
             hash: FlowHash::FiveTuple,
             table_size: TABLE_SIZE,
             backends: backends.collect::<Result<_>>()?,
@@ -122,6 +125,7 @@ impl Plan {
             cluster: name(at),
             mode: planned.mode,
             tracking: planned.tracking,
+            guard: planned.guard.clone(),
             table_size: planned.table_size,
             hash: planned.hash,
             idle_timeouts: IdleTimeouts::default(),

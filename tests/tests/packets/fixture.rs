@@ -252,6 +252,24 @@ impl Fixture {
         }
     }
 
+    /// One row of a table: a packet that is dropped, and whose sender is told so by an ICMP error of this type and code.
+    pub fn told(&mut self, what: &str, ifindex: u32, frame: &Frame, kind: (u8, u8), rest: u32) {
+        let quoted = if frame.source.0.is_ipv4() { 28 } else { 48 };
+        let mut message = rest.to_be_bytes().to_vec();
+        message.extend(&frame.packet()[..quoted]);
+        let mut error = Frame::icmp(frame.destination.0, frame.source.0, kind, message);
+        error.identification = (0, false);
+        error.macs.rotate_left(6);
+        error.tags.clone_from(&frame.tags);
+        self.row_at(
+            what,
+            ifindex,
+            &frame.bytes(),
+            Decision::Transmit,
+            Some(&error.bytes()),
+        );
+    }
+
     /// Applies the changed plan to the program and the model; both forget the flows that the daemon ended.
     pub fn apply(&mut self) {
         self.bench.apply(&self.plan).unwrap();

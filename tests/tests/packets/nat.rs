@@ -119,9 +119,10 @@ fn ttl() {
                     frame.ttl = ttl;
                     answer.ttl = ttl;
                     if ttl < 2 {
-                        let expired = Decision::Drop(DropReason::TtlExpired);
-                        fixture.row("expires", &frame.bytes(), expired, None);
-                        fixture.row_at("expires too", leaving, &answer.bytes(), expired, None);
+                        let arriving = fixture.bench.topology.arriving;
+                        let expired = if frame.source.0.is_ipv4() { (11, 0) } else { (3, 0) };
+                        fixture.told("expires", arriving, &frame, expired, 0);
+                        fixture.told("expires too", leaving, &answer, expired, 0);
                     }
                     let mut local = family.frame(Kind::Local, protocol, 40_000 + u16::from(ttl));
                     local.ttl = ttl;
@@ -153,14 +154,15 @@ fn mtu() {
                     let mut out = out.clone();
                     out.padding = 10;
                     fixture.row("fits, padded", &padded.bytes(), decision, Some(&out.bytes()));
-                    let large = fill(frame, limit + 1).bytes();
-                    let exceeded = Decision::Drop(DropReason::MtuExceeded);
-                    fixture.row("too large", &large, exceeded, None);
+                    let large = fill(frame, limit + 1);
+                    let exceeded = if large.source.0.is_ipv4() { (3, 4) } else { (2, 0) };
+                    let arriving = fixture.bench.topology.arriving;
+                    fixture.told("too large", arriving, &large, exceeded, limit as u32);
                 }
                 let frame = family.frame(Kind::Other, protocol, 40_000);
-                let answer = fill(fixture.answer(family, Kind::Other, &frame), 1501).bytes();
-                let exceeded = Decision::Drop(DropReason::MtuExceeded);
-                fixture.row_at("too large an answer", leaving, &answer, exceeded, None);
+                let answer = fill(fixture.answer(family, Kind::Other, &frame), 1501);
+                let exceeded = if frame.source.0.is_ipv4() { (3, 4) } else { (2, 0) };
+                fixture.told("too large an answer", leaving, &answer, exceeded, 1500);
                 let local = fill(family.frame(Kind::Local, protocol, 40_000), 2000);
                 let (decision, out) = fixture.to_backend(family, Kind::Local, &local);
                 fixture.row(
@@ -346,8 +348,8 @@ fn counters_count() {
         fixture.answered(&IPV4, Kind::Other, &frame);
         let mut expiring = frame.clone();
         expiring.ttl = 1;
-        let expired = Decision::Drop(DropReason::TtlExpired);
-        fixture.row("expires", &expiring.bytes(), expired, None);
+        let arriving = fixture.bench.topology.arriving;
+        fixture.told("expires", arriving, &expiring, (11, 0), 0);
         let answer = fixture.answer(&IPV4, Kind::Other, &frame);
         let length = frame.bytes().len() as u64;
         let expected = Counters {

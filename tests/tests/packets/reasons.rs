@@ -3,7 +3,7 @@
 use crate::fixture::{IPV4, IPV6, Kind, plan, with};
 use proxy_common::{net::Protocol, verdict::DropReason};
 use std::net::{IpAddr, SocketAddr};
-use weir::model::ForwardMode;
+use weir::model::{ForwardMode, Rate};
 use weir_tests::{
     model::{
         Decision,
@@ -16,6 +16,9 @@ use weir_tests::{
 
 /// Where the service is that has a tunnel.
 const TUNNEL_PORT: u16 = 47;
+/// Where sources are denied, and limited.
+const DENYING_PORT: u16 = 48;
+const LIMITING_PORT: u16 = 49;
 
 /// A frame that is dropped for this reason, and whether there is room in front of it. The flow table
 /// holds one flow, and NAT has one port.
@@ -30,16 +33,30 @@ fn frame(reason: DropReason) -> (Frame, bool) {
             frame = IPV6.frame(Kind::Other, UDP, 40_000);
             frame.extensions = vec![(60, 0); 7];
         }
-        DropReason::TtlExpired => frame.ttl = 1,
+        // Without room nobody is told.
+        DropReason::TtlExpired => {
+            frame.ttl = 1;
+            room = false;
+        }
         DropReason::NoBackend => frame = IPV4.frame(Kind::Nobody, UDP, 40_000),
         DropReason::PortExhausted => frame.source.1 = 40_001,
         DropReason::FlowTableFull => frame = IPV4.frame(Kind::Same, UDP, 40_000),
         DropReason::NoRoute => frame = IPV4.frame(Kind::NoRoute, UDP, 40_000),
         DropReason::ForwardingDisabled => {}
-        DropReason::MtuExceeded => frame.payload = vec![0; 1600],
+        DropReason::MtuExceeded => {
+            frame.payload = vec![0; 1600];
+            room = false;
+        }
         DropReason::NeighbourUnresolved => {
             frame = IPV4.frame(Kind::Unresolved, UDP, 40_000);
             room = false;
+        }
+        DropReason::Denied => frame.destination.1 = DENYING_PORT,
+        DropReason::PacketLimit => frame.destination.1 = LIMITING_PORT,
+        DropReason::ConnectionLimit => {
+            frame = IPV4.frame(Kind::Other, TCP, 40_000);
+            frame.destination.1 = LIMITING_PORT;
+            frame.flags = 0x02;
         }
         DropReason::NoHeadroom => {
             frame.destination.1 = TUNNEL_PORT;
@@ -58,7 +75,26 @@ fn every_drop_reason_is_reached_and_counted() {
     let mut tunnel =
         PlannedService::new(&show((vip, TUNNEL_PORT)), Protocol::Udp, &[&show(backend)]).unwrap();
     tunnel.mode = ForwardMode::Ipip;
-    plan.services.push(tunnel);
+    plan.services.push(tunnel.clone());
+    let mut denying = tunnel.clone();
+    denying.address.set_port(DENYING_PORT);
+    denying.guard.deny = vec!["192.0.2.0/24".parse().unwrap()].into();
+    plan.services.push(denying);
+    // One packet or connection a source, and no more ever.
+    let rate = Some(Rate {
+        per_second: 0,
+        burst: 1,
+    });
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let mut limiting = tunnel.clone();
+        limiting.address.set_port(LIMITING_PORT);
+        limiting.protocol = protocol;
+        match protocol {
+            Protocol::Tcp => limiting.guard.connections = rate,
+            Protocol::Udp => limiting.guard.packets = rate,
+        }
+        plan.services.push(limiting);
+    }
     plan.max_flows = 3;
     with(plan, |fixture| {
         fixture.open(&IPV4, Kind::Other, UDP, 40_000);
@@ -86,6 +122,11 @@ fn every_drop_reason_is_reached_and_counted() {
                 frame: bytes,
                 room,
             };
+            if matches!(reason, DropReason::PacketLimit | DropReason::ConnectionLimit) {
+                // The one that it may send.
+                fixture.model.packet(input.ifindex, &input.frame, input.room);
+                fixture.bench.run(&input).unwrap();
+            }
             fixture.check(reason.label(), &input, Decision::Drop(reason), None);
             assert_eq!(
                 fixture.bench.maps().drops(reason).unwrap(),

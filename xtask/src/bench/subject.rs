@@ -24,7 +24,7 @@ use std::{
 use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
-        BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Health,
+        BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
         IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
         XdpMode, l7::L7Settings,
     },
@@ -270,6 +270,7 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
                 cluster: name.clone(),
                 mode: serving.mode,
                 tracking: serving.tracking,
+                guard: Guard::default(),
                 table_size: limits::MAGLEV_SIZE,
                 hash: FlowHash::FiveTuple,
                 idle_timeouts: IdleTimeouts::default(),

@@ -2,7 +2,7 @@
 
 use super::{
     AccessLog, Duration, Forwarded, HostPattern, HttpLimits, HttpTimeouts, List, ListenAddress, Name,
-    PathOptions, Route, ServerHeader, ServerTls, Text,
+    PathOptions, PrefixText, Route, ServerHeader, ServerTls, Text,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -142,9 +142,42 @@ pub struct Forward {
     /// Which flows the kernel remembers the backend of. With NAT it is all of them.
     #[schemars(example = &"auto", extend("default" = "auto"))]
     pub(in crate::config) tracking: Option<Tracking>,
+    /// Sources that may send to the service: if any are listed, no others may. Of `allow` and `deny` the longest prefix decides.
+    #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["192.0.2.0/24"]))]
+    pub(in crate::config) allow: Option<List<PrefixText>>,
+    /// Sources that may not.
+    #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["198.51.100.0/24", "2001:db8:bad::/48"]))]
+    pub(in crate::config) deny: Option<List<PrefixText>>,
+    /// What one source may send: an IPv4 address, or an IPv6 /64.
+    #[schemars(example = json!({"connections": {"per_second": 100}}))]
+    pub(in crate::config) limits: Option<SourceLimits>,
     /// After how long without a packet a flow ends.
     #[schemars(example = json!({"tcp": "2h30m", "udp": "120s"}))]
     pub(in crate::config) idle_timeouts: Option<IdleTimeouts>,
+}
+
+/// What one source may send to a service.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct SourceLimits {
+    /// Packets.
+    #[schemars(example = json!({"per_second": 10_000, "burst": 20_000}))]
+    pub(in crate::config) packets: Option<SourceRate>,
+    /// TCP connections that it opens.
+    #[schemars(example = json!({"per_second": 100}))]
+    pub(in crate::config) connections: Option<SourceRate>,
+}
+
+/// A token bucket.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRate {
+    /// Tokens a second.
+    #[schemars(with = "u32", range(min = 1, max = limits::MAX_SOURCE_RATE), example = 100)]
+    pub(in crate::config) per_second: Option<u32>,
+    /// Tokens that it holds: how many may come at once. By default as many as come in a second.
+    #[schemars(range(min = 1, max = limits::MAX_SOURCE_RATE), example = 200)]
+    pub(in crate::config) burst: Option<u32>,
 }
 
 /// What of a packet picks its backend.

@@ -21,7 +21,8 @@ pub(super) use http::{
     EncodedSlashes, Forwarded, HttpLimits, HttpTimeouts, PathOptions, ServerHeader, ServerHeaderWord,
 };
 pub(super) use listener::{
-    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, TcpProxy, Tracking,
+    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, SourceRate, TcpProxy,
+    Tracking,
 };
 pub(super) use log::{AccessLog, LogForm};
 pub(super) use route::{
@@ -31,8 +32,8 @@ pub(super) use route::{
 pub(super) use settings::{Admin, Decap, Dns, Interface, Kernel, Nat, Role, Tunnel, Xdp};
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, IpText,
-    Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, RegexText,
-    ServerAddress, Text, Texts,
+    Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,
+    RegexText, ServerAddress, Text, Texts,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,

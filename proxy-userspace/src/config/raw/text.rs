@@ -59,6 +59,11 @@ text!(
     "^[0-9A-Fa-f:.]+$"
 );
 text!(
+    /// A prefix of either family: `192.0.2.0/24`, `"2001:db8::/32"`; a host is `/32` or `/128`.
+    PrefixText,
+    "^[0-9A-Fa-f:.]+/[0-9]{1,3}$"
+);
+text!(
     /// An IPv4 prefix: `172.16.0.0/16`.
     Ipv4PrefixText,
     "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$"

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, HealthCheck, IdleTimeouts,
-    NatSettings, Probe, Role, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
+    BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, HealthCheck,
+    IdleTimeouts, NatSettings, Probe, Role, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
 };
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         table_size: 65_537,
         hash: FlowHash::FiveTuple,
         tracking: Tracking::Auto,
+        guard: Guard::default(),
         idle_timeouts: IdleTimeouts::default(),
     }
 }

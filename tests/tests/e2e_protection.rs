@@ -1,0 +1,116 @@
+//! Sources that may not send, and sources that send too much: dropped by name, while others are served.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::net::SocketAddr;
+use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, Topology, expect_datagram};
+
+const PORT: u16 = 7;
+
+/// A daemon with a NAT service for the echo servers, guarded like this.
+fn guarded(topology: &Topology, family: Family, guard: &[(&str, serde_json::Value)]) -> Result<Daemon> {
+    Daemon::start(&topology.balancer, &config(topology, family, guard))
+}
+
+fn config(topology: &Topology, family: Family, guard: &[(&str, serde_json::Value)]) -> DaemonConfig {
+    let mut config = DaemonConfig::standard().echo(topology, family, PORT);
+    for listener in config.value["listeners"].as_array_mut().into_iter().flatten() {
+        for (key, value) in guard {
+            listener["forward"][*key] = value.clone();
+        }
+    }
+    config
+}
+
+/// Whether any backend answers a datagram of this many tries.
+fn is_answered(topology: &Topology, vip: SocketAddr) -> bool {
+    let hosts = &topology.backends;
+    hosts.iter().cycle().take(12).any(|host| {
+        let answer = format!("{}\nhere", host.name());
+        expect_datagram(&topology.client, vip, "here", &answer).is_ok()
+    })
+}
+
+#[test]
+fn a_denied_source_is_dropped_and_named_and_others_are_served() -> Result<()> {
+    let topology = Topology::new()?;
+    let _servers = topology.echo_servers(PORT)?;
+    for family in Family::BOTH {
+        let (deny, allow) = match family {
+            Family::V4 => ("192.0.2.10/32", "192.0.2.0/24"),
+            Family::V6 => ("2001:db8:2::10/128", "2001:db8:2::/64"),
+        };
+        let vip = SocketAddr::new(family.vip(1), PORT);
+        let daemon = guarded(&topology, family, &[("deny", json!([deny]))])?;
+        let curl = format!("curl -sS -m 2 telnet://{vip}");
+        let refused = topology.client.try_execute(&curl)?;
+        ensure!(refused.success().is_err(), "a denied client was served");
+        ensure!(daemon.drops("denied")? > 0, "nothing was dropped as denied");
+        // The longest prefix decides, live.
+        daemon.reload(&config(
+            &topology,
+            family,
+            &[("deny", json!([allow])), ("allow", json!([deny]))],
+        ))?;
+        ensure!(
+            is_answered(&topology, vip),
+            "{family}: an allowed client is not served"
+        );
+        daemon.reload(&config(&topology, family, &[]))?;
+        ensure!(
+            is_answered(&topology, vip),
+            "{family}: without rules nobody is served"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_over_its_limit_is_dropped_and_counted() -> Result<()> {
+    let topology = Topology::new()?;
+    let server = EchoServer::start(
+        &topology.backends[0],
+        "one",
+        &[SocketAddr::new(Family::V4.backend(0), PORT)],
+    )?;
+    let vip = SocketAddr::new(Family::V4.vip(1), PORT);
+    let config = |limits| {
+        let mut config = DaemonConfig::standard().service(
+            "one",
+            "tcp",
+            vip,
+            &[(SocketAddr::new(Family::V4.backend(0), PORT), 1)],
+        );
+        config.value["listeners"][0]["forward"]["limits"] = limits;
+        config
+    };
+    let limits = json!({"connections": {"per_second": 1, "burst": 3}});
+    let daemon = Daemon::start(&topology.balancer, &config(limits))?;
+    // More at once than the bucket holds: a dropped SYN is sent again a second later, when there may be a token for it.
+    let mut refused = 0;
+    for _ in 0..8 {
+        let shown = topology.client.try_execute(&format!(
+            "socat -T 1 -u OPEN:/dev/null TCP4:{vip},connect-timeout=0.2"
+        ))?;
+        refused += usize::from(shown.success().is_err());
+    }
+    ensure!(
+        daemon.drops("connection_limit")? > 0,
+        "no connection was too many"
+    );
+    ensure!(refused > 0, "all of them were served");
+    ensure!(server.accepted() >= 3, "{} were served", server.accepted());
+    // Without limits all are.
+    daemon.reload(&config(json!({})))?;
+    let before = daemon.drops("connection_limit")?;
+    for _ in 0..8 {
+        topology.client.execute(&format!(
+            "socat -T 1 -u OPEN:/dev/null TCP4:{vip},connect-timeout=5"
+        ))?;
+    }
+    ensure!(
+        daemon.drops("connection_limit")? == before,
+        "dropped without a limit"
+    );
+    Ok(())
+}
