@@ -48,6 +48,8 @@ pub struct Job {
     pub tcp_flags: u8,
     /// Whether the packet opens a flow.
     pub opens: bool,
+    /// Whether it is only about a flow, an ICMP error: it goes where the flow's packets go, and leaves no trace of its own.
+    pub is_about: bool,
     /// Found on the way: index of the backend.
     pub index: u32,
     /// The low half of the hash that chose it.
@@ -116,6 +118,26 @@ pub fn drop(ctx: *mut xdp_md, job: &Job, l3: u32, service: u32, reason: DropReas
     verdict::pack(Err(reason))
 }
 
+/// Sends an ICMP error on to the backend of the flow that it is about: the headers' key is what the flow's own packets have. The
+/// verdict comes packed.
+#[inline(never)]
+pub fn forward_error(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue) -> u64 {
+    let mut job = MaybeUninit::uninit();
+    // SAFETY: as in `forward_frame`.
+    let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
+    let read = read(ctx, headers, job);
+    job.opens = false;
+    job.is_about = true;
+    let verdict = read
+        .ok_or(DropReason::Truncated)
+        .and_then(|()| forward_untagged(ctx, headers, job, service));
+    if verdict.is_err() {
+        // Nobody is told of an error about an error (RFC 1122 section 3.2.2).
+        report::count_service_drop(service.index);
+    }
+    verdict::pack(verdict)
+}
+
 #[inline(always)]
 fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
     let packet = xdp::packet(&XdpContext::new(ctx));
@@ -131,6 +153,7 @@ fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
     };
     job.tcp_flags = headers.tcp_flags;
     job.mtu = 0;
+    job.is_about = false;
     job.opens = headers.tcp_flags != 0 && tcp::opens(headers.tcp_flags);
     Some(())
 }

@@ -112,6 +112,7 @@ fn read_ipv4(packet: &Packet, head: Head<IPV4_BYTES>, job: &mut Job) -> Option<(
         protocol,
     );
     job.mtu = 0;
+    job.is_about = false;
     job.is_ipv4 = true;
     job.ttl = head.read_u8::<{ L3 + 8 }>();
     job.class = head.read_u8::<{ L3 + 1 }>();
@@ -169,6 +170,7 @@ fn read_ipv6(packet: &Packet, job: &mut Job) -> Option<()> {
         return None;
     }
     job.mtu = 0;
+    job.is_about = false;
     job.is_ipv4 = false;
     job.ttl = head.read_u8::<{ L3 + 7 }>();
     job.class = (first >> 20) as u8;

@@ -2,7 +2,7 @@
 
 use crate::{
     flow,
-    maps::{FLOWS, VIPS},
+    maps::{FLOWS, SERVICES, VIPS},
     packet::Packet,
     parse::{Headers, Ipv4Header, Ipv6Header},
     report,
@@ -17,7 +17,7 @@ use proxy_common::{
     headers::{icmp, ipv4, ipv6, protocol},
     keys::FlowKey,
     net::Address,
-    values::{FlowValue, flow_flags},
+    values::{FlowValue, ServiceValue, flow_flags, mode},
     verdict::{self, DropReason, Verdict},
 };
 
@@ -120,6 +120,45 @@ fn echo(packet: &Packet, headers: &Headers) -> Option<Verdict> {
     Some(Verdict::Transmit)
 }
 
+/// The service without NAT that an error is about: what one of its backends sent from the VIP. The headers' key is then that of the
+/// flow's own packets, from the client: the hash says which backend it is, on any balancer. At most one lookup.
+#[inline(never)]
+pub fn about_service(ctx: *mut xdp_md, headers: &mut Headers) -> Option<&'static ServiceValue> {
+    let packet = xdp::packet(&XdpContext::new(ctx));
+    let kind: u8 = packet.read(headers.l4())?;
+    if !is_error(headers, kind) {
+        return None;
+    }
+    let mut room = MaybeUninit::uninit();
+    if !quoted_frame(packet.start(), packet.end(), headers, &mut room) {
+        return None;
+    }
+    // SAFETY: true means that all fields are set.
+    let quoted = unsafe { room.assume_init_ref() };
+    if quoted.reversed.destination != headers.key.destination {
+        return None;
+    }
+    // SAFETY: as in `flow::service`.
+    let service = unsafe { SERVICES.get(&quoted.reversed.service()) }?;
+    if service.mode == mode::NAT {
+        return None;
+    }
+    headers.key = quoted.reversed;
+    Some(service)
+}
+
+#[inline(always)]
+fn is_error(headers: &Headers, kind: u8) -> bool {
+    if headers.is_ipv4 {
+        matches!(
+            kind,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        )
+    } else {
+        icmp::V6_ERRORS.contains(&kind)
+    }
+}
+
 /// The flow that an ICMP error is about, and the packet quoted in it. At most one lookup.
 #[inline(always)]
 pub fn about_flow<'a>(
@@ -128,15 +167,7 @@ pub fn about_flow<'a>(
     kind: u8,
     quoted: &'a mut MaybeUninit<Quoted>,
 ) -> Option<(&'static FlowValue, &'a Quoted)> {
-    let is_error = if headers.is_ipv4 {
-        matches!(
-            kind,
-            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
-        )
-    } else {
-        icmp::V6_ERRORS.contains(&kind)
-    };
-    if !is_error {
+    if !is_error(headers, kind) {
         return None;
     }
     if !quoted_frame(packet.start(), packet.end(), headers, quoted) {

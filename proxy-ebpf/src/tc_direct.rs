@@ -115,6 +115,7 @@ fn read(skb: *mut __sk_buff, headers: &Headers, job: &mut Job) {
     };
     job.tcp_flags = headers.tcp_flags;
     job.opens = tcp::opens(headers.tcp_flags);
+    job.is_about = false;
 }
 
 /// A TC action; or -1 less the code of a drop reason. Its TTL stays: this host is no hop of its own packets.

@@ -29,10 +29,18 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
         // SAFETY: a map value's pointer is valid until the program returns; other CPUs write the same bits.
         let flow = unsafe { &mut *flow };
         if is_good(job, flow) {
-            note(job, flow);
+            if !job.is_about {
+                note(job, flow);
+            }
             return u64::from(flow.backend);
         }
         is_stale = true;
+    }
+    if job.is_about {
+        return match live(previous) {
+            Some(_) => u64::from(previous),
+            None => u64::from(current),
+        };
     }
     let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
     if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {

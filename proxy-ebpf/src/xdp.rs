@@ -42,8 +42,11 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
         return Ok(Verdict::Pass);
     }
     // SAFETY: parsed as something else than Pass, all fields are set; the verifier checks it too.
-    let headers = unsafe { headers.assume_init_ref() };
+    let headers = unsafe { headers.assume_init_mut() };
     if let Parsed::Icmp = parsed {
+        if let Some(service) = icmp::about_service(ctx.ctx, headers) {
+            return verdict::unpack(dsr::forward_error(ctx.ctx, headers, service));
+        }
         return verdict::unpack(icmp::from_network(ctx.ctx, headers));
     }
     let service = service_frame(headers);

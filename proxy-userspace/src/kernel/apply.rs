@@ -69,6 +69,10 @@ pub(super) fn apply(
             plans.push(plan(ids, &mut indices, sources, snapshot, service)?);
         }
     }
+    // Free once all have theirs: one service's new backends are written before another's old ones are cleared.
+    for id in plans.iter().flat_map(|plan| &plan.removed) {
+        indices.free_backend(*id);
+    }
     ids.indices = indices;
     let written = write(maps, ids, &gone, plans);
     if written.is_err() {
@@ -205,7 +209,6 @@ fn plan_backends(
     plan.table_source.sort_unstable();
     for (id, _) in old.values() {
         plan.removed.push(*id);
-        indices.free_backend(*id);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
     translate::{self, octets},
 };
 use proxy_common::{
-    keys::FlowKey,
+    keys::{FlowKey, ServiceKey},
     values::{
         BackendValue, ServiceValue, SlotValue, TrackedFlow, backend_flags, mode, seen, service_flags,
         slot_state,
@@ -95,6 +95,56 @@ impl Model {
         self.counts
             .direct(service.index, index, packet.end as u64, said.opens);
         Ok(Next::Decided(decided))
+    }
+
+    /// Sends an ICMP error about a packet from a VIP without NAT on to the backend that sent it. None if it is another error.
+    pub(super) fn direct_error(
+        &mut self,
+        job: &mut Job,
+        packet: &Packet,
+        inner: &Packet,
+    ) -> Result<Option<Next>, Failure> {
+        let port = |at: usize| u16::from_be_bytes([job.frame[at], job.frame[at + 1]]);
+        // What the client sends in this flow.
+        let source = (inner.destination, port(inner.transport + 2));
+        let destination = (inner.source, port(inner.transport));
+        let key = flow_key(source, destination, inner.protocol);
+        let service_key = ServiceKey {
+            address: key.destination,
+            port: key.destination_port,
+            protocol: key.protocol,
+            pad: 0,
+        };
+        let service = match self.services.get(&service_key) {
+            Some(service) if service.mode != mode::NAT && inner.source == packet.destination => *service,
+            _ => return Ok(None),
+        };
+        job.service = Some(service.index);
+        let hash = slot_hash(&service, source, destination, inner.protocol);
+        let no_backend = Failure::Dropped(DropReason::NoBackend);
+        let slot = self
+            .slot(&service, hash)
+            .ok_or(Failure::Dropped(DropReason::NoBackend))?;
+        let always = service.flags & service_flags::TRACK_ALWAYS != 0;
+        let is_tracked = slot.previous != slot_state::PLAIN || always;
+        let entry = self.tracked.get(&key).filter(|_| is_tracked).copied();
+        let going = Said::new(UDP, 0);
+        let index = match entry {
+            Some(entry) if self.wins(&entry, going) => entry.backend,
+            _ => match slot.moving_from() {
+                Some(previous) if self.usable(previous).is_some() => previous,
+                _ => slot.backend,
+            },
+        };
+        let backend = *self.usable(index).ok_or(no_backend)?;
+        let decided = if backend.flags & backend_flags::LOCAL != 0 {
+            (Decision::Pass, job.frame.to_vec())
+        } else {
+            self.direct_send(job, &service, packet, &backend, hash as u32)
+                .map_err(Failure::Dropped)?
+        };
+        self.counts.direct(service.index, index, packet.end as u64, false);
+        Ok(Some(Next::Decided(decided)))
     }
 
     fn usable(&self, index: u32) -> Option<&BackendValue> {

@@ -279,16 +279,24 @@ impl Generator {
 
     /// An ICMP error about a packet of a known flow: what we sent to a backend, or to a client.
     fn error(&mut self, model: &Model) -> Vec<u8> {
-        let Some((key, value)) = self.known(model) else {
-            return self.client();
+        let (source, destination, protocol) = if self.random.once_in(3) {
+            // What a backend without NAT sends comes from the VIP itself.
+            let ((vip, port), protocol) = *self.random.pick(&self.pools.services);
+            let client = (self.client_address(vip.is_ipv4()), self.port());
+            ((vip, port), client, protocol)
+        } else {
+            let Some((key, value)) = self.known(model) else {
+                return self.client();
+            };
+            // What this entry's packets become is what the error quotes.
+            let source = (IpAddr::from(value.source), value.source_port);
+            let destination = (IpAddr::from(value.destination), value.destination_port);
+            (source, destination, key.protocol)
         };
-        // What this entry's packets become is what the error quotes.
-        let source = (IpAddr::from(value.source), value.source_port);
-        let destination = (IpAddr::from(value.destination), value.destination_port);
-        let mut quoted = self.dressed(source, destination, key.protocol);
+        let mut quoted = self.dressed(source, destination, protocol);
         let plain = self.random.below(8) != 0;
         if plain {
-            let mut inner = Frame::plain(source, destination, key.protocol);
+            let mut inner = Frame::plain(source, destination, protocol);
             inner.payload = vec![3; self.random.below(32)];
             if self.random.once_in(8) {
                 inner.checksum = Checksum::Zero;

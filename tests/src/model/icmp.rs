@@ -33,6 +33,9 @@ impl Model {
             return Ok(Next::Answer(frame));
         }
         if is_error && let Some(inner) = quoted(job.frame, packet) {
+            if let Some(decided) = self.direct_error(job, packet, &inner)? {
+                return Ok(decided);
+            }
             return Ok(self.error(job, packet, &inner));
         }
         Ok(Next::Untouched)

@@ -292,7 +292,7 @@ fn load_backends(model: &mut Model, maps: &Maps, service: u32, cluster: &Cluster
     for index in 0..maps.backends.len() {
         let value = maps.backends.get(&index, 0)?;
         free = if value.incarnation == 0 { free + 1 } else { 0 };
-        if free > 64 {
+        if free > 256 {
             break;
         }
         if value.incarnation != 0 && value.service == service {

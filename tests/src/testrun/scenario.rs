@@ -142,8 +142,8 @@ pub(super) fn plan() -> Result<Plan> {
     Ok(Plan {
         services,
         ports: (1024, 1055),
-        max_flows: 350,
-        max_tracked_flows: 200,
+        max_flows: 250,
+        max_tracked_flows: 60,
         max_services_backends: (64, 1024),
     })
 }
