@@ -185,6 +185,7 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
         model.services.len(),
         snapshot.services.len()
     );
+    model.backends = backends(maps)?;
     let mut expected = HashSet::new();
     for service in &snapshot.services {
         load_service(model, maps, service, &snapshot.clusters[&service.cluster])
@@ -222,7 +223,7 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     ensure!(value.flags == hash | tracking, "flags {value:?}");
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
-    let indices = load_backends(model, maps, value.index, cluster)?;
+    let indices = check_backends(model, value.index, cluster)?;
     let endpoints: Vec<_> = cluster
         .endpoints
         .iter()
@@ -275,22 +276,36 @@ pub(super) fn check_slots(before: &Model, after: &Model) -> Result<()> {
     Ok(())
 }
 
-/// Loads the backends of a service; returns their indices in the cluster's order.
-fn load_backends(model: &mut Model, maps: &Maps, service: u32, cluster: &Cluster) -> Result<Vec<u32>> {
-    let mut live: HashMap<(Address, u16), u32> = HashMap::new();
-    // Indices are given out from below: a long run of free ones ends the list.
+/// Free indices in a row that end the list of backends: they are given out from below, and no plan takes this many away at once.
+const FREE_RUN: u32 = 192;
+
+/// Every backend, by its index.
+fn backends(maps: &Maps) -> Result<HashMap<u32, BackendValue>> {
+    let mut backends = HashMap::new();
     let mut free = 0;
     for index in 0..maps.backends.len() {
         let value = maps.backends.get(&index, 0)?;
-        free = if value.incarnation == 0 { free + 1 } else { 0 };
-        if free > 64 {
+        if value.incarnation == 0 {
+            free += 1;
+        } else {
+            free = 0;
+            backends.insert(index, value);
+        }
+        if free > FREE_RUN {
             break;
         }
-        if value.incarnation != 0 && value.service == service {
-            model.backends.insert(index, value);
-            live.insert((value.address, value.port), index);
-        }
     }
+    Ok(backends)
+}
+
+/// Checks the backends of a service; returns their indices in the cluster's order.
+fn check_backends(model: &Model, service: u32, cluster: &Cluster) -> Result<Vec<u32>> {
+    let live: HashMap<(Address, u16), u32> = model
+        .backends
+        .iter()
+        .filter(|(_, value)| value.service == service)
+        .map(|(index, value)| ((value.address, value.port), *index))
+        .collect();
     let mut indices = Vec::new();
     for endpoint in &cluster.endpoints {
         let address = endpoint.address.0;

@@ -10,7 +10,7 @@ use weir::model::{
     l7::L7Settings,
 };
 
-/// Slots of every table: a prime small enough to be read back after each change.
+/// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
 
 /// A backend of a [`PlannedService`].
@@ -39,6 +39,8 @@ pub struct PlannedService {
     pub tracking: Tracking,
     /// What picks the backend.
     pub hash: FlowHash,
+    /// Slots of its table: a prime.
+    pub table_size: u32,
     /// In config order.
     pub backends: Vec<PlannedBackend>,
 }
@@ -69,6 +71,7 @@ impl PlannedService {
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
             hash: FlowHash::FiveTuple,
+            table_size: TABLE_SIZE,
             backends: backends.collect::<Result<_>>()?,
         })
     }
@@ -117,7 +120,7 @@ impl Plan {
             cluster: name(at),
             mode: planned.mode,
             tracking: planned.tracking,
-            table_size: TABLE_SIZE,
+            table_size: planned.table_size,
             hash: planned.hash,
             idle_timeouts: IdleTimeouts::default(),
         };
