@@ -12,7 +12,7 @@ use proxy_common::{
     net::Address,
     values::{
         BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
-        backend_flags, mode, service_flags, slot_state,
+        backend_flags, mode, service_flags,
     },
     verdict::DropReason,
 };
@@ -267,10 +267,10 @@ pub(super) fn check_slots(before: &Model, after: &Model) -> Result<()> {
                 Some(old) if has_states => slot_after(old[at], slot.backend, lives),
                 _ => SlotValue::plain(slot.backend),
             };
-            // A slot may be left moving from a backend that died: programs take it as the other.
-            let is_same = *slot == expected
-                || old.is_some_and(|old| old[at] == *slot) && expected.previous == slot_state::TRACKED;
-            ensure!(is_same, "slot {at} of {key:?} is {slot:?}, not {expected:?}");
+            ensure!(
+                *slot == expected,
+                "slot {at} of {key:?} is {slot:?}, not {expected:?}"
+            );
         }
     }
     Ok(())
