@@ -6,6 +6,7 @@ pub mod fuzz;
 mod maps;
 pub mod program;
 mod scenario;
+pub mod schedules;
 pub mod snapshot;
 pub mod steering;
 mod sweep;
