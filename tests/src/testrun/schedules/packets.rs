@@ -173,6 +173,10 @@ impl Round<'_> {
             (protocol == Protocol::Udp, "held: UDP, not the slot's backend"),
             (state == State::Opening, "held: half open, not the slot's backend"),
             (state == State::Closing, "held: closing"),
+            (
+                slot.previous == slot_state::TRACKED,
+                "held: not the slot's backend, which is tracked",
+            ),
             (is_untracked, "held: not the slot's backend, the table is full"),
             (flow.last < self.restarted, "held: after a restart"),
             (service.tracking == Tracking::Always, "held: by tracking: always"),

@@ -19,7 +19,7 @@ use proxy_common::{
 use std::{fmt::Write as _, time::Duration};
 
 /// Turns of a round: in each all services have some packets, then something happens to all.
-const TURNS: usize = 14;
+const TURNS: usize = 18;
 
 /// Packets of a service in a turn, at most.
 const PACKETS: usize = 7;
@@ -98,13 +98,8 @@ impl<'a> Round<'a> {
         for turn in 0..TURNS {
             self.send_some()?;
             match self.random.below(16) {
-                0..9 => self.change()?,
-                9..14 => {
-                    self.pass_time()?;
-                    if !self.random.once_in(4) {
-                        self.sweep()?;
-                    }
-                }
+                0..8 => self.change()?,
+                8..14 => self.pass_times()?,
                 14 => self.sweep()?,
                 _ => {}
             }
@@ -129,7 +124,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// A last packet of every flow.
+    /// A packet of every flow.
     fn send_all(&mut self) -> Result<()> {
         for service in 0..self.lives.len() {
             for tuple in 0..TUPLES {
@@ -224,8 +219,26 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Lets time pass: as much as a flow may be silent, a part of it, or more.
-    fn pass_time(&mut self) -> Result<()> {
+    /// Silences in a row: flows that have packets in between outlive the states of their slots, others are there until the last moment.
+    fn pass_times(&mut self) -> Result<()> {
+        for _ in 0..=self.random.below(3) {
+            if !self.random.once_in(3) {
+                self.send_all()?;
+            }
+            let whole = self.silence();
+            let parts = *self.random.pick(&[1, 1, 3]);
+            for _ in 0..parts {
+                self.pass_time(whole / parts);
+                if !self.random.once_in(5) {
+                    self.sweep()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As long as a flow may be silent, a part of it, or more.
+    fn silence(&mut self) -> Duration {
         let flows = self.lives.iter().flat_map(|life| {
             let protocol = life.service.protocol;
             life.flows.iter().flatten().map(move |flow| (protocol, *flow))
@@ -237,18 +250,20 @@ impl<'a> Round<'a> {
             let silent = Duration::from_nanos(self.clock - flow.last);
             left = flow.longest_silence(*protocol).saturating_sub(silent);
         }
-        let passed = match self.random.below(8) {
-            0..4 => left,
-            4 => left / 2,
-            5 => left + 3 * MARGIN,
+        match self.random.below(8) {
+            0..5 => left,
+            5 => left / 2,
+            6 => left + 3 * MARGIN,
             _ => Duration::from_secs(self.random.below(40) as u64),
-        };
+        }
+    }
+
+    fn pass_time(&mut self, passed: Duration) {
         self.clock += passed.as_nanos() as u64;
         for life in &mut self.lives {
             life.expire(self.clock);
         }
         self.steps.push((None, format!("{passed:?} pass")));
-        Ok(())
     }
 
     /// The daemon's sweep.

@@ -48,6 +48,7 @@ impl Tally {
         "held: not the slot's backend",
         "held: half open, not the slot's backend",
         "held: UDP, not the slot's backend",
+        "held: not the slot's backend, which is tracked",
         "held: not the slot's backend, the table is full",
         "held: closing",
         "held: after nearly its idle timeout",
