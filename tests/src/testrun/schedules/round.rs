@@ -313,6 +313,7 @@ impl<'a> Round<'a> {
         self.adopt()?;
         self.restarted = self.clock;
         self.tally.note("restart");
-        Ok(())
+        // As a daemon's first turn does.
+        self.sweep()
     }
 }
