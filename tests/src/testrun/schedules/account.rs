@@ -253,10 +253,9 @@ mod tests {
         .unwrap();
         service.backends[0].drain = true;
         for (name, before, packet, reached, expected) in cases {
-            let reached = match reached {
-                Ok(address) => Reached::Backend(address.parse().unwrap()),
-                Err(reason) => Reached::Nobody(reason),
-            };
+            let reached = reached.map_or_else(Reached::Nobody, |address| {
+                Reached::Backend(address.parse().unwrap())
+            });
             let after = judge(&service, before, packet, reached, 9);
             let states = after.map(|flow| flow.map(|flow| flow.state)).ok();
             assert_eq!(states, expected, "{name}");

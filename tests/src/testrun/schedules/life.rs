@@ -257,10 +257,7 @@ impl Life {
                 })
             }
             15..19 => {
-                let (known, before) = (backends.clone(), self.before.clone());
-                let mut all = known.iter().chain(&self.spare).cloned().collect::<Vec<_>>();
-                all.retain(|one| before.iter().all(|other| other.address != one.address));
-                (self.service.backends, self.spare) = (before, all);
+                self.undo();
                 Some("change: undone")
             }
             19 if random.once_in(4) => {
@@ -271,7 +268,17 @@ impl Life {
         }
     }
 
-    /// Flows whose backend died or went, compared with what the service was, may go anywhere now.
+    /// Makes the backends what they were before the last change.
+    fn undo(&mut self) {
+        let before = self.before.clone();
+        let mut others = std::mem::replace(&mut self.service.backends, before);
+        others.append(&mut self.spare);
+        let backends = &self.service.backends;
+        others.retain(|one| backends.iter().all(|other| other.address != one.address));
+        self.spare = others;
+    }
+
+    /// Flows whose backend died or went may go anywhere now.
     pub(super) fn lose(&mut self, tally: &mut Tally) {
         let backends = &self.service.backends;
         for slot in &mut self.flows {
