@@ -49,7 +49,8 @@ enum Verb {
     /// Shows the balancer at work, in network namespaces.
     #[cfg(feature = "lab")]
     Demo(demo::DemoArgs),
-    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz routes` requests.
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz flows`
+    /// schedules of flow tracking, `fuzz routes` requests.
     #[cfg(feature = "lab")]
     Fuzz(fuzz::FuzzArgs),
     /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies, `bench routes` routing.
@@ -60,7 +61,8 @@ enum Verb {
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Demo(hand_over::Rest),
-    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz routes` requests.
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz flows`
+    /// schedules of flow tracking, `fuzz routes` requests.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Fuzz(hand_over::Rest),

@@ -216,6 +216,18 @@ fn plan_backends(
 /// Services whose tables are swapped in one call: each is a file descriptor until then.
 const TOGETHER: usize = 256;
 
+impl Plan {
+    /// Whether a backend goes or dies: no slot may be moving from it any longer. Its index may be another's next; and if it is revived,
+    /// flows that found no room to be stored have gone to the slot's backend meanwhile.
+    fn loses_any(&self, old: &HashMap<u32, BackendValue>) -> bool {
+        let is_dead = |value: &BackendValue| value.flags & backend_flags::DEAD != 0;
+        let dies = |(id, value): &(u32, BackendValue)| {
+            is_dead(value) && old.get(id).is_some_and(|old| !is_dead(old))
+        };
+        !self.removed.is_empty() || self.backends.values().any(dies)
+    }
+}
+
 /// What marks an endpoint as out of use for new flows, or all flows.
 const LEAVING: u16 = backend_flags::DEAD | backend_flags::DRAINING;
 
@@ -233,10 +245,10 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
     let old: HashMap<u32, BackendValue> = live
         .map(|live| live.backends.values().copied().collect())
         .unwrap_or_default();
-    // Slots that are moving from a backend that goes must not name its index when it is another's.
-    let names_removed = plan.has_states && !plan.removed.is_empty();
     let table_is_right = live.is_some_and(|live| {
-        !names_removed && live.value == plan.value && live.table.as_ref() == Some(&plan.table_source)
+        !(plan.has_states && plan.loses_any(&old))
+            && live.value == plan.value
+            && live.table.as_ref() == Some(&plan.table_source)
     });
     let mut writes = 0;
     if plan.is_new {

@@ -172,9 +172,7 @@ impl Model {
                 }
                 return Ok(entry.backend);
             }
-            if slot.previous == slot_state::TRACKED && !always
-                || slot.previous == slot_state::PLAIN && !always
-            {
+            if slot.previous == slot_state::TRACKED && !always {
                 self.tracked.remove(key);
             }
         }
@@ -365,7 +363,7 @@ fn outer_headers(
         header.extend([0, 0, 0x40, 0, OUTER_TTL, protocol, 0, 0]);
         header
     } else {
-        let first = 0x6000_0000 | u32::from(class) << 20 | hash % 0x10_0000;
+        let first = 0x6000_0000 | u32::from(class) << 20 | (hash % 0x10_0000);
         let mut header = first.to_be_bytes().to_vec();
         header.extend(((udp.len() + length) as u16).to_be_bytes());
         header.extend([protocol, OUTER_TTL]);

@@ -220,7 +220,7 @@ impl Model {
         let translated = match packet.protocol {
             TCP | UDP => {
                 let ports = parse::ports(job.frame, &packet).map_err(Failure::Malformed)?;
-                job.packet = Some(packet.clone());
+                job.packet = Some(packet);
                 self.transport(job, &packet, ports)?
             }
             ICMP if packet.destination.is_ipv4() => self.icmp(job, &packet, for_vip)?,

@@ -9,7 +9,10 @@ use proxy_common::{
     net::Address,
     values::{FlowValue, Handover, TrackedFlow},
 };
-use std::net::IpAddr;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 /// Compares a frame's outcome with what the program did.
 ///
@@ -84,6 +87,21 @@ pub fn compare_tracked(
         ours == theirs,
         "the tracked {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
     );
+    Ok(())
+}
+
+/// Compares all of `tracked_flows`, but for the times of last packets.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_tracked_flows(
+    ours: &HashMap<FlowKey, TrackedFlow>,
+    theirs: &HashMap<FlowKey, TrackedFlow>,
+) -> Result<()> {
+    let keys: HashSet<&FlowKey> = theirs.keys().chain(ours.keys()).collect();
+    for key in keys {
+        compare_tracked(key, ours.get(key), theirs.get(key))?;
+    }
     Ok(())
 }
 

@@ -3,24 +3,17 @@
 
 use super::{
     Bench, coarse_now,
-    compare::{compare, compare_entry, compare_tracked, hex, report},
+    compare::{compare, compare_entry, compare_tracked, compare_tracked_flows, hex, report},
     isolated, metadata,
     scenario::{plan, pools},
     snapshot::{Plan, PlannedBackend, PlannedService},
+    sweep,
     tally::{Tally, label},
 };
 use crate::model::{Decision, Model, Outcome, flows::peer, generate::Generator, random::Random};
 use anyhow::{Context, Result, bail, ensure};
-use proxy_common::{
-    keys::FlowKey, limits::LAST_SEEN_GRAIN_NS, net::Protocol, values::slot_state, verdict::DropReason,
-};
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-    ops::RangeInclusive,
-    thread,
-    time::Instant,
-};
+use proxy_common::{keys::FlowKey, limits::LAST_SEEN_GRAIN_NS, net::Protocol, verdict::DropReason};
+use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive, thread, time::Instant};
 
 /// Frames between two rounds of ended flows.
 const FRAMES_TO_EXPIRY: u64 = 384;
@@ -219,7 +212,7 @@ impl Fuzz {
         let before = self.now();
         let (ended, left) = self.bench.plane()?.expire_flows()?;
         let after = self.now();
-        let (tracked_ended, tracked_left) = self.adopt_sweep(before, after)?;
+        let (tracked_ended, tracked_left) = sweep::adopt(&self.bench, &mut self.model, before..=after)?;
         let (ended, left) = (ended - tracked_ended, left - tracked_left);
         let theirs = self.bench.maps().flows()?;
         let mut kept = HashMap::new();
@@ -250,65 +243,6 @@ impl Fuzz {
         self.model.flows = kept;
         self.tally.ended += ended as u64;
         Ok(())
-    }
-
-    /// What the sweep did to `tracked_flows` and to slots; checks that it may.
-    fn adopt_sweep(&mut self, before: u64, after: u64) -> Result<(usize, usize)> {
-        let theirs = self.bench.maps().tracked_flows()?;
-        let new = self.bench.model()?;
-        for (key, entry) in &self.model.tracked {
-            let service = self
-                .model
-                .services
-                .values()
-                .find(|service| service.index == entry.service);
-            let slot = service.and_then(|service| self.model.slot_of(service, key));
-            let is_ended = |now| self.model.is_tracked_ended(key, entry, now);
-            let is_agreed = slot.is_none_or(|(slot, always)| {
-                slot.previous == slot_state::PLAIN && !always
-                    || slot.moving_from().is_none() && !always && slot.backend == entry.backend
-            });
-            ensure!(
-                theirs.contains_key(key) || is_ended(after) || is_agreed,
-                "ended, and needed: {key:?} {entry:?} {slot:?} at {after}"
-            );
-            ensure!(
-                !theirs.contains_key(key) || !is_ended(before),
-                "idle, or without a backend, and not ended: {key:?} {entry:?} at {before}"
-            );
-        }
-        for (index, slots) in &new.slots {
-            for (at, (old, new)) in self.model.slots[index].iter().zip(slots).enumerate() {
-                let is_plainer = match (old.previous, new.previous) {
-                    (old, new) if old == new => true,
-                    (slot_state::TRACKED, slot_state::PLAIN) => true,
-                    (old, slot_state::TRACKED) => old != slot_state::PLAIN,
-                    _ => false,
-                };
-                ensure!(
-                    old.backend == new.backend && is_plainer,
-                    "slot {at} of service {index} went from {old:?} to {new:?}"
-                );
-            }
-        }
-        // No entry that a plain slot no longer looks at may say something else than the slot.
-        for (key, entry) in &theirs {
-            let service = new
-                .services
-                .values()
-                .find(|service| service.index == entry.service);
-            if let Some((slot, false)) = service.and_then(|service| new.slot_of(service, key)) {
-                ensure!(
-                    slot.previous != slot_state::PLAIN,
-                    "plain, with an entry: {key:?} {entry:?} {slot:?}"
-                );
-            }
-        }
-        let left = theirs.len();
-        let ended = self.model.tracked.len() - left;
-        self.model.tracked.retain(|key, _| theirs.contains_key(key));
-        self.model.slots = new.slots;
-        Ok((ended, left))
     }
 
     /// Changes the plan, applies it, and compares everything.
@@ -420,11 +354,6 @@ impl Fuzz {
         for (key, value) in &self.model.flows {
             compare_entry(key, Some(value), theirs.get(key))?;
         }
-        let theirs = self.bench.maps().tracked_flows()?;
-        let keys: HashSet<&FlowKey> = theirs.keys().chain(self.model.tracked.keys()).collect();
-        for key in keys {
-            compare_tracked(key, self.model.tracked.get(key), theirs.get(key))?;
-        }
-        Ok(())
+        compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)
     }
 }

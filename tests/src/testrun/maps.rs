@@ -12,7 +12,7 @@ use proxy_common::{
     net::Address,
     values::{
         BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
-        backend_flags, mode, service_flags, slot_state,
+        backend_flags, mode, service_flags,
     },
     verdict::DropReason,
 };
@@ -185,6 +185,7 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
         model.services.len(),
         snapshot.services.len()
     );
+    model.backends = backends(maps)?;
     let mut expected = HashSet::new();
     for service in &snapshot.services {
         load_service(model, maps, service, &snapshot.clusters[&service.cluster])
@@ -231,7 +232,7 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     model.guards.insert(key, guard.clone());
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
-    let indices = load_backends(model, maps, value.index, cluster)?;
+    let indices = check_backends(model, value.index, cluster)?;
     let endpoints: Vec<_> = cluster
         .endpoints
         .iter()
@@ -275,31 +276,45 @@ pub(super) fn check_slots(before: &Model, after: &Model) -> Result<()> {
                 Some(old) if has_states => slot_after(old[at], slot.backend, lives),
                 _ => SlotValue::plain(slot.backend),
             };
-            // A slot may be left moving from a backend that died: programs take it as the other.
-            let is_same = *slot == expected
-                || old.is_some_and(|old| old[at] == *slot) && expected.previous == slot_state::TRACKED;
-            ensure!(is_same, "slot {at} of {key:?} is {slot:?}, not {expected:?}");
+            ensure!(
+                *slot == expected,
+                "slot {at} of {key:?} is {slot:?}, not {expected:?}"
+            );
         }
     }
     Ok(())
 }
 
-/// Loads the backends of a service; returns their indices in the cluster's order.
-fn load_backends(model: &mut Model, maps: &Maps, service: u32, cluster: &Cluster) -> Result<Vec<u32>> {
-    let mut live: HashMap<(Address, u16), u32> = HashMap::new();
-    // Indices are given out from below: a long run of free ones ends the list.
+/// Free indices in a row that end the list of backends: they are given out from below, and no plan takes this many away at once.
+const FREE_RUN: u32 = 256;
+
+/// Every backend, by its index.
+fn backends(maps: &Maps) -> Result<HashMap<u32, BackendValue>> {
+    let mut backends = HashMap::new();
     let mut free = 0;
     for index in 0..maps.backends.len() {
         let value = maps.backends.get(&index, 0)?;
-        free = if value.incarnation == 0 { free + 1 } else { 0 };
-        if free > 256 {
+        if value.incarnation == 0 {
+            free += 1;
+        } else {
+            free = 0;
+            backends.insert(index, value);
+        }
+        if free > FREE_RUN {
             break;
         }
-        if value.incarnation != 0 && value.service == service {
-            model.backends.insert(index, value);
-            live.insert((value.address, value.port), index);
-        }
     }
+    Ok(backends)
+}
+
+/// Checks the backends of a service; returns their indices in the cluster's order.
+fn check_backends(model: &Model, service: u32, cluster: &Cluster) -> Result<Vec<u32>> {
+    let live: HashMap<(Address, u16), u32> = model
+        .backends
+        .iter()
+        .filter(|(_, value)| value.service == service)
+        .map(|(index, value)| ((value.address, value.port), *index))
+        .collect();
     let mut indices = Vec::new();
     for endpoint in &cluster.endpoints {
         let address = endpoint.address.0;

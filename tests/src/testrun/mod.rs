@@ -6,8 +6,10 @@ pub mod fuzz;
 mod maps;
 pub mod program;
 mod scenario;
+pub mod schedules;
 pub mod snapshot;
 pub mod steering;
+mod sweep;
 pub mod tally;
 pub mod topology;
 
@@ -81,11 +83,7 @@ impl Bench {
         topology::close()?;
         let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
         let mut maps = Maps::from_pins(&pins)?;
-        // What it answers must follow from the packets alone, not from how fast they come.
-        maps.set_settings(Settings {
-            icmp_budget: u16::MAX,
-            ..maps.settings()?
-        })?;
+        answer_always(&mut maps)?;
         Ok(Self {
             plane: Some(plane),
             pins,
@@ -106,6 +104,24 @@ impl Bench {
         let writes = self.plane()?.apply(&snapshot)?;
         self.snapshot = snapshot;
         Ok(writes)
+    }
+
+    /// Drops the kernel plane, as a kill of the daemon does, and opens another one over the same pins.
+    ///
+    /// # Errors
+    /// The kernel plane refused to open, or the plan.
+    pub fn restart(&mut self, plan: &Plan) -> Result<()> {
+        let mut snapshot = plan.snapshot(&self.pins)?;
+        snapshot.generation = self.snapshot.generation + 1;
+        self.plane = None;
+        let mut plane = KernelPlane::open(&snapshot.settings)?;
+        plane.apply(&snapshot)?;
+        topology::close()?;
+        answer_always(&mut self.maps)?;
+        self.program = Program::from_pin(&self.pins.join("programs/xdp_balancer"))?;
+        self.plane = Some(plane);
+        self.snapshot = snapshot;
+        Ok(())
     }
 
     /// The kernel plane under test.
@@ -185,6 +201,14 @@ impl Bench {
     }
 }
 
+/// What the program answers must follow from the packets alone, not from how fast they come.
+fn answer_always(maps: &mut Maps) -> Result<()> {
+    maps.set_settings(Settings {
+        icmp_budget: u16::MAX,
+        ..maps.settings()?
+    })
+}
+
 /// The clock that stamps flows, without the offset of the settings: CLOCK_MONOTONIC_COARSE.
 pub fn coarse_now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -217,7 +241,10 @@ fn remove_leftovers() -> Result<()> {
             .and_then(|rest| rest.split('-').next())
             .and_then(|text| text.parse::<u32>().ok());
         if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            KernelPlane::unload(&entry.path())?;
+            // Those of another checkout, with other maps, are for its tests to remove.
+            if let Err(error) = KernelPlane::unload(&entry.path()) {
+                eprintln!("{}: {error}", entry.path().display());
+            }
         }
     }
     Ok(())

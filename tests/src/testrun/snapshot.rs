@@ -10,7 +10,7 @@ use weir::model::{
     XdpMode, l7::L7Settings,
 };
 
-/// Slots of every table: a prime small enough to be read back after each change.
+/// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
 
 /// A backend of a [`PlannedService`].
@@ -41,7 +41,7 @@ pub struct PlannedService {
     pub guard: Guard,
     /// What picks the backend.
     pub hash: FlowHash,
-    /// Slots: a prime.
+    /// Slots of its table: a prime.
     pub table_size: u32,
     /// In config order.
     pub backends: Vec<PlannedBackend>,
