@@ -4,6 +4,7 @@
 use crate::{
     complain::{self, Complaint},
     encap::{self, Macs},
+    events::{self, Backends, What},
     head::Head,
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
     next_hop::{self, Way},
@@ -66,7 +67,7 @@ pub struct Job {
 /// Why it is dropped.
 #[inline(always)]
 pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
-    choose(job, service)?;
+    choose(ctx, job, service).inspect_err(|_| job.index = NO_BACKEND)?;
     let verdict = if job.backend.flags & backend_flags::LOCAL != 0 {
         Verdict::Pass
     } else {
@@ -102,10 +103,13 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
 #[inline(never)]
 pub fn drop(ctx: *mut xdp_md, job: &Job, l3: u32, service: u32, reason: DropReason) -> u64 {
     report::count_service_drop(service);
+    let (key, backends) = (Some(job.key.key()), Backends::only(job.index));
+    events::tell_xdp(ctx, key, What::dropped(reason, service), backends);
     if complain::is_heard(reason) {
         let complaint = Complaint::new(l3 as usize, job.is_ipv4, reason, job.mtu);
         if complain::answer(ctx, complaint) {
             report::count_drop(reason);
+            events::tell_xdp(ctx, key, What::answered(reason, service), backends);
             return verdict::pack(Ok(Verdict::Transmit));
         }
     }
@@ -114,9 +118,11 @@ pub fn drop(ctx: *mut xdp_md, job: &Job, l3: u32, service: u32, reason: DropReas
 
 #[inline(always)]
 fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
+    // What `drop` tells of, whatever comes.
+    job.key = KeyWords::of(&headers.key);
+    job.index = NO_BACKEND;
     let packet = xdp::packet(&XdpContext::new(ctx));
     let [first, second]: [u8; 2] = packet.read(headers.l3())?;
-    job.key = KeyWords::of(&headers.key);
     job.length = u32::from(headers.ip_length());
     job.is_ipv4 = headers.is_ipv4;
     job.ttl = headers.ttl;
@@ -138,7 +144,7 @@ fn forward_untagged(
     job: &mut Job,
     service: &ServiceValue,
 ) -> Result<Verdict, DropReason> {
-    choose(job, service)?;
+    choose(ctx, job, service)?;
     let mut verdict = Verdict::Pass;
     if job.backend.flags & backend_flags::LOCAL == 0 {
         let found = find_way(ctx, job, service)?;
@@ -212,7 +218,7 @@ fn put_tags(ctx: *mut xdp_md, tags: usize, kept: u64) -> bool {
 /// # Errors
 /// There is none, or the flow can't be stored.
 #[inline(always)]
-pub fn choose(job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
+pub fn choose(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
     let hash = match (job.is_ipv4, service.flags & NARROW) {
         (true, 0) => {
             let [.., source, _, _, _, destination, ports, protocol] = *job.key.words();
@@ -227,7 +233,7 @@ pub fn choose(job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
     let index = if slot.previous == slot_state::PLAIN && service.flags & service_flags::TRACK_ALWAYS == 0 {
         slot.backend
     } else {
-        match tracked::choose(job, service, slot.backend, slot.previous) {
+        match tracked::choose(ctx, job, service, slot.backend, slot.previous) {
             tracked::FULL => return Err(DropReason::FlowTableFull),
             index => index as u32,
         }

@@ -1,6 +1,7 @@
 //! The TC programs: unresolved neighbours, and flows whose backend or client is this host.
 
 use crate::{
+    events::{What, Witness},
     flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
@@ -72,7 +73,8 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
         return Ok(TC_PASS);
     }
     let mut headers = MaybeUninit::uninit();
-    let parsed = parse::unpack(parse_skb(ctx.skb.skb, &mut headers))?;
+    let parsed = parse::unpack(parse_skb(ctx.skb.skb, &mut headers));
+    let parsed = parsed.inspect_err(|reason| ctx.tell_unread(*reason))?;
     if let Parsed::Pass = parsed {
         return Ok(TC_PASS);
     }
@@ -113,16 +115,19 @@ fn transport(ctx: &TcContext, headers: &Headers) -> Result<i32, DropReason> {
     let service = flow::service(headers);
     let flow = match service {
         Some(service) if service.mode != mode::NAT => return Ok(TC_PASS),
-        Some(service) => flow::find_or_open(headers, service, true),
+        Some(service) => flow::find_or_open(ctx, headers, service, true),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(TC_PASS),
         },
     };
     let verdict = flow.and_then(|flow| translate(ctx, headers, flow));
-    if let (Err(_), Some(service)) = (verdict, service) {
+    let Err(reason) = verdict else { return verdict };
+    if let Some(service) = service {
         report::count_service_drop(service.index);
     }
+    let (index, backends) = flow::parties(flow, service);
+    ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     verdict
 }
 

@@ -2,11 +2,12 @@
 
 use crate::{
     dsr::Job,
+    events::{self, Backends, Occupant, What},
     flow,
     maps::{BACKENDS, TRACKED_FLOWS},
     report,
 };
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, xdp_md};
 use proxy_common::{
     headers::tcp,
     limits,
@@ -23,8 +24,8 @@ pub const FULL: u64 = u64::MAX;
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
 #[inline(never)]
-pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) -> u64 {
-    let mut is_stale = false;
+pub fn choose(ctx: *mut xdp_md, job: &Job, service: &ServiceValue, current: u32, previous: u32) -> u64 {
+    let mut stale = Occupant::NONE;
     if let Some(flow) = TRACKED_FLOWS.get_ptr_mut(job.key.key()) {
         // SAFETY: a map value's pointer is valid until the program returns; other CPUs write the same bits.
         let flow = unsafe { &mut *flow };
@@ -32,13 +33,19 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
             note(job, flow);
             return u64::from(flow.backend);
         }
-        is_stale = true;
+        stale = Occupant::new(flow.backend, flow.incarnation);
     }
     let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
     if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {
-        if is_stale {
+        if stale != Occupant::NONE {
             // An error means that somebody else removed it.
             let _ = TRACKED_FLOWS.remove(job.key.key());
+            if let Some(backend) = live(current) {
+                let backends = Backends::after(Occupant::new(current, backend.incarnation), stale);
+                if backends.are_two() {
+                    tell(ctx, job, service, backends);
+                }
+            }
         }
         return u64::from(current);
     }
@@ -61,6 +68,11 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
         .insert(job.key.key(), &flow, u64::from(BPF_ANY))
         .is_ok()
     {
+        // Of a dead one the packet's drop is told.
+        if backend.flags & backend_flags::DEAD == 0 {
+            let backends = Backends::after(Occupant::new(chosen, backend.incarnation), stale);
+            tell(ctx, job, service, backends);
+        }
         return u64::from(chosen);
     }
     report::count_untracked(service.index);
@@ -70,6 +82,13 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
         Some(_) if job.opens => FULL,
         _ => u64::from(chosen),
     }
+}
+
+/// Tells whose flow this is from here on.
+#[inline(always)]
+fn tell(ctx: *mut xdp_md, job: &Job, service: &ServiceValue, backends: Backends) {
+    let what = What::stored(service.index, backends);
+    events::tell_xdp(ctx, Some(job.key.key()), what, backends);
 }
 
 /// A backend that lives.

@@ -2,7 +2,9 @@
 
 use crate::{
     complain::{self, Complaint},
-    decap, dsr, fast, flow, icmp,
+    decap, dsr,
+    events::{What, Witness},
+    fast, flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
@@ -35,7 +37,8 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
         packed => return verdict::unpack(packed),
     }
     let mut headers = MaybeUninit::uninit();
-    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
+    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers));
+    let parsed = parsed.inspect_err(|reason| ctx.tell_unread(*reason))?;
     if let Parsed::Pass = parsed {
         decap::deliver(ctx.ctx);
         return Ok(Verdict::Pass);
@@ -82,7 +85,7 @@ fn transport(
     service: Option<&ServiceValue>,
 ) -> Result<Verdict, DropReason> {
     let flow = match service {
-        Some(service) => flow::find_or_open(headers, service, false),
+        Some(service) => flow::find_or_open(ctx, headers, service, false),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(Verdict::Pass),
@@ -94,10 +97,13 @@ fn transport(
     if let Some(service) = service {
         report::count_service_drop(service.index);
     }
+    let (index, backends) = flow::parties(flow, service);
+    ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     if complain::is_heard(reason) {
         let complaint = Complaint::new(headers.l3(), headers.is_ipv4, reason, mtu);
         if complain::answer(ctx.ctx, complaint) {
             report::count_drop(reason);
+            ctx.tell(Some(&headers.key), What::answered(reason, index), backends);
             return Ok(Verdict::Transmit);
         }
     }
