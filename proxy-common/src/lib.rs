@@ -8,6 +8,7 @@ extern crate std;
 pub mod checksum;
 pub mod counters;
 pub mod decap;
+pub mod events;
 pub mod guard;
 pub mod hash;
 pub mod headers;

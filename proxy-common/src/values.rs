@@ -329,7 +329,7 @@ pub struct Settings {
     pub icmp_budget: u16,
     /// Added to the clock that stamps flows, in nanoseconds: zero but in tests.
     pub clock_offset_ns: u64,
-    /// Zero.
+    /// [`crate::events::wanted`].
     pub flags: u64,
 }
 

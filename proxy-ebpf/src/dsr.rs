@@ -4,6 +4,7 @@
 use crate::{
     complain::{self, Complaint},
     encap::{self, Macs},
+    events::{self, Backends, What, Witness},
     guard,
     head::Head,
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
@@ -69,10 +70,11 @@ pub struct Job {
 /// Why it is dropped.
 #[inline(always)]
 pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
+    job.index = NO_BACKEND;
     if service.flags & guard::GUARDED != 0 {
         guard::check(&job.key, service, job.opens)?;
     }
-    choose(job, service)?;
+    choose(&XdpContext::new(ctx), job, service)?;
     let verdict = if job.backend.flags & backend_flags::LOCAL != 0 {
         Verdict::Pass
     } else {
@@ -108,10 +110,13 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
 #[inline(never)]
 pub fn drop(ctx: *mut xdp_md, job: &Job, l3: u32, service: u32, reason: DropReason) -> u64 {
     report::count_service_drop(service);
+    let (key, backends) = (Some(job.key.key()), Backends::only(job.index));
+    events::tell_xdp(ctx, key, What::dropped(reason, service), backends);
     if complain::is_heard(reason) {
         let complaint = Complaint::new(l3 as usize, job.is_ipv4, reason, job.mtu);
         if complain::answer(ctx, complaint) {
             report::count_drop(reason);
+            events::tell_xdp(ctx, key, What::answered(reason, service), backends);
             return verdict::pack(Ok(Verdict::Transmit));
         }
     }
@@ -131,18 +136,22 @@ pub fn forward_error(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
     let verdict = read
         .ok_or(DropReason::Truncated)
         .and_then(|()| forward_untagged(ctx, headers, job, service));
-    if verdict.is_err() {
-        // Nobody is told of an error about an error (RFC 1122 section 3.2.2).
+    if let Err(reason) = verdict {
+        // No sender is told of an error about an error (RFC 1122 section 3.2.2).
         report::count_service_drop(service.index);
+        let (key, backends) = (Some(job.key.key()), Backends::only(job.index));
+        events::tell_xdp(ctx, key, What::dropped(reason, service.index), backends);
     }
     verdict::pack(verdict)
 }
 
 #[inline(always)]
 fn read(ctx: *mut xdp_md, headers: &Headers, job: &mut Job) -> Option<()> {
+    // What `drop` tells of, whatever comes.
+    job.key = KeyWords::of(&headers.key);
+    job.index = NO_BACKEND;
     let packet = xdp::packet(&XdpContext::new(ctx));
     let [first, second]: [u8; 2] = packet.read(headers.l3())?;
-    job.key = KeyWords::of(&headers.key);
     job.length = u32::from(headers.ip_length());
     job.is_ipv4 = headers.is_ipv4;
     job.ttl = headers.ttl;
@@ -165,7 +174,7 @@ fn forward_untagged(
     job: &mut Job,
     service: &ServiceValue,
 ) -> Result<Verdict, DropReason> {
-    choose(job, service)?;
+    choose(&XdpContext::new(ctx), job, service)?;
     let mut verdict = Verdict::Pass;
     if job.backend.flags & backend_flags::LOCAL == 0 {
         let found = find_way(ctx, job, service)?;
@@ -239,7 +248,7 @@ fn put_tags(ctx: *mut xdp_md, tags: usize, kept: u64) -> bool {
 /// # Errors
 /// There is none, or the flow can't be stored.
 #[inline(always)]
-pub fn choose(job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
+pub fn choose<W: Witness>(witness: &W, job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
     let hash = match (job.is_ipv4, service.flags & NARROW) {
         (true, 0) => {
             let [.., source, _, _, _, destination, ports, protocol] = *job.key.words();
@@ -254,7 +263,7 @@ pub fn choose(job: &mut Job, service: &ServiceValue) -> Result<(), DropReason> {
     let index = if slot.previous == slot_state::PLAIN && service.flags & service_flags::TRACK_ALWAYS == 0 {
         slot.backend
     } else {
-        match tracked::choose(job, service, slot.backend, slot.previous) {
+        match tracked::choose(witness, job, service, slot.backend, slot.previous) {
             tracked::FULL => return Err(DropReason::FlowTableFull),
             index => index as u32,
         }

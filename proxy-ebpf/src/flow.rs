@@ -1,12 +1,14 @@
 //! The flow table: finding a packet's flow, opening one, and keeping its state.
 
 use crate::{
+    events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
     report,
 };
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
 use proxy_common::{
+    events::NO_SERVICE,
     hash,
     headers::{protocol, tcp},
     keys::FlowKey,
@@ -26,11 +28,13 @@ const EXISTS: i32 = -17;
 /// No backend, port or room for a new flow.
 #[inline(always)]
 pub fn find_or_open(
+    ctx: &impl Witness,
     headers: &Headers,
     service: &ServiceValue,
     from_host: bool,
 ) -> Result<*mut FlowValue, DropReason> {
     let key = &headers.key;
+    let mut previous = Occupant::NONE;
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a map value's pointer is valid until the program returns.
         if is_good(headers, unsafe { &*flow }) {
@@ -38,6 +42,7 @@ pub fn find_or_open(
         }
         // SAFETY: as above, and read before the entry is removed.
         let peer = unsafe { (*flow).peer_key() };
+        previous = occupant(flow);
         // Errors mean somebody else removed them first.
         let _ = FLOWS.remove(&peer);
         let _ = FLOWS.remove(key);
@@ -51,10 +56,36 @@ pub fn find_or_open(
     let slot = hash::slot(slot_hash, service.table_size);
     match open(key, service, from_host, hash, slot) {
         // Looked up again rather than carried over, since another CPU may have opened it first.
-        0 => FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull),
+        0 => {
+            let flow = FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull)?;
+            let backends = Backends::after(occupant(flow), previous);
+            ctx.tell(Some(key), What::stored(service.index, backends), backends);
+            Ok(flow)
+        }
         NO_BACKEND_CODE => Err(DropReason::NoBackend),
         PORT_CODE => Err(DropReason::PortExhausted),
         _ => Err(DropReason::FlowTableFull),
+    }
+}
+
+/// Whose flow it is.
+#[inline(always)]
+fn occupant(flow: *mut FlowValue) -> Occupant {
+    // SAFETY: a map value's pointer is valid until the program returns.
+    let flow = unsafe { &*flow };
+    Occupant::new(flow.backend, flow.incarnation)
+}
+
+/// The service and the backend of a packet that is dropped, as far as they are known.
+#[inline(always)]
+pub fn parties(flow: Result<*mut FlowValue, DropReason>, service: Option<&ServiceValue>) -> (u32, Backends) {
+    match flow {
+        // SAFETY: a map value's pointer is valid until the program returns.
+        Ok(flow) => unsafe { ((*flow).service, Backends::only((*flow).backend)) },
+        Err(_) => (
+            service.map_or(NO_SERVICE, |service| service.index),
+            Backends::NONE,
+        ),
     }
 }
 

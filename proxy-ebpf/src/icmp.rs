@@ -1,6 +1,7 @@
 //! ICMP: echo to a VIP, and errors about translated packets (RFC 5508).
 
 use crate::{
+    events::Witness,
     flow,
     maps::{FLOWS, SERVICES, VIPS},
     packet::Packet,
@@ -39,7 +40,8 @@ pub struct Quoted {
 /// Not inlined: it is rare, and its variables would overflow the balancer's stack frame.
 #[inline(never)]
 pub fn from_network(ctx: *mut xdp_md, headers: &Headers) -> u64 {
-    verdict::pack(decide(&XdpContext::new(ctx), headers))
+    let ctx = XdpContext::new(ctx);
+    verdict::pack(decide(&ctx, headers).inspect_err(|reason| ctx.tell_unread(*reason)))
 }
 
 #[inline(always)]

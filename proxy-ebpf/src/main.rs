@@ -12,6 +12,7 @@ mod complain;
 mod decap;
 mod dsr;
 mod encap;
+mod events;
 mod fast;
 mod flow;
 mod guard;

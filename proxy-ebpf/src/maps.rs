@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, SockMap},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap},
     macros::btf_map,
 };
 use proxy_common::{
     counters::Counters,
     decap::{self, DecapOutcome, DecapValue},
+    events::{self, Event},
     guard::{self, RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::{FlowKey, ServiceKey},
     limits,
@@ -108,6 +109,15 @@ pub static ICMP_BUDGET: PerCpuArray<IcmpBudget, 1> = PerCpuArray::new();
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]
 pub static DROP_COUNTERS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
+
+/// What happened to packets, while somebody wants to know ([`events::wanted`]). Written by the programs, read by
+/// `weir monitor`. A full ring keeps what it has.
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<Event, { events::RING as usize }> = RingBuf::new();
+
+/// Events that found no room in the ring. Written by the programs.
+#[btf_map(name = "event_losses")]
+pub static EVENT_LOSSES: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// (address, port prefix) to L7 listener. Written by the daemon, read up to three times a lookup by `sk_steer`.
 /// A trie with the address in front: a range of ports is the few prefixes it consists of. Allocated as it is

@@ -1,13 +1,14 @@
 //! The TC programs: unresolved neighbours, and flows whose backend or client is this host.
 
 use crate::{
+    events::{What, Witness},
     flow, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report::{self, TC_PASS},
     rewrite::Ttl,
     route::Hop,
-    tc_direct,
+    tc_direct, xdp,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
@@ -22,7 +23,7 @@ use proxy_common::{
     headers::{protocol, tcp, udp},
     limits,
     net::Address,
-    values::{FlowValue, Handover, flow_flags, mode},
+    values::{FlowValue, Handover, ServiceValue, flow_flags, mode},
     verdict::DropReason,
 };
 
@@ -61,7 +62,8 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
         return Ok(TC_PASS);
     }
     let mut headers = MaybeUninit::uninit();
-    let parsed = parse::unpack(parse_skb(ctx.skb.skb, &mut headers))?;
+    let parsed = parse::unpack(parse_skb(ctx.skb.skb, &mut headers));
+    let parsed = parsed.inspect_err(|reason| ctx.tell_unread(*reason))?;
     if let Parsed::Pass = parsed {
         return Ok(TC_PASS);
     }
@@ -72,8 +74,24 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
         return Ok(TC_PASS);
     }
     match tc_direct::probe(ctx.skb.skb, headers) {
-        tc_direct::NO_PROBE => transport(ctx, headers),
-        action => Ok(action),
+        tc_direct::NO_PROBE => {}
+        action => return Ok(action),
+    }
+    match xdp::service_frame(headers) {
+        Some(service) if service.mode != mode::NAT => Ok(tc_direct::forward(ctx.skb.skb, headers, service)),
+        service => match transport_frame(ctx.skb.skb, headers, service) {
+            action if action >= 0 => Ok(action as i32),
+            code => Err(DropReason::from_code((-1 - code) as u32)),
+        },
+    }
+}
+
+/// [`transport`] with a stack frame of its own: a TC action, or -1 less the code of a drop reason.
+#[inline(never)]
+fn transport_frame(skb: *mut __sk_buff, headers: &Headers, service: Option<&ServiceValue>) -> i64 {
+    match transport(&TcContext::new(skb), headers, service) {
+        Ok(action) => i64::from(action),
+        Err(reason) => -1 - reason as i64,
     }
 }
 
@@ -101,22 +119,21 @@ fn packet(skb: *mut __sk_buff) -> Packet {
 }
 
 #[inline(always)]
-fn transport(ctx: &TcContext, headers: &Headers) -> Result<i32, DropReason> {
-    let service = flow::service(headers);
+fn transport(ctx: &TcContext, headers: &Headers, service: Option<&ServiceValue>) -> Result<i32, DropReason> {
     let flow = match service {
-        Some(service) if service.mode != mode::NAT => {
-            return Ok(tc_direct::forward(ctx.skb.skb, headers, service));
-        }
-        Some(service) => flow::find_or_open(headers, service, true),
+        Some(service) => flow::find_or_open(ctx, headers, service, true),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(TC_PASS),
         },
     };
     let verdict = flow.and_then(|flow| translate(ctx, headers, flow));
-    if let (Err(_), Some(service)) = (verdict, service) {
+    let Err(reason) = verdict else { return verdict };
+    if let Some(service) = service {
         report::count_service_drop(service.index);
     }
+    let (index, backends) = flow::parties(flow, service);
+    ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     verdict
 }
 

@@ -4,6 +4,7 @@
 use crate::{
     dsr::{self, Job},
     encap::{self, Macs},
+    events::{Backends, What, Witness},
     head::Head,
     maps::{BACKENDS, NEXT_HOPS},
     next_hop,
@@ -13,6 +14,7 @@ use crate::{
     route,
     words::{KeyWords, holds_ipv4, last_word, words},
 };
+use aya_ebpf::programs::TcContext;
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
@@ -24,7 +26,7 @@ use core::mem::MaybeUninit;
 use proxy_common::{
     headers::{ethernet, tcp},
     net::Address,
-    values::{NextHop, ServiceValue, backend_flags, mode, probe_mark},
+    values::{NO_BACKEND, NextHop, ServiceValue, backend_flags, mode, probe_mark},
     verdict::DropReason,
 };
 
@@ -35,7 +37,9 @@ pub fn forward(skb: *mut __sk_buff, headers: &Headers, service: &ServiceValue) -
     // SAFETY: all fields that are read are written first.
     let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
     read(skb, headers, job);
-    let sent = dsr::choose(job, service).and_then(|()| match send(skb, job) {
+    let witness = TcContext::new(skb);
+    job.index = NO_BACKEND;
+    let sent = dsr::choose(&witness, job, service).and_then(|()| match send(skb, job) {
         action if action >= 0 => Ok(action),
         code => Err(DropReason::from_code((-1 - code) as u32)),
     });
@@ -52,6 +56,8 @@ pub fn forward(skb: *mut __sk_buff, headers: &Headers, service: &ServiceValue) -
         }
         Err(reason) => {
             report::count_service_drop(service.index);
+            let what = What::dropped(reason, service.index);
+            witness.tell(Some(job.key.key()), what, Backends::only(job.index));
             report::tc_action(Err(reason))
         }
     }

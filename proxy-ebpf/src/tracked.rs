@@ -2,6 +2,7 @@
 
 use crate::{
     dsr::Job,
+    events::{Backends, Occupant, What, Witness},
     flow,
     maps::{BACKENDS, TRACKED_FLOWS},
     report,
@@ -23,8 +24,14 @@ pub const FULL: u64 = u64::MAX;
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
 #[inline(never)]
-pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) -> u64 {
-    let mut is_stale = false;
+pub fn choose<W: Witness>(
+    witness: &W,
+    job: &Job,
+    service: &ServiceValue,
+    current: u32,
+    previous: u32,
+) -> u64 {
+    let mut stale = Occupant::NONE;
     if let Some(flow) = TRACKED_FLOWS.get_ptr_mut(job.key.key()) {
         // SAFETY: a map value's pointer is valid until the program returns; other CPUs write the same bits.
         let flow = unsafe { &mut *flow };
@@ -34,7 +41,7 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
             }
             return u64::from(flow.backend);
         }
-        is_stale = true;
+        stale = Occupant::new(flow.backend, flow.incarnation);
     }
     if job.is_about {
         return match live(previous) {
@@ -44,9 +51,15 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
     }
     let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
     if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {
-        if is_stale {
+        if stale != Occupant::NONE {
             // An error means that somebody else removed it.
             let _ = TRACKED_FLOWS.remove(job.key.key());
+            if let Some(backend) = live(current) {
+                let backends = Backends::after(Occupant::new(current, backend.incarnation), stale);
+                if backends.are_two() {
+                    tell(witness, job, service, backends);
+                }
+            }
         }
         return u64::from(current);
     }
@@ -69,6 +82,11 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
         .insert(job.key.key(), &flow, u64::from(BPF_ANY))
         .is_ok()
     {
+        // Of a dead one the packet's drop is told.
+        if backend.flags & backend_flags::DEAD == 0 {
+            let backends = Backends::after(Occupant::new(chosen, backend.incarnation), stale);
+            tell(witness, job, service, backends);
+        }
         return u64::from(chosen);
     }
     report::count_untracked(service.index);
@@ -78,6 +96,13 @@ pub fn choose(job: &Job, service: &ServiceValue, current: u32, previous: u32) ->
         Some(_) if job.opens => FULL,
         _ => u64::from(chosen),
     }
+}
+
+/// Tells whose flow this is from here on.
+#[inline(always)]
+fn tell<W: Witness>(witness: &W, job: &Job, service: &ServiceValue, backends: Backends) {
+    let what = What::stored(service.index, backends);
+    witness.tell(Some(job.key.key()), what, backends);
 }
 
 /// A backend that lives.

@@ -2,7 +2,9 @@
 
 use crate::{
     complain::{self, Complaint},
-    decap, dsr, fast, flow, guard, icmp,
+    decap, dsr,
+    events::{Backends, What, Witness},
+    fast, flow, guard, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
@@ -36,7 +38,8 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
         packed => return verdict::unpack(packed),
     }
     let mut headers = MaybeUninit::uninit();
-    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers))?;
+    let parsed = parse::unpack(parse_frame(ctx.ctx, &mut headers));
+    let parsed = parsed.inspect_err(|reason| ctx.tell_unread(*reason))?;
     if let Parsed::Pass = parsed {
         decap::deliver(ctx.ctx);
         return Ok(Verdict::Pass);
@@ -51,7 +54,7 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
     }
     let service = service_frame(headers);
     if let Some(service) = service {
-        admit(headers, service)?;
+        admit(ctx, headers, service)?;
     }
     verdict::unpack(match service {
         Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
@@ -62,14 +65,19 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
 
 /// Holds a client's packet against the service's rules and limits, if it has some.
 #[inline(always)]
-fn admit(headers: &Headers, service: &ServiceValue) -> Result<(), DropReason> {
+fn admit(ctx: &XdpContext, headers: &Headers, service: &ServiceValue) -> Result<(), DropReason> {
     if service.flags & guard::GUARDED == 0 {
         return Ok(());
     }
     let opens = tcp::opens(headers.tcp_flags);
     let admitted = guard::check(KeyWords::view(&headers.key), service, opens);
-    if admitted.is_err() {
+    if let Err(reason) = admitted {
         report::count_service_drop(service.index);
+        ctx.tell(
+            Some(&headers.key),
+            What::dropped(reason, service.index),
+            Backends::NONE,
+        );
     }
     admitted
 }
@@ -87,7 +95,7 @@ fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
 
 /// [`flow::service`] with a stack frame of its own.
 #[inline(never)]
-fn service_frame(headers: &Headers) -> Option<&'static ServiceValue> {
+pub fn service_frame(headers: &Headers) -> Option<&'static ServiceValue> {
     flow::service(headers)
 }
 
@@ -104,7 +112,7 @@ fn transport(
     service: Option<&ServiceValue>,
 ) -> Result<Verdict, DropReason> {
     let flow = match service {
-        Some(service) => flow::find_or_open(headers, service, false),
+        Some(service) => flow::find_or_open(ctx, headers, service, false),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(Verdict::Pass),
@@ -116,10 +124,13 @@ fn transport(
     if let Some(service) = service {
         report::count_service_drop(service.index);
     }
+    let (index, backends) = flow::parties(flow, service);
+    ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     if complain::is_heard(reason) {
         let complaint = Complaint::new(headers.l3(), headers.is_ipv4, reason, mtu);
         if complain::answer(ctx.ctx, complaint) {
             report::count_drop(reason);
+            ctx.tell(Some(&headers.key), What::answered(reason, index), backends);
             return Ok(Verdict::Transmit);
         }
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 20] = [
+const PROGRAMS: [(&str, &str); 21] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -23,6 +23,7 @@ const PROGRAMS: [(&str, &str); 20] = [
     ("nginx", "nginx-light"),
     ("iperf3", "iperf3"),
     ("curl", "curl"),
+    ("tcpdump", "tcpdump"),
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),

@@ -4,6 +4,7 @@ mod check;
 mod endpoint;
 mod explain;
 mod flow;
+mod monitor;
 mod proxy;
 mod run;
 mod schema;
@@ -39,6 +40,8 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// Say where the flow of a client to an L4 service goes, and why.
     Flow(flow::FlowArgs),
+    /// Show packets that are dropped and flows that are opened or moved, as it happens; without the daemon too.
+    Monitor(monitor::MonitorArgs),
     /// Print the config's JSON Schema.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Verb::Proxy(args) => proxy::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Flow(args) => flow::run(&args),
+        Verb::Monitor(args) => monitor::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
         Verb::Unload(args) => unload::run(&args),
     };

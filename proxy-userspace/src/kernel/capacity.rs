@@ -61,6 +61,7 @@ fn bytes(map: &aya_obj::Map, entries: u64, cpus: u64) -> u64 {
     const PERCPU_ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
     const HASH: u32 = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
     const ARRAY_OF_MAPS: u32 = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    const RINGBUF: u32 = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
     const SOCKMAP: u32 = bpf_map_type::BPF_MAP_TYPE_SOCKMAP as u32;
     let value = u64::from(map.value_size()).next_multiple_of(ARRAY_ELEMENT);
     match map.map_type() {
@@ -68,6 +69,8 @@ fn bytes(map: &aya_obj::Map, entries: u64, cpus: u64) -> u64 {
         PERCPU_ARRAY => (8 + value * cpus) * entries,
         // A pointer each.
         ARRAY_OF_MAPS | SOCKMAP => 8 * entries,
+        // And three pages: the positions of its writers and its reader, and what the kernel keeps of it.
+        RINGBUF => entries + 3 * 4_096,
         HASH => {
             /// `struct bucket`: a list head and a lock.
             const BUCKET: u64 = 16;

@@ -28,6 +28,8 @@ pub(super) const NAMES: &[&str] = &[
     "service_counters",
     "backend_counters",
     "drop_counters",
+    "events",
+    "event_losses",
     "icmp_budget",
     "decap_addresses",
     "decap_counters",
@@ -93,7 +95,8 @@ impl Maps {
         })
     }
 
-    /// Writes the settings, keeping the clock offset that tests set.
+    /// Writes the settings, keeping the clock offset that tests set. Events that somebody asked for who was killed end with
+    /// that; one that lives asks again ([`super::EventReader::renew`]).
     pub(super) fn write_settings(
         &mut self,
         nat: &NatSettings,

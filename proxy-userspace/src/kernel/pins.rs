@@ -20,7 +20,7 @@ const BPF_FS: &str = "/sys/fs/bpf";
 #[derive(Debug)]
 pub struct Pins {
     root: PathBuf,
-    /// Locked while a daemon has the maps: two would undo each other's writes.
+    /// Locked while a daemon has the maps, or a reader the events: two would undo each other's writes.
     _lock: fs::File,
 }
 
@@ -55,6 +55,37 @@ impl Pins {
             root: root.to_path_buf(),
             _lock: lock,
         })
+    }
+
+    /// Of a plane that is loaded, for the one reader of its events. The lock is on `event_losses`: bpffs knows no ordinary
+    /// files, and the pin of a ring buffer can't be opened.
+    pub(super) fn of_reader(root: &Path) -> Result<Self, KernelError> {
+        let path = root.join("event_losses");
+        let lock = fs::File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => KernelError::missing(
+                format!("no kernel plane with events is loaded under {}", root.display()),
+                "start one with `weir run CONFIG`, or name its directory with --pin-path",
+            ),
+            _ => KernelError::missing(format!("{}: {error}", path.display()), "run as root"),
+        })?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            KernelError::missing(
+                format!("another weir monitor reads the events of {}", root.display()),
+                "stop it first: an event is read once",
+            )
+        })?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// Waits for the lock that whoever changes a part of `settings` holds meanwhile.
+    pub(super) fn lock_settings(&self) -> Result<fs::File, KernelError> {
+        let path = self.map("settings");
+        let lock = fs::File::open(&path).map_err(|error| not_permitted(&path, &error))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| not_permitted(&path, &error.into()))?;
+        Ok(lock)
     }
 
     /// Path of a map.

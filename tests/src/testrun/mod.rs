@@ -22,12 +22,16 @@ use proxy_common::values::Settings;
 use snapshot::Plan;
 use std::{
     fs,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 use topology::Topology;
-use weir::{kernel::KernelPlane, model::Snapshot};
+use weir::{
+    kernel::{EventReader, KernelPlane},
+    model::Snapshot,
+};
 
 /// Where bpffs is mounted.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -148,6 +152,14 @@ impl Bench {
     /// It isn't pinned.
     pub fn egress(&self) -> Result<Classifier> {
         Classifier::from_pin(&self.pins.join("programs/tc_egress"))
+    }
+
+    /// Has the programs tell of one event in `sample`, as long as the reader lives.
+    ///
+    /// # Errors
+    /// In the words of `weir monitor`.
+    pub fn events(&self, sample: NonZeroU32) -> Result<EventReader> {
+        Ok(EventReader::open(&self.pins, sample)?)
     }
 
     /// The program's maps.

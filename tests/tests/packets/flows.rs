@@ -135,7 +135,7 @@ fn a_backends_fin_closes() {
 }
 
 /// Adds a second backend to the service and takes the first one's weight, so that new flows go to it.
-fn second_backend(fixture: &mut Fixture, protocol: u8) {
+pub fn second_backend(fixture: &mut Fixture, protocol: u8) {
     let service = fixture.planned(&IPV4, Kind::Other, protocol);
     let mut second = PlannedBackend::new("198.51.100.22:8080").unwrap();
     second.weight = 100;
@@ -145,7 +145,7 @@ fn second_backend(fixture: &mut Fixture, protocol: u8) {
 }
 
 /// A packet of an old flow as the second backend gets it.
-fn to_second(fixture: &Fixture, frame: &Frame) -> (Decision, Vec<u8>) {
+pub fn to_second(fixture: &Fixture, frame: &Frame) -> (Decision, Vec<u8>) {
     let (decision, mut out) = fixture.to_backend(&IPV4, Kind::Other, frame);
     out.destination.0 = "198.51.100.22".parse().unwrap();
     out.macs = fixture.macs(fixture.bench.topology.leaving, out.destination.0);

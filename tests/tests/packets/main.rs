@@ -2,6 +2,7 @@
 //! the model beside it.
 
 mod egress;
+mod events;
 mod fixture;
 mod flows;
 mod icmp;
