@@ -10,6 +10,7 @@ mod clients;
 mod command;
 mod daemon;
 mod daemon_config;
+mod direct;
 mod echo;
 mod host;
 mod interrupt;
@@ -28,6 +29,7 @@ pub use clients::{Attempt, LongConnections, NewConnections, Outcome, Protocol, a
 pub use command::{Finished, Process, tool};
 pub use daemon::{Daemon, weir_binary};
 pub use daemon_config::DaemonConfig;
+pub use direct::DirectSite;
 pub use echo::EchoServer;
 pub use host::{Host, Lab};
 pub use interrupt::{catch_interrupts, interrupted};
