@@ -1,121 +1,21 @@
 //! Direct server return with real clients and servers: every mode, every mix of families, and what doesn't fit.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
 use std::{
     io::Read,
     net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
 use weir_tests::lab::{
-    Daemon, DaemonConfig, EchoServer, Family, Host, Nginx, Process, Topology, distinct_bytes, exchange,
-    expect_datagram, until,
+    Daemon, DirectSite, EchoServer, Family, Host, distinct_bytes, exchange, expect_datagram, until,
 };
 
 /// Where the backends' servers listen, and the balancer's services are.
-const WEB: u16 = 8080;
-const ECHO: u16 = 7;
-const WHO: u16 = 79;
+const WEB: u16 = DirectSite::WEB;
+const ECHO: u16 = DirectSite::ECHO;
+const WHO: u16 = DirectSite::WHO;
 
-/// The standard topology with a way from the backends to the router that doesn't lead through the balancer, and every
-/// backend a `role: backend` that serves both VIPs.
-struct Site {
-    _servers: Vec<(Nginx, EchoServer, Process)>,
-    backends: Vec<Daemon>,
-    topology: Topology,
-}
-
-impl Site {
-    fn new() -> Result<Self> {
-        let topology = Topology::new()?;
-        let (router, segment) = (&topology.router, &topology.segment);
-        router.connect("direct", segment, "router")?;
-        segment.ip("link set dev router master br0")?;
-        router.ip("route del 203.0.113.0/24
-            route del 2001:db8:113::/64
-            address add 203.0.113.2/24 dev direct
-            address add 2001:db8:113::2/64 dev direct nodad")?;
-        let mut site = Self {
-            _servers: Vec::new(),
-            backends: Vec::new(),
-            topology,
-        };
-        for host in &site.topology.backends {
-            host.ip("route replace default via 203.0.113.2
-                route replace default via 2001:db8:113::2")?;
-            let vips = Family::BOTH.map(|family| family.vip(1));
-            let mut config = DaemonConfig::new(&["eth0"]);
-            config.value["role"] = json!("backend");
-            config.value["decap"] = json!({ "vips": vips });
-            site.backends.push(Daemon::start(host, &config)?);
-            let at = |port| vips.map(|vip| SocketAddr::new(vip, port));
-            let nginx = Nginx::start(host, &at(WEB))?;
-            let echo = EchoServer::start(host, host.name(), &at(ECHO))?;
-            site._servers.push((nginx, echo, who(host)?));
-        }
-        Ok(site)
-    }
-
-    /// A balancer whose services on this family's VIP go to the backends' addresses of the other family or the same.
-    fn balancer(&self, mode: &str, vip: Family, backends: Family) -> Result<Daemon> {
-        Daemon::start(
-            &self.topology.balancer,
-            &config(&self.topology, mode, vip, backends),
-        )
-    }
-
-    /// Packets that all backends took out of tunnels.
-    fn decapsulated(&self) -> Result<u64> {
-        let mut sum = 0;
-        for backend in &self.backends {
-            let status = backend.status()?;
-            let outcomes = status["kernel"]["decap"].as_array().cloned().unwrap_or_default();
-            let delivered = |one: &&Value| one["outcome"] == "ipip" || one["outcome"] == "gue";
-            sum += outcomes
-                .iter()
-                .filter(delivered)
-                .filter_map(|one| one["packets"].as_u64())
-                .sum::<u64>();
-        }
-        Ok(sum)
-    }
-}
-
-fn config(topology: &Topology, mode: &str, vip: Family, backends: Family) -> DaemonConfig {
-    let mut config = DaemonConfig::standard();
-    for (name, protocol, port) in [
-        ("web", "tcp", WEB),
-        ("echo", "tcp", ECHO),
-        ("datagrams", "udp", ECHO),
-        ("who", "tcp", WHO),
-    ] {
-        let endpoint = |n| (SocketAddr::new(backends.backend(n), port), 1);
-        let endpoints: Vec<_> = (0..topology.backends.len()).map(endpoint).collect();
-        config = config.service(name, protocol, SocketAddr::new(vip.vip(1), port), &endpoints);
-    }
-    for listener in config.value["listeners"].as_array_mut().into_iter().flatten() {
-        listener["forward"]["mode"] = json!(mode);
-    }
-    config
-}
-
-/// A server that tells each client the address it sees.
-fn who(host: &Host) -> Result<Process> {
-    let mut command = host.command("socat")?;
-    command.args([
-        &format!("TCP6-LISTEN:{WHO},ipv6only=0,fork,reuseaddr"),
-        "SYSTEM:echo $SOCAT_PEERADDR",
-    ]);
-    let mut process = host.spawn(&mut command)?;
-    until("socat", Duration::from_secs(10), || {
-        let shown = host.execute(&format!("ss -Hltn sport = {WHO}"));
-        (shown.is_ok_and(|shown| !shown.is_empty()) || process.ended().is_some()).then_some(())
-    })?;
-    process.check()?;
-    Ok(process)
-}
-
-/// What the server of [`who`] says.
+/// The address that a server at [`WHO`] sees.
 fn seen_by_server(client: &Host, vip: IpAddr) -> Result<String> {
     let text = client.run(|| -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, WHO), Duration::from_secs(10))?;
@@ -139,7 +39,7 @@ fn seen_by_server(client: &Host, vip: IpAddr) -> Result<String> {
 
 /// Pages, files both ways, datagrams, and the client's own address at the server.
 fn everything_arrives(mode: &str, vip: Family, backends: Family) -> Result<()> {
-    let site = Site::new()?;
+    let site = DirectSite::new()?;
     let daemon = site.balancer(mode, vip, backends)?;
     let client = &site.topology.client;
     let address = vip.vip(1);
@@ -186,7 +86,7 @@ fn everything_arrives(mode: &str, vip: Family, backends: Family) -> Result<()> {
 }
 
 /// Every datagram's flow has a backend of its own: one of many gets an answer that is the same as before.
-fn datagram_by_any(site: &Site, vip: IpAddr) -> Result<bool> {
+fn datagram_by_any(site: &DirectSite, vip: IpAddr) -> Result<bool> {
     let target = SocketAddr::new(vip, ECHO);
     for host in &site.topology.backends {
         for _ in 0..8 {
@@ -251,7 +151,7 @@ fn path_mtu(client: &Host, vip: IpAddr) -> Result<Option<u32>> {
 /// 1,500 bytes don't fit through a tunnel in 1,500: the client is told, and learns what does.
 #[test]
 fn a_client_learns_what_fits_through_the_tunnel() -> Result<()> {
-    let site = Site::new()?;
+    let site = DirectSite::new()?;
     for (mode, vip, backends, expected) in [
         ("ipip", Family::V4, Family::V4, 1480),
         ("gue", Family::V4, Family::V6, 1452),
@@ -271,7 +171,7 @@ fn a_client_learns_what_fits_through_the_tunnel() -> Result<()> {
 /// On a network with room for the outer headers clients' full-sized packets pass whole.
 #[test]
 fn with_room_on_the_segment_1500_bytes_pass() -> Result<()> {
-    let site = Site::new()?;
+    let site = DirectSite::new()?;
     let topology = &site.topology;
     for port in ["balancer", "router", "backend-1", "backend-2", "backend-3", "br0"] {
         topology.segment.ip(&format!("link set dev {port} mtu 1600"))?;
@@ -302,7 +202,7 @@ fn with_room_on_the_segment_1500_bytes_pass() -> Result<()> {
 /// traceroute's way to the balancer and behind it: a packet whose TTL ends there is answered.
 #[test]
 fn a_ttl_that_ends_at_the_balancer_is_answered() -> Result<()> {
-    let site = Site::new()?;
+    let site = DirectSite::new()?;
     let _daemon = site.balancer("ipip", Family::V4, Family::V4)?;
     let client = &site.topology.client;
     let vip = Family::V4.vip(1);
@@ -330,7 +230,7 @@ fn a_ttl_that_ends_at_the_balancer_is_answered() -> Result<()> {
 /// A client on the balancer itself: what it sends to the VIP leaves in a tunnel, or with the backend's MAC address.
 #[test]
 fn a_client_on_the_balancer_reaches_backends_in_every_mode() -> Result<()> {
-    let site = Site::new()?;
+    let site = DirectSite::new()?;
     for (mode, vip, backends) in [
         ("ipip", Family::V4, Family::V4),
         ("ipip", Family::V6, Family::V4),
@@ -365,11 +265,11 @@ fn health_checks_go_the_way_of_clients_packets() -> Result<()> {
         ("gue", Family::V6, Family::V4),
         ("dsr-l2", Family::V4, Family::V4),
     ] {
-        let mut site = Site::new()?;
+        let mut site = DirectSite::new()?;
         // The same port at the backend's own address, which a direct probe would ask.
         let own = SocketAddr::new(backends.backend(1), WEB);
         let _direct = EchoServer::start(&site.topology.backends[1], "direct", &[own])?;
-        let config = config(&site.topology, mode, vip, backends).health_check("web", "100ms");
+        let config = site.config(mode, vip, backends).health_check("web", "100ms");
         let daemon = Daemon::start(&site.topology.balancer, &config)?;
         let state = |n: usize, wanted: &str| {
             let address = SocketAddr::new(backends.backend(n), WEB);
