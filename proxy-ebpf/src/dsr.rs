@@ -10,13 +10,13 @@ use crate::{
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
     next_hop::{self, Way},
     parse::Headers,
-    report, tracked,
+    report, tags, tracked,
     words::{self, KeyWords},
     xdp,
 };
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta},
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_meta},
     programs::XdpContext,
 };
 use core::mem::MaybeUninit;
@@ -178,69 +178,23 @@ fn forward_untagged(
     let mut verdict = Verdict::Pass;
     if job.backend.flags & backend_flags::LOCAL == 0 {
         let found = find_way(ctx, job, service)?;
-        let tags = headers.l3() - ethernet::LENGTH;
+        let bytes = headers.l3() - ethernet::LENGTH;
         let mut kept = 0;
-        if tags != 0 {
-            kept = take_tags(ctx, tags);
-            if kept == NO_TAGS {
+        if bytes != 0 {
+            kept = tags::take(ctx, bytes);
+            if kept == tags::NONE {
                 return Err(DropReason::Truncated);
             }
         }
         verdict = send(ctx, job, service, found)?;
-        if let (true, Verdict::Transmit) = (tags != 0, verdict) {
-            if !put_tags(ctx, tags, kept) {
-                return Err(DropReason::NoHeadroom);
-            }
+        if let (true, Verdict::Transmit) = (bytes != 0, verdict)
+            && !tags::put(ctx, bytes, kept)
+        {
+            return Err(DropReason::NoHeadroom);
         }
     }
     report::count_client(service.index, job.index, headers.end() as u32, job.opens);
     Ok(verdict)
-}
-
-/// Stands for a frame whose tags can't be taken: a first tag of that type isn't one.
-const NO_TAGS: u64 = u64::MAX;
-
-/// Takes the tags out of the frame and returns them, as they lie.
-#[inline(never)]
-fn take_tags(ctx: *mut xdp_md, tags: usize) -> u64 {
-    let Some(head) = Head::<{ TAGGED }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
-        return NO_TAGS;
-    };
-    let (macs, kept) = (Macs::of_head(head), head.read_u64::<12>());
-    // SAFETY: a helper on the program's own context; packet pointers are taken anew afterwards.
-    if unsafe { bpf_xdp_adjust_head(ctx, tags as i32) } != 0 {
-        return NO_TAGS;
-    }
-    let Some(head) = Head::<{ ethernet::LENGTH }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
-        return NO_TAGS;
-    };
-    macs.write(head);
-    kept
-}
-
-/// An Ethernet header and two tags at most: an IP header follows, so that these bytes are there with one tag too.
-const TAGGED: usize = ethernet::LENGTH + 2 * ethernet::VLAN_LENGTH;
-
-/// Puts tags back where they were.
-#[inline(never)]
-fn put_tags(ctx: *mut xdp_md, tags: usize, kept: u64) -> bool {
-    let Some(head) = Head::<{ ethernet::LENGTH }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
-        return false;
-    };
-    let macs = Macs::of_head(head);
-    // SAFETY: as in `take_tags`.
-    if unsafe { bpf_xdp_adjust_head(ctx, -(tags as i32)) } != 0 {
-        return false;
-    }
-    let Some(head) = Head::<{ TAGGED }>::of(&xdp::packet(&XdpContext::new(ctx))) else {
-        return false;
-    };
-    macs.write(head);
-    head.write_u32::<12>(kept as u32);
-    if tags > ethernet::VLAN_LENGTH {
-        head.write_u32::<16>((kept >> 32) as u32);
-    }
-    true
 }
 
 /// The backend of a packet, alive. Three lookups, four where the slot isn't plain.

@@ -15,7 +15,7 @@ macro_rules! access {
         #[doc = concat!("The ", $size, " bytes at `AT`, as they lie.")]
         #[inline(always)]
         pub fn $read<const AT: usize>(self) -> $type {
-            const { assert!(AT + $size <= N) };
+            const { assert!(AT < N && AT + ($size - 1) < N) };
             let value: u64;
             // SAFETY: inside the N bytes that were checked; the verifier proves it again at load.
             unsafe {
@@ -33,7 +33,7 @@ macro_rules! access {
         #[doc = concat!("Writes the ", $size, " bytes at `AT`.")]
         #[inline(always)]
         pub fn $write<const AT: usize>(self, value: $type) {
-            const { assert!(AT + $size <= N) };
+            const { assert!(AT < N && AT + ($size - 1) < N) };
             // SAFETY: as for reading; nobody else holds a reference into the packet.
             unsafe {
                 asm!(

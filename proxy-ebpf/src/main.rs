@@ -26,6 +26,7 @@ mod report;
 mod rewrite;
 mod route;
 mod sk_steer;
+mod tags;
 mod tc;
 mod tc_direct;
 mod tracked;

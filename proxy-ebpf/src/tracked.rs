@@ -44,10 +44,7 @@ pub fn choose<W: Witness>(
         stale = Occupant::new(flow.backend, flow.incarnation);
     }
     if job.is_about {
-        return match live(previous) {
-            Some(_) => u64::from(previous),
-            None => u64::from(current),
-        };
+        return u64::from(live(previous).map_or(current, |_| previous));
     }
     let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
     if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {

@@ -60,7 +60,7 @@ fn forward(context: &XdpContext) -> Option<u32> {
     // SAFETY: 20 bytes: the address, the port in host order, the protocol, a zero.
     let key = unsafe { transmute::<[u32; 5], ServiceKey>(words) };
     // SAFETY: nobody writes it in a bench.
-    let service = unsafe { SERVICES.get(&key) }?;
+    let service = unsafe { SERVICES.get(key) }?;
     let ports = u32::from(u16::from_be(source_port)) | port << 16;
     let hash = hash::flow_hash_ipv4(source, destination, ports, protocol);
     let slot = SLOTS.get_value(service.index, &hash::slot(hash, service.table_size))?;

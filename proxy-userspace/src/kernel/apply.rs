@@ -8,41 +8,19 @@ use super::{
     KernelError, encode, guard,
     ids::{Ids, Indices, LiveService},
     maps::Maps,
-    slots::{self, Moving},
+    plan::{Plan, Sources, endpoints_of, plan},
+    slots::Moving,
     table, tracking,
 };
-use crate::model::{BackendAddr, Endpoint, ForwardMode, NatSettings, Service, Snapshot, TunnelSettings};
+use crate::model::Snapshot;
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use proxy_common::{
     counters::Counters,
     keys::ServiceKey,
-    maglev::MaglevEndpoint,
     net::Address,
-    values::{
-        BackendValue, NO_BACKEND, ServiceValue, SlotValue, VipValue, backend_flags, mode, service_flags,
-        slot_state,
-    },
+    values::{BackendValue, NO_BACKEND, SlotValue, VipValue, backend_flags, service_flags, slot_state},
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// What one service needs, worked out before anything is written.
-struct Plan {
-    key: ServiceKey,
-    value: ServiceValue,
-    is_new: bool,
-    backends: BTreeMap<BackendAddr, (u32, BackendValue)>,
-    removed: Vec<u32>,
-    /// Identity and backend index of every endpoint with weight.
-    table: Vec<(MaglevEndpoint, u32)>,
-    table_source: Vec<(BackendAddr, u32)>,
-    /// Whether its slots remember where they moved from.
-    has_states: bool,
-    /// What it comes from.
-    settled: Option<(Service, Vec<Endpoint>)>,
-}
-
-/// What packets to backends get as their source.
-pub(super) type Sources<'a> = (&'a NatSettings, &'a TunnelSettings);
+use std::collections::{HashMap, HashSet};
 
 /// Applies a snapshot; returns the number of map writes.
 pub(super) fn apply(
@@ -120,113 +98,8 @@ fn release(ids: &Ids, indices: &mut Indices, key: &ServiceKey) {
     }
 }
 
-fn plan(
-    ids: &Ids,
-    indices: &mut Indices,
-    sources: Sources<'_>,
-    snapshot: &Snapshot,
-    service: &Service,
-) -> Result<Plan, KernelError> {
-    let key = encode::service_key(service);
-    let live = ids.services.get(&key).cloned();
-    let index = match &live {
-        Some(live) => live.index,
-        None => indices.take_service()?,
-    };
-    let value = encode::service_value(service, index, sources.1);
-    let old = live
-        .as_ref()
-        .map(|live| live.backends.clone())
-        .unwrap_or_default();
-    let mut plan = Plan {
-        key,
-        value,
-        is_new: live.is_none(),
-        backends: BTreeMap::new(),
-        removed: Vec::new(),
-        table: Vec::new(),
-        table_source: Vec::new(),
-        has_states: service.mode != ForwardMode::Nat && slots::has_states(service.tracking),
-        settled: None,
-    };
-    let endpoints = endpoints_of(snapshot, service);
-    plan_backends(indices, sources, endpoints, old, &mut plan)?;
-    plan.settled = Some((service.clone(), endpoints.to_vec()));
-    Ok(plan)
-}
-
-fn endpoints_of<'a>(snapshot: &'a Snapshot, service: &Service) -> &'a [Endpoint] {
-    let cluster = snapshot.clusters.get(&service.cluster);
-    cluster.map_or(&[][..], |cluster| &cluster.endpoints)
-}
-
-/// Gives every endpoint its index and value; what is left of the `old` ones is removed.
-fn plan_backends(
-    indices: &mut Indices,
-    (nat, tunnel): Sources<'_>,
-    endpoints: &[Endpoint],
-    mut old: BTreeMap<BackendAddr, (u32, BackendValue)>,
-    plan: &mut Plan,
-) -> Result<(), KernelError> {
-    for endpoint in endpoints {
-        let (mut source, is_local) = encode::source(endpoint.address, nat);
-        let mut source_bits = 0;
-        if matches!(plan.value.mode, mode::IPIP | mode::GUE) {
-            (source, source_bits) = encode::outer_source(endpoint.address, tunnel);
-        }
-        let (id, incarnation) = match old.remove(&endpoint.address) {
-            Some((id, value)) => (id, value.incarnation),
-            None => (indices.take_backend()?, indices.next_incarnation()),
-        };
-        let address: Address = endpoint.address.0.ip().into();
-        let port = endpoint.address.0.port();
-        let weight = endpoint.effective_weight();
-        let value = BackendValue {
-            address,
-            source,
-            port,
-            flags: encode::flags(endpoint) | if is_local { backend_flags::LOCAL } else { 0 },
-            service: plan.value.index,
-            incarnation,
-            weight,
-            source_bits,
-            mode: plan.value.mode,
-            gue_port: plan.value.gue_port,
-        };
-        plan.backends.insert(endpoint.address, (id, value));
-        if weight > 0 {
-            plan.table.push((
-                MaglevEndpoint {
-                    address,
-                    port,
-                    weight,
-                },
-                id,
-            ));
-            plan.table_source.push((endpoint.address, weight));
-        }
-    }
-    plan.table_source.sort_unstable();
-    for (id, _) in old.values() {
-        plan.removed.push(*id);
-    }
-    Ok(())
-}
-
 /// Services whose tables are swapped in one call: each is a file descriptor until then.
 const TOGETHER: usize = 256;
-
-impl Plan {
-    /// Whether a backend goes or dies: no slot may be moving from it any longer. Its index may be another's next; and if it is revived,
-    /// flows that found no room to be stored have gone to the slot's backend meanwhile.
-    fn loses_any(&self, old: &HashMap<u32, BackendValue>) -> bool {
-        let is_dead = |value: &BackendValue| value.flags & backend_flags::DEAD != 0;
-        let dies = |(id, value): &(u32, BackendValue)| {
-            is_dead(value) && old.get(id).is_some_and(|old| !is_dead(old))
-        };
-        !self.removed.is_empty() || self.backends.values().any(dies)
-    }
-}
 
 /// What marks an endpoint as out of use for new flows, or all flows.
 const LEAVING: u16 = backend_flags::DEAD | backend_flags::DRAINING;

@@ -16,6 +16,7 @@ mod maps;
 mod names;
 mod object;
 mod pins;
+mod plan;
 mod question;
 mod slots;
 pub mod steer;

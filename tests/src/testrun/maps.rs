@@ -226,8 +226,9 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
         (true, false) => service_flags::RULES,
         (false, _) => service_flags::RULES_ALLOW,
     };
-    let limits = u32::from(guard.packets.is_some()) * service_flags::PACKET_LIMIT
-        | u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
+    let packets = u32::from(guard.packets.is_some()) * service_flags::PACKET_LIMIT;
+    let connections = u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
+    let limits = packets | connections;
     ensure!(value.flags == hash | tracking | rules | limits, "flags {value:?}");
     model.guards.insert(key, guard.clone());
     let table = maps.slots.get(&value.index, 0)?;

@@ -11,7 +11,7 @@ use weir_tests::{
         generate::Input,
         parse::{TCP, UDP},
     },
-    testrun::snapshot::PlannedService,
+    testrun::snapshot::{Plan, PlannedService},
 };
 
 /// Where the service is that has a tunnel.
@@ -66,8 +66,8 @@ fn frame(reason: DropReason) -> (Frame, bool) {
     (frame, room)
 }
 
-#[test]
-fn every_drop_reason_is_reached_and_counted() {
+/// The plan of all packet tests, with one NAT port, room for one flow, and services for what else can happen.
+fn plan_for_all() -> Plan {
     let mut plan = plan();
     plan.ports = (2000, 2000);
     let (vip, backend) = (IPV4.service(Kind::Other).0, IPV4.backend(Kind::Other));
@@ -96,7 +96,12 @@ fn every_drop_reason_is_reached_and_counted() {
         plan.services.push(limiting);
     }
     plan.max_flows = 3;
-    with(plan, |fixture| {
+    plan
+}
+
+#[test]
+fn every_drop_reason_is_reached_and_counted() {
+    with(plan_for_all(), |fixture| {
         fixture.open(&IPV4, Kind::Other, UDP, 40_000);
         // The table must have room for those that need a flow of their own, and none for the last.
         let (last, rest): (Vec<_>, Vec<_>) = DropReason::ALL
