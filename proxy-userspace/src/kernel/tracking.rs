@@ -40,7 +40,7 @@ struct Swept {
 }
 
 /// Ends tracked flows that are idle, whose backend is dead or gone, or that needn't be stored any longer; then makes slots
-/// plainer. Returns how many flows were ended and how many are left. Reads every entry once.
+/// plainer. Returns how many flows were ended and how many are left. Reads every entry once, and those that end twice.
 pub(super) fn sweep(
     maps: &mut Maps,
     ids: &mut Ids,
@@ -64,6 +64,14 @@ pub(super) fn sweep(
             )
         })
         .collect();
+    let is_needed = |swept: &mut HashMap<u32, Swept>, key: &FlowKey, flow: &TrackedFlow| {
+        let is_alive = alive.get(&(flow.backend, flow.incarnation)) == Some(&true);
+        match swept.get_mut(&flow.service) {
+            Some(service) => is_alive && !is_idle(key, flow, &service.rules, now) && service.note(key, flow),
+            // Its service has plain slots alone, or is gone: nobody looks at it.
+            None => false,
+        }
+    };
     let mut entries = 0usize;
     let mut ended = Vec::new();
     batch::for_each(
@@ -71,23 +79,21 @@ pub(super) fn sweep(
         expire::CHUNK,
         |key: &FlowKey, flow: &TrackedFlow| {
             entries += 1;
-            let is_alive = alive.get(&(flow.backend, flow.incarnation)) == Some(&true);
-            let is_needed = match swept.get_mut(&flow.service) {
-                Some(service) => {
-                    is_alive && !is_idle(key, flow, &service.rules, now) && service.note(key, flow)
-                }
-                // Its service has plain slots alone, or is gone: nobody looks at it.
-                None => false,
-            };
-            if !is_needed {
+            if !is_needed(&mut swept, key, flow) {
                 ended.push(*key);
             }
         },
     )
     .map_err(|error| KernelError::refused("reading tracked_flows", error))?;
+    // Meanwhile a SYN from the same port may have stored another flow, which would go to the wrong backend without its entry.
+    // No entry means that a packet removed it.
+    let mut removed = 0usize;
     for key in &ended {
-        // Errors mean that a packet removed it.
-        let _ = maps.tracked_flows.remove(key);
+        let flow = maps.tracked_flows.get(key, 0);
+        if !flow.is_ok_and(|flow| is_needed(&mut swept, key, &flow)) {
+            let _ = maps.tracked_flows.remove(key);
+            removed += 1;
+        }
     }
     let keys: Vec<ServiceKey> = ids.services.keys().copied().collect();
     for key in keys {
@@ -98,7 +104,7 @@ pub(super) fn sweep(
             settle(maps, live, service, now)?;
         }
     }
-    Ok((ended.len(), entries.saturating_sub(ended.len())))
+    Ok((removed, entries.saturating_sub(removed)))
 }
 
 fn open(maps: &Maps, live: &LiveService, rules: Rules) -> Result<Swept, KernelError> {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_tests::{
-    lab::{Crowd, Daemon, DaemonConfig, DirectSite},
+    lab::{Crowd, Daemon, DaemonConfig, DirectSite, Host},
     model::random::Random,
 };
 
@@ -79,9 +79,10 @@ impl Changes {
             .as_array_mut()
             .and_then(|all| all.last_mut())
         {
-            listener["forward"]["idle_timeouts"] = json!({ "tcp": IDLE_TIMEOUT });
+            listener["forward"]["idle_timeouts"] = json!({"tcp": IDLE_TIMEOUT, "tcp_closing": "1s"});
         }
         let daemon = Daemon::start(&site.topology.balancer, &config)?;
+        use_ports_anew(&site.topology.client, connections)?;
         let pace = short_or_long(Duration::from_millis(300), Duration::from_secs(1));
         let present = |address| {
             let present = Present {
@@ -255,4 +256,13 @@ impl Changes {
         assert_eq!(counter(&self.daemon, SERVICE, "drops")?, 0);
         Ok(())
     }
+}
+
+/// Has new connections get the ports of those that ended a moment ago, whose flows may still be stored.
+fn use_ports_anew(client: &Host, connections: usize) -> Result<()> {
+    const FIRST: usize = 32_768;
+    let last = FIRST + connections * 3 / 2;
+    client.sysctl("net.ipv4.ip_local_port_range", &format!("{FIRST} {last}"))?;
+    // Nobody waits for late packets: there are none in a lab.
+    client.sysctl("net.ipv4.tcp_max_tw_buckets", "0")
 }
