@@ -1,6 +1,7 @@
 //! Direct server return with real clients and servers: every mode, every mix of families, and what doesn't fit.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::{
     io::Read,
     net::{IpAddr, SocketAddr, TcpStream},
@@ -298,5 +299,42 @@ fn health_checks_go_the_way_of_clients_packets() -> Result<()> {
         site.backends[1].start_again()?;
         state(1, "healthy")?;
     }
+    Ok(())
+}
+
+/// `weir flow` before and after a drain: the slot moves, and says from whom.
+#[test]
+fn weir_flow_tells_of_moving_slots() -> Result<()> {
+    let site = DirectSite::new()?;
+    let daemon = site.balancer("ipip", Family::V4, Family::V4)?;
+    let vip = SocketAddr::new(Family::V4.vip(1), WEB).to_string();
+    let socket = daemon.admin().socket().to_string_lossy().into_owned();
+    let client = format!("{}:40000", Family::V4.client());
+    let ask = || -> Result<Value> {
+        let shown = daemon
+            .weir(&["flow", &client, &vip, "--json", "--socket", &socket])?
+            .success()?;
+        Ok(serde_json::from_str(&shown)?)
+    };
+    let before = ask()?;
+    ensure!(
+        before["slot"]["state"] == "plain" && before["entry"].is_null(),
+        "{before}"
+    );
+    let backend: SocketAddr = before["goes_to"].as_str().context("nowhere")?.parse()?;
+    daemon.drain("web", backend)?;
+    let after = ask()?;
+    ensure!(
+        after["slot"]["state"] == "moving" && after["slot"]["previous"]["address"] == before["goes_to"],
+        "{after}"
+    );
+    ensure!(
+        after["goes_to"] == before["goes_to"],
+        "a flow that runs has moved: {after}"
+    );
+    ensure!(
+        after["slot"]["backend"]["address"] != before["goes_to"],
+        "{after}"
+    );
     Ok(())
 }

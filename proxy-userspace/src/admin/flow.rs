@@ -32,6 +32,10 @@ pub struct FlowSlot {
     pub of: u32,
     /// Whom it gives new flows; null in a table without endpoints.
     pub backend: Option<FlowBackend>,
+    /// `plain`, `moving` (flows without an entry that aren't new are `previous`'s) or `tracked` (some flows have entries).
+    pub state: String,
+    /// Whom a moving slot gave flows before.
+    pub previous: Option<FlowBackend>,
 }
 
 /// A backend.

@@ -54,7 +54,12 @@ fn render(answer: &FlowAnswer) -> String {
         Some(backend) => format!("{} ({})", backend.address, backend.state),
         None => "no backend".to_owned(),
     };
-    text += &format!("slot   {} of {}: {backend}\n", slot.number, slot.of);
+    text += &format!("slot   {} of {}: {backend}", slot.number, slot.of);
+    text += &match &slot.previous {
+        Some(previous) => format!(", moving from {} ({})\n", previous.address, previous.state),
+        None if slot.state == "tracked" => ", tracked\n".to_owned(),
+        None => "\n".to_owned(),
+    };
     text += &match &answer.entry {
         Some(entry) => format!(
             "entry  {} ({}), {}, idle {:.1} s; sent as {} → {}\n",
@@ -92,6 +97,8 @@ mod tests {
                 number: 7,
                 of: 65_537,
                 backend: Some(backend("10.0.0.12:53", "live")),
+                state: "plain".to_owned(),
+                previous: None,
             },
             entry: Some(FlowEntry {
                 backend: backend("10.0.0.11:53", "live"),
@@ -107,6 +114,10 @@ mod tests {
              slot   7 of 65537: 10.0.0.12:53 (live)\n\
              entry  10.0.0.11:53 (live), established, idle 1.2 s; sent as 10.0.0.1:20000 → 10.0.0.11:53\n"
         );
+        answer.slot.previous = Some(backend("10.0.0.11:53", "draining"));
+        let moving = "slot   7 of 65537: 10.0.0.12:53 (live), moving from 10.0.0.11:53 (draining)\n";
+        assert!(render(&answer).contains(moving));
+        answer.slot.previous = None;
         answer.entry = None;
         answer.goes_to = None;
         answer.slot.backend = None;

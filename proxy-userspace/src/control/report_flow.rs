@@ -3,7 +3,7 @@
 use super::{Core, FlowQuestion, Refusal, RefusalKind};
 use crate::{
     admin::flow::{FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
-    kernel::{BackendFacts, Condition, FlowFacts, Stage},
+    kernel::{BackendFacts, Condition, FlowFacts, SlotState, Stage},
     model::ListenAddr,
 };
 use proxy_common::keys::FlowKey;
@@ -55,6 +55,16 @@ impl Core {
                 number: facts.slot,
                 of: facts.table_size,
                 backend: facts.slot_backend.map(backend),
+                state: match facts.slot_state {
+                    SlotState::Plain => "plain",
+                    SlotState::Moving(_) => "moving",
+                    SlotState::Tracked => "tracked",
+                }
+                .to_owned(),
+                previous: match facts.slot_state {
+                    SlotState::Moving(previous) => Some(backend(previous)),
+                    SlotState::Plain | SlotState::Tracked => None,
+                },
             },
             entry: facts.entry.map(|entry| FlowEntry {
                 backend: backend(entry.backend),
@@ -96,6 +106,12 @@ fn destination(facts: &FlowFacts) -> (Option<BackendFacts>, String) {
         (None, None) => "the table has no backend: packets are dropped as no_backend".to_owned(),
     };
     let Some(entry) = facts.entry else {
+        if let SlotState::Moving(previous) = facts.slot_state
+            && !matches!(previous.condition, Condition::Dead | Condition::Gone)
+        {
+            let reason = "no entry, and its slot is moving: it belongs to the backend before, unless a SYN opens it now";
+            return (Some(previous), reason.to_owned());
+        }
         return (from_slot, format!("no entry: a new flow; {slot}"));
     };
     match entry.backend.condition {

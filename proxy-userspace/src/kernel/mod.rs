@@ -30,7 +30,7 @@ pub use error::KernelError;
 pub use events::{EventReader, clock_offset};
 pub use names::Names;
 pub use object::OBJECT;
-pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, Stage};
+pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
 pub use steer::Steering;
 
 use crate::{
@@ -158,6 +158,8 @@ impl KernelPlane {
     /// The kernel refused a read or a delete.
     pub fn expire_flows(&mut self) -> Result<(usize, usize), KernelError> {
         let (ended, left) = expire::expire(&mut self.maps, &self.ids, &self.rules)?;
+        // The host's addresses may have changed, and with them where tunnels end.
+        self.decap.apply()?;
         let (tracked_ended, tracked_left) = tracking::sweep(&mut self.maps, &mut self.ids, &self.rules)?;
         self.flows = left;
         self.tracked_flows = tracked_left;

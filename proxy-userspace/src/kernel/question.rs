@@ -6,7 +6,9 @@ use aya::maps::MapError;
 use proxy_common::{
     hash,
     keys::FlowKey,
-    values::{BackendValue, FlowValue, NO_BACKEND, backend_flags},
+    values::{
+        BackendValue, FlowValue, NO_BACKEND, SlotValue, backend_flags, mode, service_flags, slot_state,
+    },
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,8 +21,21 @@ pub struct FlowFacts {
     pub table_size: u32,
     /// Whom the slot gives new flows; none in a table without endpoints.
     pub slot_backend: Option<BackendFacts>,
-    /// The flow's entry, if it has one.
+    /// What the slot's state says of flows without an entry.
+    pub slot_state: SlotState,
+    /// The flow's entry, if it has one that is looked at.
     pub entry: Option<EntryFacts>,
+}
+
+/// The state of a slot: ARCHITECTURE.md, "Just enough flow tracking".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotState {
+    /// Flows need no entry, or with NAT all have one.
+    Plain,
+    /// Flows without an entry that aren't new are those of the backend that it had before.
+    Moving(BackendFacts),
+    /// Some flows have an entry since their backend is another.
+    Tracked,
 }
 
 /// A backend as the maps hold it.
@@ -79,17 +94,34 @@ pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowF
     };
     let table_size = service.value.table_size;
     let slot = hash::slot(hash::slot_hash(key, service.value.flags), table_size);
-    let index = match maps.slots.get(&service.index, 0) {
-        Ok(table) => Memory::of(&table)?
-            .slot(slot)
-            .map_or(NO_BACKEND, |slot| slot.backend),
-        Err(MapError::KeyNotFound) => NO_BACKEND,
+    let value = match maps.slots.get(&service.index, 0) {
+        Ok(table) => Memory::of(&table)?.slot(slot),
+        Err(MapError::KeyNotFound) => None,
         Err(error) => return Err(refused(error)),
     };
-    let slot_backend = match index {
+    let value = value.unwrap_or(SlotValue::plain(NO_BACKEND));
+    let facts_of = |index| Ok(backend(maps.backends.get(&index, 0).map_err(refused)?));
+    let slot_backend = match value.backend {
         NO_BACKEND => None,
-        index => Some(backend(maps.backends.get(&index, 0).map_err(refused)?)),
+        index => Some(facts_of(index)?),
     };
+    let slot_state = match value.moving_from() {
+        Some(previous) => SlotState::Moving(facts_of(previous)?),
+        None if value.previous == slot_state::TRACKED => SlotState::Tracked,
+        None => SlotState::Plain,
+    };
+    if service.value.mode != mode::NAT {
+        let is_looked_at =
+            slot_state != SlotState::Plain || service.value.flags & service_flags::TRACK_ALWAYS != 0;
+        let entry = if is_looked_at { tracked(maps, key)? } else { None };
+        return Ok(Some(FlowFacts {
+            slot,
+            table_size,
+            slot_backend,
+            slot_state,
+            entry,
+        }));
+    }
     let entry = match maps.flows.get(key, 0) {
         Ok(entry) => {
             let peer = maps.flows.get(&entry.peer_key(), 0).ok();
@@ -103,7 +135,36 @@ pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowF
         slot,
         table_size,
         slot_backend,
+        slot_state,
         entry,
+    }))
+}
+
+/// The entry of a flow without NAT: its packets stay as they are.
+fn tracked(maps: &Maps, key: &FlowKey) -> Result<Option<EntryFacts>, KernelError> {
+    let refused = |error| KernelError::refused("reading the pinned maps", error);
+    let entry = match maps.tracked_flows.get(key, 0) {
+        Ok(entry) => entry,
+        Err(MapError::KeyNotFound) => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    let value = maps.backends.get(&entry.backend, 0).map_err(refused)?;
+    let mut backend = backend(value);
+    if value.incarnation != entry.incarnation {
+        // The index is another backend's by now.
+        backend.condition = Condition::Gone;
+    }
+    let address = |address, port| encode::backend_addr(address, port).0;
+    Ok(Some(EntryFacts {
+        backend,
+        source: address(key.source, key.source_port),
+        destination: address(key.destination, key.destination_port),
+        stage: match (entry.is_closing(), entry.is_opening()) {
+            (true, _) => Stage::Closing,
+            (_, true) => Stage::Opening,
+            _ => Stage::Established,
+        },
+        idle: Duration::from_nanos(expire::now(maps).saturating_sub(entry.last_seen)),
     }))
 }
 
