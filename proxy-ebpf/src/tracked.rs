@@ -61,9 +61,8 @@ pub fn choose<W: Witness>(
         return u64::from(current);
     }
     let before = if is_moving { live(previous) } else { None };
-    // A flow whose backend is dead was no flow of the one before.
     let chosen = match before {
-        Some(_) if !job.opens && stale == Occupant::NONE => previous,
+        Some(_) if !job.opens => previous,
         _ => current,
     };
     let Some(backend) = BACKENDS.get(chosen) else {

@@ -165,8 +165,7 @@ impl Model {
         if slot.previous == slot_state::PLAIN && !always {
             return Ok(slot.backend);
         }
-        let entry = self.tracked.get(key).copied();
-        if let Some(entry) = entry {
+        if let Some(entry) = self.tracked.get(key).copied() {
             if self.wins(&entry, said) {
                 if let Some(entry) = self.tracked.get_mut(key) {
                     entry.seen |= said.bits();
@@ -187,7 +186,7 @@ impl Model {
             previous => self.usable(previous).map(|backend| (previous, *backend)),
         };
         let index = match before {
-            Some((previous, _)) if !said.opens && entry.is_none() => previous,
+            Some((previous, _)) if !said.opens => previous,
             _ => slot.backend,
         };
         let Some(backend) = self.backends.get(&index).copied() else {
