@@ -23,6 +23,7 @@ pub const FULL: u64 = u64::MAX;
 /// 1. An entry whose backend lives wins, unless the packet opens a new flow that this backend must not get.
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
+///    An entry that didn't win changes nothing of that: it may be of long ago, and the flow the slot's since.
 #[inline(never)]
 pub fn choose<W: Witness>(
     witness: &W,
