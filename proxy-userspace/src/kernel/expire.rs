@@ -1,11 +1,7 @@
 //! Ending flows: idle ones, and those whose backend is dead or gone.
 
 use super::{KernelError, batch, ids::Ids, maps::Maps, tracking::Rules};
-use proxy_common::{
-    keys::FlowKey,
-    net::Protocol,
-    values::{FlowValue, backend_flags},
-};
+use proxy_common::{keys::FlowKey, net::Protocol, values::FlowValue};
 use std::{collections::HashMap, os::fd::AsFd, time::Duration};
 
 /// Entries read a system call: 4,096 of 104 bytes are 416 KiB of buffers.
@@ -19,17 +15,7 @@ pub(super) fn expire(
     rules: &HashMap<u32, Rules>,
 ) -> Result<(usize, usize), KernelError> {
     let now = now(maps);
-    let live: HashMap<(u32, u32), bool> = ids
-        .services
-        .values()
-        .flat_map(|service| service.backends.values())
-        .map(|(index, value)| {
-            (
-                (*index, value.incarnation),
-                value.flags & backend_flags::DEAD == 0,
-            )
-        })
-        .collect();
+    let living = ids.living();
     let mut entries = 0usize;
     let mut ended = Vec::new();
     let mut idle = Vec::new();
@@ -38,7 +24,7 @@ pub(super) fn expire(
         CHUNK,
         |key: &FlowKey, flow: &FlowValue| {
             entries += 1;
-            if live.get(&(flow.backend, flow.incarnation)) != Some(&true) {
+            if !living.contains(&(flow.backend, flow.incarnation)) {
                 ended.push(*key);
             } else if is_idle(flow, rules, now) {
                 idle.push((*key, *flow));

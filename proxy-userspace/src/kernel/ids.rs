@@ -9,7 +9,7 @@ use proxy_common::{
     values::{BackendValue, ServiceValue, VipValue, backend_flags},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -114,6 +114,15 @@ impl Ids {
     /// Has every service looked at with the next apply: routes, and with them sources, may have changed since.
     pub(super) fn unsettle(&mut self) {
         self.services.values_mut().for_each(|live| live.settled = None);
+    }
+
+    /// Index and incarnation of every backend that isn't dead: flows of all others have lost theirs.
+    pub(super) fn living(&self) -> HashSet<(u32, u32)> {
+        (self.services.values())
+            .flat_map(|service| service.backends.values())
+            .filter(|(_, value)| value.flags & backend_flags::DEAD == 0)
+            .map(|(index, value)| (*index, value.incarnation))
+            .collect()
     }
 
     /// Every backend marked dead, with its service.

@@ -16,7 +16,7 @@ use proxy_common::{
     hash,
     keys::{FlowKey, ServiceKey},
     net::Protocol,
-    values::{SlotValue, TrackedFlow, backend_flags, slot_state},
+    values::{SlotValue, TrackedFlow, slot_state},
 };
 use std::{collections::HashMap, os::fd::AsFd, time::Duration};
 
@@ -53,19 +53,9 @@ pub(super) fn sweep(
             swept.insert(live.index, open(maps, live, *rules)?);
         }
     }
-    let alive: HashMap<(u32, u32), bool> = ids
-        .services
-        .values()
-        .flat_map(|service| service.backends.values())
-        .map(|(index, value)| {
-            (
-                (*index, value.incarnation),
-                value.flags & backend_flags::DEAD == 0,
-            )
-        })
-        .collect();
+    let living = ids.living();
     let is_needed = |swept: &mut HashMap<u32, Swept>, key: &FlowKey, flow: &TrackedFlow| {
-        let is_alive = alive.get(&(flow.backend, flow.incarnation)) == Some(&true);
+        let is_alive = living.contains(&(flow.backend, flow.incarnation));
         match swept.get_mut(&flow.service) {
             Some(service) => is_alive && !is_idle(key, flow, &service.rules, now) && service.note(key, flow),
             // Its service has plain slots alone, or is gone: nobody looks at it.
