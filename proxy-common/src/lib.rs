@@ -19,6 +19,7 @@ pub mod maglev;
 pub mod net;
 #[cfg(feature = "aya")]
 mod pod;
+pub mod ranges;
 pub mod steer;
 pub mod values;
 pub mod verdict;

@@ -6,6 +6,7 @@ use crate::{
     guard::{RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::*,
     net::Address,
+    ranges::{RangeKey, RangeValue},
     steer::{L7Key, L7Service, WorkerLoad},
     values::*,
 };
@@ -41,6 +42,8 @@ pod!(
     ServiceLimits,
     SourceKey,
     SourceRate,
+    RangeKey,
+    RangeValue,
     L7Key,
     L7Service,
     WorkerLoad

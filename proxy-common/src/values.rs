@@ -5,6 +5,9 @@ use crate::{keys::FlowKey, net::Address};
 /// A slot or a flow without a backend.
 pub const NO_BACKEND: u32 = u32::MAX;
 
+/// The port of a backend that gets packets with the port that the client sent them to.
+pub const SAME_PORT: u16 = 0;
+
 /// Value of `services`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -118,7 +121,7 @@ pub struct BackendValue {
     /// Source address that NAT gives packets to it; the client's or the VIP's where
     /// [`backend_flags::LOCAL`] is set. With tunnels the outer source, before its low bits are varied.
     pub source: Address,
-    /// Host order.
+    /// Host order, or [`SAME_PORT`].
     pub port: u16,
     /// [`backend_flags`].
     pub flags: u16,
@@ -329,7 +332,7 @@ pub struct Settings {
     pub icmp_budget: u16,
     /// Added to the clock that stamps flows, in nanoseconds: zero but in tests.
     pub clock_offset_ns: u64,
-    /// [`crate::events::wanted`].
+    /// [`crate::events::wanted`] and [`crate::ranges::wanted`].
     pub flags: u64,
 }
 

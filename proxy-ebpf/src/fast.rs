@@ -10,6 +10,7 @@ use crate::{
     head::Head,
     maps::SERVICES,
     packet::Packet,
+    ranges,
     words::KeyWords,
 };
 use aya_ebpf::bindings::xdp_md;
@@ -30,7 +31,7 @@ const IPV6_BYTES: usize = ethernet::LENGTH + ipv6::LENGTH + udp::LENGTH;
 
 const L3: usize = ethernet::LENGTH;
 
-/// Decides about a packet: a packed verdict, or [`LONG_WAY`]. Lookups: 1 for a packet to no service (`services`); to one 6
+/// Decides about a packet: a packed verdict, or [`LONG_WAY`]. Lookups: 1 for a packet to no service (`services`; up to 3 where there are ranges); to one 6
 /// more (`slots`, its table, `backends`, `next_hops`, two counters), and 1 where the slot isn't plain (`tracked_flows`).
 ///
 /// A function of its own: its stack frame is gone before the long way begins.
@@ -58,7 +59,11 @@ pub fn decide(ctx: *mut xdp_md) -> u64 {
         return LONG_WAY;
     }
     // SAFETY: as in `flow::service`.
-    let Some(service) = (unsafe { SERVICES.get(&job.key.service()) }) else {
+    let service = match unsafe { SERVICES.get(&job.key.service()) } {
+        None if ranges::are_there() => ranges::service(&job.key),
+        found => found,
+    };
+    let Some(service) = service else {
         if flow::may_be_ours(job.key.destination_port()) {
             return LONG_WAY;
         }

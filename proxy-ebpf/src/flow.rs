@@ -4,7 +4,8 @@ use crate::{
     events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
-    report,
+    ranges, report,
+    words::KeyWords,
 };
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
 use proxy_common::{
@@ -13,7 +14,7 @@ use proxy_common::{
     headers::{protocol, tcp},
     keys::FlowKey,
     limits,
-    values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
+    values::{FlowValue, NO_BACKEND, SAME_PORT, ServiceValue, Settings, backend_flags, flow_flags, seen},
     verdict::DropReason,
 };
 
@@ -156,7 +157,10 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, slot:
     let mut reply = FlowKey {
         source: backend.address,
         destination: source,
-        source_port: backend.port,
+        source_port: match backend.port {
+            SAME_PORT => key.destination_port,
+            port => port,
+        },
         destination_port: 0,
         protocol: key.protocol,
         pad: [0; 3],
@@ -228,12 +232,15 @@ fn insert_reply(reply: &mut FlowKey, flow: &FlowValue, hash: u64) -> i32 {
     PORT_CODE
 }
 
-/// The service a packet is addressed to. One lookup.
+/// The service a packet is addressed to. One lookup; up to three more where there are ranges and it is none's first port.
 #[inline(always)]
-pub fn service(headers: &Headers) -> Option<&'static ServiceValue> {
+pub fn service(key: &FlowKey) -> Option<&'static ServiceValue> {
     // SAFETY: the daemon replaces values whole, and an entry reused under us is another service's
     // for one packet: the same as if the packet had come a moment later.
-    unsafe { SERVICES.get(&headers.key.service()) }
+    match unsafe { SERVICES.get(&key.service()) } {
+        None if ranges::are_there() => ranges::service(KeyWords::view(key)),
+        found => found,
+    }
 }
 
 /// The flow of a backend's reply. One lookup, and none for ports that NAT doesn't hand out.

@@ -3,10 +3,10 @@
 use crate::{
     events::Witness,
     flow,
-    maps::{FLOWS, SERVICES, VIPS},
+    maps::FLOWS,
     packet::Packet,
     parse::{Headers, Ipv4Header, Ipv6Header},
-    report,
+    ranges, report,
     rewrite::{self, Ttl},
     route::{Hop, Reach},
     xdp,
@@ -79,8 +79,7 @@ fn is_echo(headers: &Headers, kind: u8, code: u8) -> bool {
     } else {
         icmp::V6_ECHO
     };
-    // SAFETY: the value isn't kept beyond this comparison.
-    kind == request && code == 0 && unsafe { VIPS.get(&headers.key.destination) }.is_some()
+    kind == request && code == 0 && ranges::is_vip(&headers.key.destination)
 }
 
 /// [`echo`] with a stack frame of its own.
@@ -140,8 +139,7 @@ pub fn about_service(ctx: *mut xdp_md, headers: &mut Headers) -> Option<&'static
     if quoted.reversed.destination != headers.key.destination {
         return None;
     }
-    // SAFETY: as in `flow::service`.
-    let service = unsafe { SERVICES.get(&quoted.reversed.service()) }?;
+    let service = flow::service(&quoted.reversed)?;
     if service.mode == mode::NAT {
         return None;
     }

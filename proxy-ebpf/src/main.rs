@@ -22,6 +22,7 @@ mod maps;
 mod next_hop;
 mod packet;
 mod parse;
+mod ranges;
 mod report;
 mod rewrite;
 mod route;

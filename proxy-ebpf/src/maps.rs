@@ -13,6 +13,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
+    ranges::{self, RangeKey, RangeValue},
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{
         BackendValue, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow,
@@ -36,6 +37,11 @@ pub static SERVICES: HashMap<ServiceKey, ServiceValue, { limits::SERVICES as usi
 /// Addresses with a service. Written by the daemon, read for ICMP and for packets that don't parse.
 #[btf_map(name = "vips")]
 pub static VIPS: HashMap<Address, VipValue, { limits::SERVICES as usize }> = HashMap::new();
+
+/// Ports and addresses of services that have several, to the service. Written by the daemon, read up to twice a packet that
+/// `services` doesn't know, if there are such services. About 80 bytes an entry, allocated as it is filled.
+#[btf_map(name = "service_ranges")]
+pub static SERVICE_RANGES: LpmTrie<RangeKey, RangeValue, { ranges::RANGES as usize }> = LpmTrie::new();
 
 /// A service's Maglev table: the inner map. `BPF_F_INNER_MAP` lets tables differ in size; the
 /// price is that the JIT doesn't inline the lookup. `BPF_F_MMAPABLE` lets the daemon fill it at

@@ -1,6 +1,6 @@
 //! From a frame to addresses, ports and offsets: docs/dataplane.md, "Parsing".
 
-use crate::{maps::VIPS, packet::Packet};
+use crate::{packet::Packet, ranges};
 use proxy_common::{
     headers::{ethernet, icmp, ipv4, ipv6, protocol, tcp, udp},
     keys::FlowKey,
@@ -90,8 +90,7 @@ pub fn parse(
         Ok(parsed) => Ok(parsed),
         Err(Fault::NotOurs) => Ok(Parsed::Pass),
         Err(Fault::Broken(reason)) => {
-            // SAFETY: the value isn't kept beyond this comparison.
-            if unsafe { VIPS.get(&headers.key.destination) }.is_some() {
+            if ranges::is_vip(&headers.key.destination) {
                 Err(reason)
             } else {
                 Ok(Parsed::Pass)

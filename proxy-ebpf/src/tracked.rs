@@ -20,7 +20,7 @@ pub const FULL: u64 = u64::MAX;
 /// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`].
 /// Two lookups (entry, its backend), and an insert for a flow that has none.
 ///
-/// 1. An entry whose backend lives wins, unless the packet opens a new flow that this backend must not get.
+/// 1. An entry of this service whose backend lives wins, unless the packet opens a new flow that this backend must not get.
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
 ///    An entry that didn't win changes nothing of that: it may be of long ago, and the flow the slot's since.
@@ -36,7 +36,7 @@ pub fn choose<W: Witness>(
     if let Some(flow) = TRACKED_FLOWS.get_ptr_mut(job.key.key()) {
         // SAFETY: a map value's pointer is valid until the program returns; other CPUs write the same bits.
         let flow = unsafe { &mut *flow };
-        if is_good(job, flow) {
+        if flow.service == service.index && is_good(job, flow) {
             if !job.is_about {
                 note(job, flow);
             }

@@ -96,7 +96,7 @@ fn parse_frame(ctx: *mut xdp_md, headers: &mut MaybeUninit<Headers>) -> u64 {
 /// [`flow::service`] with a stack frame of its own.
 #[inline(never)]
 pub fn service_frame(headers: &Headers) -> Option<&'static ServiceValue> {
-    flow::service(headers)
+    flow::service(&headers.key)
 }
 
 /// [`transport`] with a stack frame of its own, beside ICMP's.

@@ -22,6 +22,10 @@ pub(super) fn target(typed: &str) -> Result<Target, Mistake> {
         return Err(url_of_an_endpoint(typed, url));
     }
     let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(['[', ':', '/']);
+    if !is_name && port == "0" {
+        // The port that the client sent the packet to.
+        return socket_address(&format!("{host}:1")).map(|address| Target::Address((address.ip(), 0).into()));
+    }
     if !is_name {
         return socket_address(typed).map(Target::Address);
     }
@@ -60,22 +64,110 @@ fn url_of_an_endpoint(typed: &str, (scheme, rest): (&str, &str)) -> Mistake {
     Mistake::new(format!("{} is a URL", shown(typed)), remedy)
 }
 
-/// An address that connections are taken for, with a port or a range of ports.
-pub(super) fn listen_address(typed: &str) -> Result<(IpAddr, u16, u16), Mistake> {
+/// Addresses and ports that a listener takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listen {
+    /// The first one.
+    pub(super) address: IpAddr,
+    /// How many bits of it count; all but for a prefix. None of 0.0.0.0 and ::, which are every address.
+    pub(super) prefix_bits: u8,
+    /// First port; 0 for all.
+    pub(super) first: u16,
+    /// Last port.
+    pub(super) last: u16,
+}
+
+impl Listen {
+    fn new(address: IpAddr, first: u16, last: u16) -> Self {
+        let prefix_bits = match address {
+            _ if address.is_unspecified() => 0,
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        Self {
+            address,
+            prefix_bits,
+            first,
+            last,
+        }
+    }
+}
+
+/// An address that connections are taken for, or a prefix of them, with a port, a range of ports, or 0 for all.
+pub(super) fn listen_address(typed: &str) -> Result<Listen, Mistake> {
     let trimmed = typed.trim();
     if let Some(port) = trimmed.strip_prefix("*:").or_else(|| trimmed.strip_prefix(':')) {
         let remedy =
             format!("write 0.0.0.0:{port} for every IPv4 address, \"[::]:{port}\" for every IPv6 address");
         return Err(Mistake::new(format!("{} has no address", shown(typed)), remedy));
     }
-    let range = typed.rsplit_once(':').filter(|(_, ports)| ports.contains('-'));
-    let Some((host, ports)) = range else {
-        let address = parsed(typed)?;
-        return Ok((address.ip(), address.port(), address.port()));
+    if let Ok(network) = typed.parse::<IpNet>() {
+        let network = bracketed(network);
+        let remedy = format!("write \"{network}:PORT\", or \"{network}:0\" for all ports");
+        return Err(Mistake::new(format!("{} has no port", shown(typed)), remedy));
+    }
+    let Some((host, ports)) = typed.rsplit_once(':') else {
+        return parsed(typed).map(|address| Listen::new(address.ip(), address.port(), address.port()));
     };
-    let (first, last) = port_range(ports)?;
-    let address = parsed(&format!("{host}:{first}"))?;
-    Ok((address.ip(), first, last))
+    let (first, last) = match ports {
+        "0" => (0, u16::MAX),
+        range if range.contains('-') => port_range(range)?,
+        _ if host.contains('/') && !host.contains("//") => {
+            let port = ports.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                let problem = format!("{} has no usable port", shown(typed));
+                Mistake::new(problem, format!("write a port from 1 to 65535: \"{host}:53\""))
+            })?;
+            (port, port)
+        }
+        _ => {
+            let address = parsed(typed)?;
+            return Ok(Listen::new(address.ip(), address.port(), address.port()));
+        }
+    };
+    if host.contains('/') && !host.contains("//") {
+        return listen_prefix(typed, host, (first, last));
+    }
+    let address = parsed(&format!("{host}:{}", first.max(1)))?;
+    Ok(Listen::new(address.ip(), first, last))
+}
+
+/// A prefix with one port, or with all.
+fn listen_prefix(typed: &str, host: &str, (first, last): (u16, u16)) -> Result<Listen, Mistake> {
+    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let network: IpNet = prefix(inside.unwrap_or(host), "192.0.2.0/24")?;
+    let mistake =
+        |problem: &str, remedy: String| Err(Mistake::new(format!("{} {problem}", shown(typed)), remedy));
+    if inside.is_some() != network.addr().is_ipv6() {
+        let network = bracketed(network);
+        return mistake("has its brackets wrong", format!("write \"{network}:PORT\""));
+    }
+    if network.prefix_len() == 0 {
+        return mistake("is every address at once", "write the prefix of the VIPs".into());
+    }
+    if (first, last) != (0, u16::MAX) && first != last {
+        let network = bracketed(network);
+        let remedy = format!("write a listener for each port, or \"{network}:0\" for all ports");
+        return mistake(
+            "is a range of ports of a prefix, which takes one port or all",
+            remedy,
+        );
+    }
+    parsed(&SocketAddr::new(network.addr(), first.max(1)).to_string())?;
+    Ok(Listen {
+        address: network.addr(),
+        prefix_bits: network.prefix_len(),
+        first,
+        last,
+    })
+}
+
+/// As it stands in front of a port.
+fn bracketed(network: IpNet) -> String {
+    if network.addr().is_ipv6() {
+        format!("[{network}]")
+    } else {
+        network.to_string()
+    }
 }
 
 /// An IP address with a port that traffic can be sent to.

@@ -4,7 +4,7 @@ use crate::{
     health,
     kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane},
     l7::{L7Error, L7Plane},
-    model::{BackendAddr, ListenAddr, Snapshot},
+    model::{BackendAddr, ListenAddr, Service, Snapshot},
 };
 use proxy_common::{keys::FlowKey, net::Protocol};
 use std::{net::TcpListener, os::fd::AsFd, time::Duration};
@@ -128,9 +128,9 @@ impl Plane {
     }
 
     /// What the maps say of a flow; none where there is no such service.
-    pub(super) fn flow(&self, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+    pub(super) fn flow(&self, service: &Service, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
         match &self.kind {
-            Kind::Kernel(plane) => plane.flow(key),
+            Kind::Kernel(plane) => plane.flow(service, key),
             Kind::Absent(_) => Ok(None),
         }
     }

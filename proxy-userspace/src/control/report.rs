@@ -146,7 +146,7 @@ impl Core {
             });
         ServiceStatus {
             name: service.name.to_string(),
-            address: service.address.to_string(),
+            address: service.span.text(service.address),
             protocol: service.protocol.name().into(),
             mode: service.mode.to_string(),
             cluster: service.cluster.to_string(),

@@ -4,7 +4,6 @@ use super::{Core, FlowQuestion, Refusal, RefusalKind};
 use crate::{
     admin::flow::{FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
     kernel::{BackendFacts, Condition, FlowFacts, SlotState, Stage},
-    model::ListenAddr,
 };
 use proxy_common::keys::FlowKey;
 
@@ -33,10 +32,12 @@ impl Core {
             protocol: protocol as u8,
             pad: [0; 3],
         };
-        let found = (self.plane.flow(&key))
-            .map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string(), "see the log"))?;
-        let service = (self.snapshot.services.iter())
-            .find(|service| service.address == ListenAddr(vip) && service.protocol == protocol);
+        let service = self.snapshot.service_of(vip, protocol);
+        let found = match service {
+            Some(service) => (self.plane.flow(service, &key))
+                .map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string(), "see the log"))?,
+            None => None,
+        };
         let (Some(facts), Some(service)) = (found, service) else {
             let error = format!("no {} service on {vip}", protocol.name());
             let remedy =

@@ -9,6 +9,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
+    ranges,
     values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
 };
 
@@ -17,6 +18,7 @@ pub(super) const NAMES: &[&str] = &[
     "settings",
     "services",
     "vips",
+    "service_ranges",
     "slots",
     "backends",
     "next_hops",
@@ -109,7 +111,7 @@ impl Maps {
             nat_port_last: nat.ports.1,
             gue_port: tunnel.gue_port,
             icmp_budget: limits::ICMP_BUDGET,
-            flags: 0,
+            flags: old.flags & ranges::wanted::ALL,
             clock_offset_ns: old.clock_offset_ns,
         };
         self.settings.set(0, new, 0).map_err(refused)

@@ -18,6 +18,7 @@ mod object;
 mod pins;
 mod plan;
 mod question;
+mod ranges;
 mod slots;
 pub mod steer;
 mod table;
@@ -36,7 +37,7 @@ pub use steer::Steering;
 use crate::{
     health::{Way, Ways},
     model::{
-        BackendAddr, DaemonSettings, EndpointId, ForwardMode, ListenAddr, NatSettings, Snapshot,
+        BackendAddr, DaemonSettings, EndpointId, ForwardMode, ListenAddr, NatSettings, Service, Snapshot,
         TunnelSettings,
     },
 };
@@ -44,7 +45,12 @@ use decap::Decap;
 use ids::Ids;
 use maps::Maps;
 use pins::Pins;
-use proxy_common::{keys::FlowKey, net::Protocol, values::probe_mark};
+use proxy_common::{
+    keys::FlowKey,
+    net::Protocol,
+    values::{SAME_PORT, probe_mark},
+};
+use ranges::Ranges;
 use std::{
     collections::HashMap,
     path::Path,
@@ -64,13 +70,14 @@ pub struct KernelPlane {
     interfaces: Vec<AttachedInterface>,
     steering: Steering,
     decap: Decap,
+    ranges: Ranges,
     rules: HashMap<u32, Rules>,
     flows: usize,
     tracked_flows: usize,
     /// When every service was looked at, changed or not.
     looked_at: Instant,
     /// Holds the lock on the maps.
-    _pins: Pins,
+    pins: Pins,
 }
 
 impl KernelPlane {
@@ -102,11 +109,12 @@ impl KernelPlane {
             interfaces,
             steering,
             decap,
+            ranges: Ranges::open(&pins)?,
             rules: HashMap::new(),
             flows: 0,
             tracked_flows: 0,
             looked_at: Instant::now(),
-            _pins: pins,
+            pins,
         })
     }
 
@@ -122,7 +130,9 @@ impl KernelPlane {
             self.ids.unsettle();
             self.looked_at = Instant::now();
         }
+        self.ranges.check(snapshot)?;
         let mut writes = apply::apply(&mut self.maps, &mut self.ids, (&self.nat, &self.tunnel), snapshot)?;
+        writes += self.ranges.apply(&self.pins, snapshot)?;
         writes += self.steering.apply(&snapshot.listeners)?;
         writes += self.decap.apply()?;
         self.rules = snapshot
@@ -183,7 +193,11 @@ impl KernelPlane {
                     address: *address,
                 };
                 if let Some(mark) = probe_mark::mark(*index) {
-                    let vip = service.address.0;
+                    let mut vip = service.address.0;
+                    // Of several ports the one that the endpoint is written with.
+                    if address.0.port() != SAME_PORT {
+                        vip.set_port(address.0.port().clamp(vip.port(), service.span.last_port));
+                    }
                     ways.entry(id).or_insert(Way { vip, mark });
                 }
             }
@@ -205,12 +219,13 @@ impl KernelPlane {
         )
     }
 
-    /// Where packets of this flow go: the client's address, the VIP's, as they arrive. None where that is no service.
+    /// Where packets of this flow to a service go: the client's address, the VIP's, as they arrive. None where the maps don't have
+    /// it.
     ///
     /// # Errors
     /// The kernel refused a read.
-    pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
-        question::flow(&self.maps, &self.ids, key)
+    pub fn flow(&self, service: &Service, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+        question::flow(&self.maps, &self.ids, &encode::service_key(service), key)
     }
 
     /// Removes every pinned map and link under the path, which detaches the programs, and the local routes of L7 VIPs. Returns the

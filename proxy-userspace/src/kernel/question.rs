@@ -5,7 +5,7 @@ use crate::model::BackendAddr;
 use aya::maps::MapError;
 use proxy_common::{
     hash,
-    keys::FlowKey,
+    keys::{FlowKey, ServiceKey},
     values::{
         BackendValue, FlowValue, NO_BACKEND, SlotValue, backend_flags, mode, service_flags, slot_state,
     },
@@ -87,9 +87,14 @@ pub enum Stage {
 }
 
 /// Asks the maps; none where the destination is no service. Lookups: as a packet's, and the other direction's entry.
-pub(super) fn flow(maps: &Maps, ids: &Ids, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+pub(super) fn flow(
+    maps: &Maps,
+    ids: &Ids,
+    service: &ServiceKey,
+    key: &FlowKey,
+) -> Result<Option<FlowFacts>, KernelError> {
     let refused = |error| KernelError::refused("reading the pinned maps", error);
-    let Some(service) = ids.service(&key.service()) else {
+    let Some(service) = ids.service(service) else {
         return Ok(None);
     };
     let table_size = service.value.table_size;

@@ -6,6 +6,7 @@ mod diff;
 pub mod l7;
 mod service;
 mod snapshot;
+mod span;
 
 pub use address::{BackendAddr, ListenAddr};
 pub use cluster::{
@@ -14,3 +15,4 @@ pub use cluster::{
 pub use diff::{Change, diff};
 pub use service::{FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
 pub use snapshot::{DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode};
+pub use span::Span;

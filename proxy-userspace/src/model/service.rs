@@ -1,6 +1,6 @@
 //! L4 services: a VIP, port and protocol forwarded in the kernel to a cluster.
 
-use super::{ClusterName, ListenAddr};
+use super::{ClusterName, ListenAddr, Span};
 use ipnet::IpNet;
 use proxy_common::net::Protocol;
 use std::{fmt, sync::Arc, time::Duration};
@@ -10,8 +10,10 @@ use std::{fmt, sync::Arc, time::Duration};
 pub struct Service {
     /// The listener's name, unique in a config.
     pub name: Arc<str>,
-    /// VIP and port; with the protocol it is unique.
+    /// VIP and port, of several the first ones; with the protocol it is unique. Port 0 where all ports are taken.
     pub address: ListenAddr,
+    /// The other addresses and ports that it has.
+    pub span: Span,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Where its flows go; exists in the snapshot and has endpoints of the VIP's family only.

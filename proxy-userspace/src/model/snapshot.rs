@@ -1,8 +1,11 @@
 //! The Snapshot: everything the planes need, at one generation.
 
-use super::{Cluster, ClusterName, Service, l7::Listener};
+use super::{
+    Cluster, ClusterName, Service,
+    l7::{Listener, PortRange},
+};
 use ipnet::{Ipv4Net, Ipv6Net};
-use proxy_common::limits;
+use proxy_common::{limits, net::Protocol};
 use std::{
     collections::BTreeMap,
     env,
@@ -23,6 +26,33 @@ pub struct Snapshot {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// What is read once at start; a change asks for a restart.
     pub settings: DaemonSettings,
+}
+
+impl Snapshot {
+    /// The service that packets to this address and port are for, as the programs find it: the one that begins there; else by
+    /// the longest prefix of the address, of two alike the one with fewer ports.
+    pub fn service_of(&self, address: SocketAddr, protocol: Protocol) -> Option<&Service> {
+        let of_protocol = || {
+            self.services
+                .iter()
+                .filter(move |service| service.protocol == protocol)
+        };
+        let begins = |service: &&Service| service.address.0 == address;
+        let rank = |service: &&Service| {
+            let ports = service.span.last_port - service.address.0.port();
+            (service.span.prefix_bits, u16::MAX - ports)
+        };
+        let sockets = self.listeners.iter().flat_map(|listener| &listener.addresses);
+        let is_of_sockets =
+            |range: &PortRange| range.address == address.ip() && range.contains(address.ip(), address.port());
+        of_protocol().find(begins).or_else(|| {
+            if protocol == Protocol::Tcp && sockets.clone().any(is_of_sockets) {
+                return None;
+            }
+            let has = |service: &&Service| service.span.contains(service.address, address);
+            of_protocol().filter(has).max_by_key(rank)
+        })
+    }
 }
 
 /// Settings of the daemon itself.

@@ -9,7 +9,7 @@ use super::{
     translate::{self, octets},
 };
 use proxy_common::{
-    keys::{FlowKey, ServiceKey},
+    keys::FlowKey,
     values::{
         BackendValue, ServiceValue, SlotValue, TrackedFlow, backend_flags, mode, seen, service_flags,
         slot_state,
@@ -79,7 +79,13 @@ impl Model {
         let (source, destination) = ends_of(packet, ports);
         let key = flow_key(source, destination, packet.protocol);
         let hash = slot_hash(service, source, destination, packet.protocol);
-        job.tracked.push(key);
+        // A plain slot's packets look at no entry; there may be one of another service that had the port before.
+        if self
+            .slot_of(service, &key)
+            .is_some_and(|(slot, always)| always || slot.previous != slot_state::PLAIN)
+        {
+            job.tracked.push(key);
+        }
         let index = self
             .direct_backend(service, &key, hash, said)
             .map_err(Failure::Dropped)?;
@@ -109,14 +115,8 @@ impl Model {
         let source = (inner.destination, port(inner.transport + 2));
         let destination = (inner.source, port(inner.transport));
         let key = flow_key(source, destination, inner.protocol);
-        let service_key = ServiceKey {
-            address: key.destination,
-            port: key.destination_port,
-            protocol: key.protocol,
-            pad: 0,
-        };
-        let service = match self.services.get(&service_key) {
-            Some(service) if service.mode != mode::NAT && inner.source == packet.destination => *service,
+        let service = match self.service_at(destination, inner.protocol) {
+            Some((_, service)) if service.mode != mode::NAT && inner.source == packet.destination => service,
             _ => return Ok(None),
         };
         job.service = Some(service.index);
@@ -130,7 +130,7 @@ impl Model {
         let entry = self.tracked.get(&key).filter(|_| is_tracked).copied();
         let going = Said::new(UDP, 0);
         let index = match entry {
-            Some(entry) if self.wins(&entry, going) => entry.backend,
+            Some(entry) if self.wins(service.index, &entry, going) => entry.backend,
             _ => match slot.moving_from() {
                 Some(previous) if self.usable(previous).is_some() => previous,
                 _ => slot.backend,
@@ -166,7 +166,7 @@ impl Model {
             return Ok(slot.backend);
         }
         if let Some(entry) = self.tracked.get(key).copied() {
-            if self.wins(&entry, said) {
+            if self.wins(service.index, &entry, said) {
                 if let Some(entry) = self.tracked.get_mut(key) {
                     entry.seen |= said.bits();
                 }
@@ -249,8 +249,11 @@ impl Model {
         !lives || now > entry.last_seen + timeout.as_nanos() as u64
     }
 
-    /// Whether an entry decides a packet.
-    fn wins(&self, entry: &TrackedFlow, said: Said) -> bool {
+    /// Whether an entry decides a packet to a service.
+    fn wins(&self, service: u32, entry: &TrackedFlow, said: Said) -> bool {
+        if entry.service != service {
+            return false;
+        }
         let Some(backend) = self.usable(entry.backend) else {
             return false;
         };

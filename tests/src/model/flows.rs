@@ -6,7 +6,7 @@ use super::{
     translate::{self, End, Ends, octets},
 };
 use proxy_common::{
-    keys::{FlowKey, ServiceKey},
+    keys::FlowKey,
     net::Address,
     values::{BackendValue, FlowValue, ServiceValue, backend_flags, flow_flags, mode, seen, service_flags},
     verdict::DropReason,
@@ -60,14 +60,8 @@ impl Model {
             TCP => job.frame[packet.transport + 13],
             _ => 0,
         };
-        let service_key = ServiceKey {
-            address: key.destination,
-            port: key.destination_port,
-            protocol: key.protocol,
-            pad: 0,
-        };
         job.touched.push(key);
-        if let Some(service) = self.services.get(&service_key).copied() {
+        if let Some((service_key, service)) = self.service_at(destination, packet.protocol) {
             job.service = Some(service.index);
             self.admit(&service_key, &service, source.0, packet.protocol, flags)
                 .map_err(Failure::Dropped)?;
@@ -125,13 +119,18 @@ impl Model {
         let (index, backend) = self.choose(service, slot_hash).ok_or(DropReason::NoBackend)?;
         let local = backend.flags & backend_flags::LOCAL != 0;
         let translator = if local { source.0 } else { backend.source.into() };
-        let target = (IpAddr::from(backend.address), backend.port);
+        let port = if backend.port == 0 {
+            destination.1
+        } else {
+            backend.port
+        };
+        let target = (IpAddr::from(backend.address), port);
         let reply = self.free_reply(job, target, translator, key.protocol, hash)?;
         let forward = FlowValue {
             source: reply.destination,
             destination: backend.address,
             source_port: reply.destination_port,
-            destination_port: backend.port,
+            destination_port: port,
             flags: if local { flow_flags::TO_HOST } else { 0 },
             seen: 0,
             peer_seen: 0,

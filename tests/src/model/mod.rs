@@ -13,6 +13,7 @@ mod mutate;
 pub mod network;
 pub mod parse;
 pub mod random;
+pub mod ranges;
 pub mod sum;
 pub mod translate;
 
@@ -42,6 +43,8 @@ pub struct Model {
     pub services: HashMap<ServiceKey, ServiceValue>,
     /// Addresses with at least one service.
     pub vips: HashSet<IpAddr>,
+    /// Services of several ports or addresses.
+    pub ranges: HashMap<ServiceKey, ranges::Range>,
     /// Maglev tables by service index.
     pub slots: HashMap<u32, Vec<SlotValue>>,
     /// By backend index; free ones are absent or have the incarnation zero.
@@ -139,6 +142,7 @@ impl Model {
         Self {
             services: HashMap::new(),
             vips: HashSet::new(),
+            ranges: HashMap::new(),
             slots: HashMap::new(),
             backends: HashMap::new(),
             flows: HashMap::new(),
@@ -201,7 +205,7 @@ impl Model {
         let Some(located) = parse::locate(job.frame) else {
             return Ok(None);
         };
-        let for_vip = self.vips.contains(&located.destination);
+        let for_vip = self.is_vip(located.destination);
         match self.decide_located(job, &located, for_vip) {
             Err(Failure::Malformed(reason)) if for_vip => Err(reason),
             Err(Failure::Malformed(_)) => Ok(None),

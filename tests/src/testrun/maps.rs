@@ -1,6 +1,6 @@
 //! The program's pinned maps, and a model that is loaded from them.
 
-use crate::model::{Model, direct::slot_after, maglev};
+use crate::model::{Model, direct::slot_after, maglev, ranges::Range};
 use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
@@ -192,6 +192,16 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
             .with_context(|| format!("service {}", service.name))?;
         expected.insert(service.address.0.ip());
     }
+    let ranges = (snapshot.services.iter()).filter(|service| service.span.is_range(service.address));
+    model.ranges = ranges
+        .map(|service| {
+            let range = Range {
+                prefix_bits: service.span.prefix_bits.into(),
+                last_port: service.span.last_port,
+            };
+            (key_of(service), range)
+        })
+        .collect();
     model.vips = maps
         .vips
         .keys()
@@ -201,13 +211,17 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
     Ok(())
 }
 
-fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Cluster) -> Result<()> {
-    let key = ServiceKey {
+fn key_of(service: &Service) -> ServiceKey {
+    ServiceKey {
         address: service.address.0.ip().into(),
         port: service.address.0.port(),
         protocol: service.protocol as u8,
         pad: 0,
-    };
+    }
+}
+
+fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Cluster) -> Result<()> {
+    let key = key_of(service);
     let value = *model.services.get(&key).context("not in the map")?;
     ensure!(value.table_size == service.table_size, "table size {value:?}");
     let hash = match service.hash {

@@ -9,7 +9,7 @@ use crate::model::generate::Pools;
 use anyhow::{Result, bail};
 use proxy_common::net::Protocol;
 use std::net::IpAddr;
-use weir::model::{FlowHash, ForwardMode, Rate, Tracking};
+use weir::model::{FlowHash, ForwardMode, ListenAddr, Rate, Span, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -108,13 +108,56 @@ fn guarded_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result
     Ok(services)
 }
 
+/// Services of several ports and addresses, and such as lie within them.
+fn ranges(
+    vip: &dyn Fn(u8, u16) -> String,
+    all: &[&str; 13],
+    (network, bits): (&str, u8),
+) -> Result<Vec<PlannedService>> {
+    use ForwardMode::{DsrL2, Gue, Ipip};
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let portless: Vec<String> = all[..9]
+        .iter()
+        .filter_map(|backend| Some(format!("{}:0", backend.rsplit_once(':')?.0)))
+        .collect();
+    let portless: Vec<&str> = portless.iter().map(String::as_str).collect();
+    let mut services = vec![
+        PlannedService::new(&vip(8, 5000), tcp, &portless)?,
+        direct(&vip(9, 0), tcp, Ipip, Tracking::Auto, &portless[..4])?,
+        direct(&vip(9, 700), tcp, Gue, Tracking::Always, &all[..4])?,
+        PlannedService::new(&vip(9, 710), tcp, &all[..4])?,
+        direct(&format!("{network}:53"), udp, Gue, Tracking::Auto, &all[..4])?,
+        direct(
+            &format!("{network}:0"),
+            udp,
+            DsrL2,
+            Tracking::Auto,
+            &portless[..2],
+        )?,
+    ];
+    services[0].span.last_port = 5009;
+    services[1].span.last_port = u16::MAX;
+    services[2].span.last_port = 720;
+    services[4].span.prefix_bits = bits;
+    services[5].span = Span {
+        prefix_bits: bits + 2,
+        last_port: u16::MAX,
+    };
+    Ok(services)
+}
+
 /// Services over these backends, in both families: all kinds, good ones, one at a port that NAT gives
 /// out, single ones (whose NAT ports run out), and one with nobody.
 pub(super) fn plan() -> Result<Plan> {
     let mut services = Vec::new();
-    for (prefix, all, other) in [
-        ("198.18.0.", &BACKENDS_IPV4, &BACKENDS_IPV6),
-        ("[2001:db8:a::", &BACKENDS_IPV6, &BACKENDS_IPV4),
+    for (prefix, all, other, network) in [
+        ("198.18.0.", &BACKENDS_IPV4, &BACKENDS_IPV6, ("198.18.1.0", 28)),
+        (
+            "[2001:db8:a::",
+            &BACKENDS_IPV6,
+            &BACKENDS_IPV4,
+            ("[2001:db8:a:1::]", 64),
+        ),
     ] {
         let vip = |number: u8, port: u16| {
             let close = if prefix.starts_with('[') { "]" } else { "" };
@@ -138,6 +181,7 @@ pub(super) fn plan() -> Result<Plan> {
         }
         services.extend(direct_services(&vip, all, other)?);
         services.extend(guarded_services(&vip, all)?);
+        services.extend(ranges(&vip, all, network)?);
     }
     Ok(Plan {
         services,
@@ -181,9 +225,9 @@ pub(super) fn pools(plan: &Plan, bench: &Bench) -> Result<Pools> {
         services: plan
             .services
             .iter()
-            .map(|service| {
-                let end = (service.address.ip(), service.address.port());
-                (end, service.protocol as u8)
+            .flat_map(|service| {
+                let protocol = service.protocol as u8;
+                ends(service).into_iter().map(move |end| (end, protocol))
             })
             .collect(),
         translators: parse(&[NAT_SOURCE.0, NAT_SOURCE.1])?,
@@ -194,4 +238,35 @@ pub(super) fn pools(plan: &Plan, bench: &Bench) -> Result<Pools> {
             "2001:db8:2::fe",
         ])?,
     })
+}
+
+/// Addresses and ports of a service: the first, and of a range the last, some within, and the next one, which is outside.
+fn ends(service: &PlannedService) -> Vec<(IpAddr, u16)> {
+    let (address, first) = (service.address.ip(), service.address.port());
+    let last = service.span.last_port;
+    let mut ports = vec![first, last, last.saturating_add(1), first.midpoint(last)];
+    ports.dedup();
+    if !service.span.is_range(ListenAddr(service.address)) {
+        ports.truncate(1);
+    }
+    let mut ends: Vec<(IpAddr, u16)> = ports.iter().map(|port| (address, *port)).collect();
+    for low_bits in [3, 4, 15, 16, 64] {
+        let other = match address {
+            IpAddr::V4(v4) if service.span.prefix_bits < 32 => {
+                IpAddr::from(std::net::Ipv4Addr::from_bits(v4.to_bits() | low_bits))
+            }
+            IpAddr::V6(v6) if service.span.prefix_bits < 128 => {
+                // The last ones are beyond a /64.
+                let bits = if low_bits == 64 {
+                    1 << 64
+                } else {
+                    u128::from(low_bits) << 58
+                };
+                IpAddr::from(std::net::Ipv6Addr::from_bits(v6.to_bits() | bits))
+            }
+            _ => continue,
+        };
+        ends.push((other, first.max(7)));
+    }
+    ends
 }

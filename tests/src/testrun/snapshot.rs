@@ -6,8 +6,8 @@ use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
     BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
-    IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
-    XdpMode, l7::L7Settings,
+    IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
+    TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
@@ -31,6 +31,8 @@ pub struct PlannedBackend {
 pub struct PlannedService {
     /// VIP and port.
     pub address: SocketAddr,
+    /// Its other addresses and ports.
+    pub span: Span,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// How packets get to a backend.
@@ -69,8 +71,10 @@ impl PlannedService {
     /// Something is not an address with a port.
     pub fn new(address: &str, protocol: Protocol, backends: &[&str]) -> Result<Self> {
         let backends = backends.iter().map(|address| PlannedBackend::new(address));
+        let address = address.parse()?;
         Ok(Self {
-            address: address.parse()?,
+            address,
+            span: Span::single(ListenAddr(address)),
             protocol,
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
@@ -79,6 +83,14 @@ impl PlannedService {
             table_size: TABLE_SIZE,
             backends: backends.collect::<Result<_>>()?,
         })
+    }
+}
+
+impl PlannedService {
+    /// The same at another port.
+    pub fn move_to(&mut self, port: u16) {
+        self.address.set_port(port);
+        self.span = Span::single(ListenAddr(self.address));
     }
 }
 
@@ -121,6 +133,7 @@ impl Plan {
         let service = |(at, planned): (usize, &PlannedService)| Service {
             name: Arc::from(format!("service-{at}")),
             address: ListenAddr(planned.address),
+            span: planned.span,
             protocol: planned.protocol,
             cluster: name(at),
             mode: planned.mode,

@@ -77,7 +77,7 @@ fn plan_for_all() -> Plan {
     tunnel.mode = ForwardMode::Ipip;
     plan.services.push(tunnel.clone());
     let mut denying = tunnel.clone();
-    denying.address.set_port(DENYING_PORT);
+    denying.move_to(DENYING_PORT);
     denying.guard.deny = vec!["192.0.2.0/24".parse().unwrap()].into();
     plan.services.push(denying);
     // One packet or connection a source, and no more ever.
@@ -87,7 +87,7 @@ fn plan_for_all() -> Plan {
     });
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let mut limiting = tunnel.clone();
-        limiting.address.set_port(LIMITING_PORT);
+        limiting.move_to(LIMITING_PORT);
         limiting.protocol = protocol;
         match protocol {
             Protocol::Tcp => limiting.guard.connections = rate,

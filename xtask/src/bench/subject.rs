@@ -266,6 +266,7 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
             services.push(Service {
                 name: format!("service-{family}-{protocol:?}").into(),
                 address: ListenAddr(vip),
+                span: Span::single(ListenAddr(vip)),
                 protocol,
                 cluster: name.clone(),
                 mode: serving.mode,

@@ -9,6 +9,7 @@ use crate::{
     },
 };
 use http::StatusCode;
+use proxy_common::values::SAME_PORT;
 use std::{collections::HashMap, sync::Arc};
 
 /// A cluster as far as it could be read.
@@ -51,6 +52,7 @@ pub(super) fn read<'a>(documents: &'a [Document], checks: &mut Checks<'_>) -> Ve
                 .as_ref()
                 .and_then(|typed| health_check(typed, &place.key("health_check"), checks));
             let (endpoints, dns) = endpoints(typed, &place, checks);
+            port_to_probe(health_check.as_ref(), &endpoints, checks);
             clusters.push(ReadCluster {
                 name: typed.name.as_ref().map(|name| name.0.as_str()),
                 endpoints,
@@ -159,6 +161,29 @@ fn endpoints<'a>(typed: &'a raw::Cluster, place: &Place<'a>, checks: &mut Checks
         checks.warning(&list, problem, "give one a weight of 1 or more");
     }
     (endpoints, dns)
+}
+
+/// An endpoint without a port of its own is probed at the check's.
+fn port_to_probe(check: Option<&HealthCheck>, endpoints: &[(Place<'_>, Endpoint)], checks: &mut Checks<'_>) {
+    let port = match check.map(|check| &check.probe) {
+        None => return,
+        Some(Probe::Tcp(tcp)) => tcp.port,
+        Some(Probe::Http(http)) => http.port,
+    };
+    let portless = |(_, endpoint): &&(Place<'_>, Endpoint)| endpoint.address.0.port() == SAME_PORT;
+    if port.is_none()
+        && let Some((place, endpoint)) = endpoints.iter().find(portless)
+    {
+        let problem = format!(
+            "{} has port 0, the client's, and the health check doesn't say which one to probe",
+            shown(&endpoint.address.to_string())
+        );
+        checks.error(
+            place,
+            problem,
+            "write one at the check, such as `tcp: { port: 80 }`",
+        );
+    }
 }
 
 fn health_check(typed: &raw::HealthCheck, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<HealthCheck> {

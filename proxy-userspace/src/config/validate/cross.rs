@@ -10,7 +10,7 @@ use crate::{
     },
     model::{DaemonSettings, Endpoint, ForwardMode},
 };
-use proxy_common::net::Protocol;
+use proxy_common::{net::Protocol, values::SAME_PORT};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -33,10 +33,7 @@ pub(super) fn check(
         }
     }
     let services = &listeners.services;
-    let vips: HashSet<_> = services
-        .iter()
-        .filter_map(|l| Some((l.address?.0, l.protocol?)))
-        .collect();
+    let vips = Vips::of(services);
     for service in services {
         let Some((place, name)) = &service.cluster else {
             continue;
@@ -48,12 +45,14 @@ pub(super) fn check(
         addresses_only(place, cluster, checks);
         families(service, place, cluster, checks);
         ports(service, place, cluster, checks);
+        same_port(service, place, cluster, checks);
         shares(service, place, cluster, checks);
         vips_as_endpoints(service, cluster, &vips, checks);
     }
     for (place, name) in listeners.l7.iter().flat_map(|listener| &listener.uses) {
-        if !by_name.contains_key(name) {
-            unknown_cluster(place, name, &by_name, checks);
+        match by_name.get(name) {
+            Some(cluster) => no_port(place, cluster, checks),
+            None => unknown_cluster(place, name, &by_name, checks),
         }
     }
     usage(clusters, listeners, checks);
@@ -74,15 +73,44 @@ fn addresses_only(place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Che
     checks.error(place, problem, remedy);
 }
 
+/// Addresses and ports that services have.
+struct Vips<'a, 'b> {
+    singles: HashSet<(SocketAddr, Protocol)>,
+    ranges: Vec<&'b ReadService<'a>>,
+}
+
+impl<'a, 'b> Vips<'a, 'b> {
+    fn of(services: &'b [ReadService<'a>]) -> Self {
+        let single = |service: &ReadService<'_>| Some((service.address?.0, service.protocol?));
+        let is_range = |service: &&ReadService<'_>| {
+            let reach = service.address.zip(service.span);
+            reach.is_some_and(|(address, span)| span.is_range(address))
+        };
+        Self {
+            singles: services.iter().filter_map(single).collect(),
+            ranges: services.iter().filter(is_range).collect(),
+        }
+    }
+
+    fn has(&self, address: SocketAddr, protocol: Protocol) -> bool {
+        let in_range = |service: &&ReadService<'_>| {
+            let reach = service.address.zip(service.span);
+            service.protocol == Some(protocol)
+                && reach.is_some_and(|(first, span)| span.contains(first, address))
+        };
+        self.singles.contains(&(address, protocol)) || self.ranges.iter().any(in_range)
+    }
+}
+
 fn vips_as_endpoints(
     service: &ReadService<'_>,
     cluster: &ReadCluster<'_>,
-    vips: &HashSet<(SocketAddr, Protocol)>,
+    vips: &Vips<'_, '_>,
     checks: &mut Checks<'_>,
 ) {
     let Some(protocol) = service.protocol else { return };
     for (endpoint_place, endpoint) in &cluster.endpoints {
-        if vips.contains(&(endpoint.address.0, protocol)) {
+        if vips.has(endpoint.address.0, protocol) {
             let pointer = checks.pointer(endpoint_place, &service.place.key("address"));
             let problem = format!(
                 "{} is a VIP itself, so its packets would come back",
@@ -94,6 +122,50 @@ fn vips_as_endpoints(
                 format!("write the address of a backend; the listener {pointer} forwards here"),
             );
         }
+    }
+}
+
+/// The first endpoint that gets packets with the port they were sent to.
+fn portless<'a, 'b>(cluster: &'b ReadCluster<'a>) -> Option<&'b (Place<'a>, Endpoint)> {
+    (cluster.endpoints.iter()).find(|(_, endpoint)| endpoint.address.0.port() == SAME_PORT)
+}
+
+/// A listener with one port says which one by its endpoints. Without NAT it is the same in any case.
+fn same_port(
+    service: &ReadService<'_>,
+    place: &Place<'_>,
+    cluster: &ReadCluster<'_>,
+    checks: &mut Checks<'_>,
+) {
+    let (Some(vip), Some(span)) = (service.address, service.span) else {
+        return;
+    };
+    if service.mode == ForwardMode::Nat
+        && vip.0.port() == span.last_port
+        && let Some((endpoint_place, endpoint)) = portless(cluster)
+    {
+        let pointer = checks.pointer(endpoint_place, place);
+        let problem = format!(
+            "{} has port 0, the client's, and a listener {pointer} has one port",
+            shown(&endpoint.address.to_string())
+        );
+        checks.error(
+            endpoint_place,
+            problem,
+            format!("write the port, perhaps {}", span.last_port),
+        );
+    }
+}
+
+/// Connections of the L7 plane go to a port.
+fn no_port(place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
+    if let Some((endpoint_place, endpoint)) = portless(cluster) {
+        let pointer = checks.pointer(endpoint_place, place);
+        let problem = format!(
+            "{} has port 0, the client's, which is for `forward`, and it is used {pointer}",
+            shown(&endpoint.address.to_string())
+        );
+        checks.error(endpoint_place, problem, "write a port from 1 to 65535");
     }
 }
 
@@ -186,7 +258,13 @@ fn ports(service: &ReadService<'_>, place: &Place<'_>, cluster: &ReadCluster<'_>
     if service.mode == ForwardMode::Nat {
         return;
     }
-    let other = |endpoint: &Endpoint| endpoint.address.0.port() != vip.0.port();
+    let last = service.span.map_or(vip.0.port(), |span| span.last_port);
+    if vip.0.port() != last {
+        return;
+    }
+    let other = |endpoint: &Endpoint| {
+        !matches!(endpoint.address.0.port(), SAME_PORT) && endpoint.address.0.port() != last
+    };
     let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, endpoint)| other(endpoint))
     else {
         return;

@@ -8,8 +8,15 @@ use super::{
     tcp, tls,
 };
 use crate::{
-    config::{address, limits, raw, suggest::shown},
-    model::l7::{Listener, ListenerKind, PortRange},
+    config::{
+        address::{self, Listen},
+        limits, raw,
+        suggest::shown,
+    },
+    model::{
+        ListenAddr, Span,
+        l7::{Listener, ListenerKind, PortRange},
+    },
 };
 use proxy_common::net::Protocol;
 use std::{collections::HashMap, sync::Arc};
@@ -81,7 +88,7 @@ pub(super) fn read<'a>(documents: &'a [Document], checks: &mut Checks<'_>) -> Li
 }
 
 /// Addresses with their places.
-pub(super) type Addresses<'a> = Vec<(Place<'a>, PortRange)>;
+pub(super) type Addresses<'a> = Vec<(Place<'a>, Listen)>;
 
 fn addresses<'a>(typed: &'a raw::Listener, place: &Place<'a>, checks: &mut Checks<'_>) -> Addresses<'a> {
     let place = place.key("address");
@@ -93,8 +100,8 @@ fn addresses<'a>(typed: &'a raw::Listener, place: &Place<'a>, checks: &mut Check
     typed
         .into_iter()
         .filter_map(|(place, typed)| {
-            let (address, first, last) = checks.parsed(&place, address::listen_address(&typed.0))?;
-            Some((place, PortRange { address, first, last }))
+            let range = checks.parsed(&place, address::listen_address(&typed.0))?;
+            Some((place, range))
         })
         .collect()
 }
@@ -150,7 +157,7 @@ fn l7<'a>(
             "remove it, or write `forward` in place of `routes` or `tcp`",
         );
     }
-    let ranges: Vec<PortRange> = addresses.iter().map(|(_, range)| *range).collect();
+    let ranges = port_ranges(addresses, checks);
     let mut uses = Uses::new();
     let mut hosts = Vec::new();
     let is_http = typed.routes.is_some();
@@ -204,13 +211,43 @@ fn l7<'a>(
     }
 }
 
-/// The one address that a listener in the kernel has; its mistakes are reported.
+/// What the sockets of the L7 plane take: ports of one address, or of every address.
+fn port_ranges(addresses: &Addresses<'_>, checks: &mut Checks<'_>) -> Vec<PortRange> {
+    let mut ranges = Vec::new();
+    for (place, range) in addresses {
+        let full = if range.address.is_ipv4() { 32 } else { 128 };
+        let shown_range = shown(&range_text(range));
+        if !range.address.is_unspecified() && range.prefix_bits != full {
+            let problem =
+                format!("{shown_range} is a prefix, which a listener that forwards in the kernel may have");
+            checks.error(
+                place,
+                problem,
+                "write its addresses, or 0.0.0.0 or [::] for every one",
+            );
+        } else if range.first == 0 {
+            let problem = format!(
+                "{shown_range} has port 0, all of them, which a listener that forwards in the kernel may have"
+            );
+            checks.error(place, problem, "write a port from 1 to 65535, or a range");
+        } else {
+            ranges.push(PortRange {
+                address: range.address,
+                first: range.first,
+                last: range.last,
+            });
+        }
+    }
+    ranges
+}
+
+/// The one address, range or prefix that a listener in the kernel has; its mistakes are reported.
 pub(super) fn only_address<'a>(
     typed: &raw::Listener,
     place: &Place<'a>,
     addresses: &Addresses<'a>,
     checks: &mut Checks<'_>,
-) -> Option<std::net::SocketAddr> {
+) -> Option<(ListenAddr, Span)> {
     if let Some(raw::ListenAddresses::Several(list)) = &typed.address {
         let problem = "a list of addresses, and a listener that forwards in the kernel has one";
         if list.len() > 1 {
@@ -220,12 +257,6 @@ pub(super) fn only_address<'a>(
     }
     let (place, range) = addresses.first()?;
     let shown_range = shown(&range_text(range));
-    if range.first != range.last {
-        let problem =
-            format!("{shown_range} is a range of ports, and a listener that forwards in the kernel has one");
-        checks.error(place, problem, "write a listener for each, or use `tcp`");
-        return None;
-    }
     if range.address.is_unspecified() {
         let problem = format!(
             "{shown_range} is every address at once, and a listener that forwards in the kernel has one"
@@ -241,5 +272,9 @@ pub(super) fn only_address<'a>(
             "use an address that clients' packets reach this host by",
         );
     }
-    Some((range.address, range.first).into())
+    let span = Span {
+        prefix_bits: range.prefix_bits,
+        last_port: range.last,
+    };
+    Some((ListenAddr((range.address, range.first).into()), span))
 }

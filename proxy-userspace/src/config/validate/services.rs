@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     config::{address, duration, limits, prime, raw, suggest::shown},
-    model::{ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Rate, Service, Tracking},
+    model::{
+        ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Rate, Service, Span, Tracking,
+    },
 };
 use ipnet::IpNet;
 use proxy_common::net::Protocol;
@@ -17,6 +19,7 @@ pub(super) struct ReadService<'a> {
     pub(super) place: Place<'a>,
     name: Option<&'a str>,
     pub(super) address: Option<ListenAddr>,
+    pub(super) span: Option<Span>,
     pub(super) protocol: Option<Protocol>,
     pub(super) cluster: Option<(Place<'a>, &'a str)>,
     pub(super) table_size: Option<u32>,
@@ -32,6 +35,7 @@ impl ReadService<'_> {
         Some(Service {
             name: Arc::from(self.name?),
             address: self.address?,
+            span: self.span?,
             protocol: self.protocol?,
             cluster: ClusterName(Arc::from(self.cluster?.1)),
             mode: self.mode,
@@ -66,9 +70,11 @@ pub(super) fn read<'a>(
             "remove it, or set another `mode`",
         );
     }
+    let address = only_address(typed, place, addresses, checks);
     ReadService {
         name: typed.name.as_ref().map(|name| name.0.as_str()),
-        address: only_address(typed, place, addresses, checks).map(ListenAddr),
+        address: address.map(|(address, _)| address),
+        span: address.map(|(_, span)| span),
         protocol,
         cluster: cluster.map(|name| (forward_place.key("cluster"), name.0.as_str())),
         table_size: table_size(forward, &forward_place.key("table_size"), checks),

@@ -1,6 +1,9 @@
 //! From ranges of ports to the prefixes that `l7_services` holds.
 
-use crate::model::l7::{Listener, PortRange};
+use crate::{
+    kernel::ranges,
+    model::l7::{Listener, PortRange},
+};
 use proxy_common::steer::{ADDRESS_BITS, L7Key, L7Service};
 use std::collections::BTreeMap;
 
@@ -13,28 +16,21 @@ pub(super) fn of_listeners(listeners: &[Listener]) -> Prefixes {
     ranges.flat_map(of_range).collect()
 }
 
-/// The fewest prefixes that cover a range: from below, each as wide as its start and the rest allow. At most 30.
+/// The fewest prefixes that cover a range.
 fn of_range(range: &PortRange) -> Vec<((u32, L7Key), L7Service)> {
     let value = L7Service {
         first_port: range.first,
         last_port: range.last,
     };
-    let (mut next, end) = (u32::from(range.first), u32::from(range.last) + 1);
-    let mut prefixes = Vec::new();
-    while next < end {
-        let aligned = next.trailing_zeros().min(16);
-        let fitting = (end - next).ilog2();
-        let bits = aligned.min(fitting);
+    let prefix = |(port, bits): (u16, u32)| {
         let key = L7Key {
             address: range.address.into(),
-            // `next` is below 65,536 here.
-            port: (next as u16).to_be_bytes(),
+            port: port.to_be_bytes(),
             pad: [0; 2],
         };
-        prefixes.push(((ADDRESS_BITS + 16 - bits, key), value));
-        next += 1 << bits;
-    }
-    prefixes
+        ((ADDRESS_BITS + 16 - bits, key), value)
+    };
+    ranges::blocks(range.first, range.last).map(prefix).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
     Service {
         name: name.into(),
         address: ListenAddr(address.parse().unwrap()),
+        span: Span::single(ListenAddr(address.parse().unwrap())),
         protocol: Protocol::Udp,
         cluster: ClusterName(cluster.into()),
         mode: ForwardMode::Nat,
