@@ -29,7 +29,7 @@ pub const FLOWS: u32 = 262_144;
 pub const TRACKED_FLOWS: u32 = 131_072;
 
 /// How long a next hop is used without asking the routing table again, in jiffies: 64 ms to 640 ms.
-pub const NEXT_HOP_JIFFIES: u64 = 64;
+pub const NEXT_HOP_JIFFIES: u32 = 64;
 
 /// ICMP errors of our own are counted in windows of 2^27 nanoseconds, 134 ms.
 pub const ICMP_WINDOW_BITS: u32 = 27;

@@ -311,11 +311,13 @@ pub struct NextHop {
     pub mtu: u32,
     /// [`BackendValue::incarnation`] of the backend this is about.
     pub incarnation: u32,
-    /// Of no use from this jiffy on.
-    pub until: u64,
+    /// Of no use from this jiffy on: its low half, within [`crate::limits::NEXT_HOP_JIFFIES`].
+    pub until: u32,
+    /// With NAT the interface that packets of this way came by; else zero.
+    pub arrived: u32,
 }
 
-const _: () = assert!(size_of::<NextHop>() == 32 && align_of::<NextHop>() == 8);
+const _: () = assert!(size_of::<NextHop>() == 32 && align_of::<NextHop>() == 4);
 
 /// The one entry of `settings`.
 #[repr(C)]

@@ -3,10 +3,15 @@
 use crate::{
     dsr::Job,
     head::Head,
+    route,
     words::{holds_ipv4, words},
     xdp,
 };
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{bpf_fib_lookup as FibLookup, xdp_md},
+    helpers::generated::bpf_xdp_adjust_head,
+    programs::XdpContext,
+};
 use proxy_common::{
     checksum,
     headers::{ethernet, ipv4, ipv6, protocol, udp},
@@ -24,8 +29,17 @@ impl Macs {
     #[inline(always)]
     pub fn of(hop: &NextHop) -> Self {
         let pointer = hop.macs.as_ptr();
-        // SAFETY: twelve bytes at the start of a struct that is aligned to 8.
+        // SAFETY: twelve bytes at the start of a map's value, which is aligned to 8.
         unsafe { Self(pointer.cast::<u64>().read(), pointer.add(8).cast::<u32>().read()) }
+    }
+
+    /// Those of the routing table's answer.
+    #[inline(always)]
+    pub fn of_fib(fib: &FibLookup) -> Self {
+        let mut macs = [0u64; 2];
+        // SAFETY: twelve of sixteen bytes, with nothing else borrowed from them.
+        route::write_macs(fib, unsafe { &mut *macs.as_mut_ptr().cast::<[u8; 12]>() });
+        Self(macs[0], macs[1] as u32)
     }
 
     /// The first eight bytes: the destination, and two of the source.

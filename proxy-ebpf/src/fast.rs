@@ -1,14 +1,16 @@
 //! The short way: what nearly all packets are, decided in registers; anything else takes the long way.
 //!
 //! Plain packets (no VLAN tag, no IP options, extension headers or fragments, TCP or UDP with sound lengths) to no
-//! service, or to one that forwards by direct server return. The long way ([`crate::xdp`]) gives the same answers to
+//! service, to one that forwards by direct server return, or of an open flow of NAT. The long way ([`crate::xdp`]) gives the same answers to
 //! all of them: leaving this file out changes the speed alone.
 
 use crate::{
     dsr::{self, Job},
-    flow,
+    flow::{self, Ours},
+    guard,
     head::Head,
     maps::SERVICES,
+    nat,
     packet::Packet,
     ranges,
     words::KeyWords,
@@ -64,13 +66,17 @@ pub fn decide(ctx: *mut xdp_md) -> u64 {
         found => found,
     };
     let Some(service) = service else {
-        if flow::may_be_ours(job.key.destination_port()) {
-            return LONG_WAY;
-        }
-        return verdict::pack(Ok(Verdict::Pass));
+        return match flow::may_be_ours(job.key.destination_port()) {
+            Ours::No => verdict::pack(Ok(Verdict::Pass)),
+            Ours::Reply => nat::to_client(ctx, job),
+            Ours::Tunnel => LONG_WAY,
+        };
     };
     if service.mode == mode::NAT {
-        return LONG_WAY;
+        if service.flags & guard::GUARDED != 0 {
+            return LONG_WAY;
+        }
+        return nat::to_backend(ctx, job);
     }
     match dsr::forward(ctx, job, service) {
         Err(reason) => dsr::drop(ctx, job, L3 as u32, service.index, reason),

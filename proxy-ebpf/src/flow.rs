@@ -38,7 +38,7 @@ pub fn find_or_open(
     let mut previous = Occupant::NONE;
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a map value's pointer is valid until the program returns.
-        if is_good(headers, unsafe { &*flow }) {
+        if is_good(headers.tcp_flags, unsafe { &*flow }) {
             return Ok(flow);
         }
         // SAFETY: as above, and read before the entry is removed.
@@ -92,7 +92,7 @@ pub fn parties(flow: Result<*mut FlowValue, DropReason>, service: Option<&Servic
 
 /// Whether an entry may go on being used; docs/dataplane.md, "Client to backend", 1.
 #[inline(always)]
-fn is_good(headers: &Headers, flow: &FlowValue) -> bool {
+pub fn is_good(tcp_flags: u8, flow: &FlowValue) -> bool {
     let Some(backend) = BACKENDS.get(flow.backend) else {
         return false;
     };
@@ -100,7 +100,7 @@ fn is_good(headers: &Headers, flow: &FlowValue) -> bool {
         return false;
     }
     const OPENING: u8 = tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST;
-    if headers.tcp_flags & OPENING == tcp::SYN {
+    if tcp_flags & OPENING == tcp::SYN {
         let draining = backend.flags & backend_flags::DRAINING != 0;
         return !flow.is_closing() && (!draining || flow.is_opening());
     }
@@ -275,21 +275,31 @@ pub fn is_gue(key: &FlowKey) -> bool {
             .is_some_and(|settings| settings.gue_port == key.destination_port)
 }
 
-/// Whether a packet to no service may be something else of ours: a reply, or GUE.
+/// What a packet to no service may be by its destination port.
+#[derive(Clone, Copy)]
+pub enum Ours {
+    /// Nothing of ours.
+    No,
+    /// A backend's reply.
+    Reply,
+    /// GUE, or a reply.
+    Tunnel,
+}
+
+/// Whether a packet to no service may be something else of ours.
 #[inline(always)]
-pub fn may_be_ours(port: u16) -> bool {
+pub fn may_be_ours(port: u16) -> Ours {
     match SETTINGS.get(0) {
-        Some(settings) => {
-            (settings.nat_port_first..=settings.nat_port_last).contains(&port) || settings.gue_port == port
-        }
-        None => false,
+        Some(settings) if settings.gue_port == port => Ours::Tunnel,
+        Some(settings) if (settings.nat_port_first..=settings.nat_port_last).contains(&port) => Ours::Reply,
+        _ => Ours::No,
     }
 }
 
 /// Stamps a flow and records what its packet says about its state. No lookup, but one for
 /// the first packet, FIN or RST of a direction.
 #[inline(always)]
-pub fn note(headers: &Headers, flow: *mut FlowValue) {
+pub fn note(tcp_flags: u8, flow: *mut FlowValue) {
     // SAFETY: a map value's pointer is valid until the program returns. Other CPUs may write the
     // same fields: stamps differ by nothing that matters, and each direction sets its own bits.
     let flow = unsafe { &mut *flow };
@@ -298,10 +308,10 @@ pub fn note(headers: &Headers, flow: *mut FlowValue) {
         flow.last_seen = now;
     }
     let mut bits = seen::PACKET;
-    if headers.tcp_flags & tcp::FIN != 0 {
+    if tcp_flags & tcp::FIN != 0 {
         bits |= seen::FIN;
     }
-    if headers.tcp_flags & tcp::RST != 0 {
+    if tcp_flags & tcp::RST != 0 {
         bits |= seen::RST;
     }
     if bits & !flow.seen != 0 {

@@ -19,6 +19,7 @@ mod guard;
 mod head;
 mod icmp;
 mod maps;
+mod nat;
 mod next_hop;
 mod packet;
 mod parse;

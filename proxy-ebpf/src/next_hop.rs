@@ -31,7 +31,8 @@ pub fn way<C>(
     // SAFETY: a map value's pointer is valid until the program returns.
     let known = unsafe { &*hop };
     // SAFETY: a helper without arguments, which the verifier replaces by a load.
-    if known.until > unsafe { bpf_jiffies64() } && known.incarnation == backend.incarnation {
+    let left = known.until.wrapping_sub(unsafe { bpf_jiffies64() as u32 });
+    if left.wrapping_sub(1) < limits::NEXT_HOP_JIFFIES && known.incarnation == backend.incarnation {
         return Ok(Way::Known);
     }
     match find(ctx.cast(), hop, backend, is_l2) {
@@ -73,9 +74,10 @@ fn find(ctx: *mut c_void, hop: *mut NextHop, backend: &BackendValue, is_l2: bool
     hop.ifindex = fib.ifindex;
     hop.mtu = route::mtu(&fib);
     hop.incarnation = backend.incarnation;
+    hop.arrived = 0;
     if code == KNOWN {
         // SAFETY: a helper without arguments.
-        hop.until = unsafe { bpf_jiffies64() } + limits::NEXT_HOP_JIFFIES;
+        hop.until = unsafe { bpf_jiffies64() as u32 }.wrapping_add(limits::NEXT_HOP_JIFFIES);
     }
     code
 }

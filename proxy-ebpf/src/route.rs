@@ -99,6 +99,24 @@ impl Hop {
     }
 }
 
+/// A question about the way of a packet; the interface that it came by is the caller's to name.
+#[inline(always)]
+pub fn between(source: &Address, destination: &Address, protocol: u8) -> FibLookup {
+    // SAFETY: all-zero is a valid bpf_fib_lookup: integers and unions of integers.
+    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
+    fib.l4_protocol = protocol;
+    if holds_ipv4(destination) {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_3.ipv4_src = last_word(source);
+        fib.__bindgen_anon_4.ipv4_dst = last_word(destination);
+    } else {
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_3.ipv6_src = words(source);
+        fib.__bindgen_anon_4.ipv6_dst = words(destination);
+    }
+    fib
+}
+
 /// A question about the way to an address for a packet of this host's own: as if from the loopback interface, which is 1 in
 /// every network namespace (LOOPBACK_IFINDEX of include/net/flow.h).
 #[inline(always)]

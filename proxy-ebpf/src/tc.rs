@@ -145,7 +145,7 @@ fn translate(ctx: &TcContext, headers: &Headers, flow: *mut FlowValue) -> Result
         // A flow of somebody else's with the same addresses: not ours to touch.
         return Ok(TC_PASS);
     }
-    flow::note(headers, flow);
+    flow::note(headers.tcp_flags, flow);
     // SAFETY: the program's own context.
     let (ifindex, length) = unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).len) };
     let is_reply = value.flags & flow_flags::REPLY != 0;

@@ -144,7 +144,7 @@ fn translate(
     flow: *mut FlowValue,
     mtu: &mut u32,
 ) -> Result<Verdict, DropReason> {
-    flow::note(headers, flow);
+    flow::note(headers.tcp_flags, flow);
     // SAFETY: a map value's pointer is valid until the program returns.
     let flow = unsafe { &*flow };
     let mut hop = Hop::new();
