@@ -38,6 +38,7 @@ pub(super) fn begin(pins: &mut Pins) -> Result<Option<&'static Older>, KernelErr
     if found == Layout::default() {
         // Nothing is attached to what a daemon left that died while it made the maps.
         maps::remove(pins);
+        pins.discard_next()?;
         return Ok(None);
     }
     if found == maps::LAYOUT {
