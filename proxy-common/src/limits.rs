@@ -1,7 +1,7 @@
 //! Sizes and bounds that both planes rely on; each constant carries its reason.
 
-/// Shape of the pinned maps. Raise it with every change of a key, a value or a map's type:
-/// a daemon refuses to adopt maps of another layout instead of misreading them.
+/// Shape of the pinned maps. Raise it with every change of a key, a value or a map's type, and say in the daemon's
+/// `kernel/migrate` how maps of the layout before are taken over. Maps of any other layout a daemon refuses, rather than misreads.
 pub const LAYOUT_VERSION: u32 = 2;
 
 /// Marks the `layout` map as ours: "WEIR" in ASCII.

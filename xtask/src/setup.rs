@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("iperf3", "iperf3"),
     ("curl", "curl"),
     ("tcpdump", "tcpdump"),
+    ("gzip", "gzip"),
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),

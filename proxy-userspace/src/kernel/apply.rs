@@ -67,13 +67,13 @@ fn write(
 ) -> Result<usize, KernelError> {
     let mut writes = 0;
     let is_known = gone.is_empty() && plans.iter().all(|plan| !plan.is_new);
-    for gone in gone.chunks(TOGETHER) {
+    for gone in gone.chunks(table::TOGETHER) {
         writes += remove(maps, ids, gone)?;
     }
     let mut plans = plans.into_iter().peekable();
     while plans.peek().is_some() {
         let mut prepared = Vec::new();
-        for plan in plans.by_ref().take(TOGETHER) {
+        for plan in plans.by_ref().take(table::TOGETHER) {
             let (service, written) = prepare(maps, ids, plan)?;
             prepared.push(service);
             writes += written;
@@ -97,9 +97,6 @@ fn release(ids: &Ids, indices: &mut Indices, key: &ServiceKey) {
         }
     }
 }
-
-/// Services whose tables are swapped in one call: each is a file descriptor until then.
-const TOGETHER: usize = 256;
 
 /// What marks an endpoint as out of use for new flows, or all flows.
 const LEAVING: u16 = backend_flags::DEAD | backend_flags::DRAINING;

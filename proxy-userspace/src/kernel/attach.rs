@@ -44,16 +44,20 @@ pub(super) fn attach(
         if !settings.decap_vips.is_empty() {
             keep_quiet_about_vips(&interface.name)?;
         }
-        for (program, hook) in classifiers(settings.role) {
-            let (program, hook) = (*program, *hook);
-            let path = pins.link(&interface.name, program);
-            attach_classifier(object, program, hook, &interface.name, &path)?;
-            wanted.push(path);
+        let role = settings.role;
+        if role == Role::Balancer {
+            let hook = (TC_EGRESS, TcAttachType::Egress);
+            wanted.push(attach_classifier(object, pins, &interface.name, hook)?);
         }
         let (xdp, warning) = match interface.xdp {
             XdpMode::Off => ("off", None),
-            _ => attach_xdp((object, settings.role), pins, interface, ifindex, &mut wanted)?,
+            _ => attach_xdp((object, role), pins, interface, ifindex, &mut wanted)?,
         };
+        // After XDP, whose note about a neighbour it reads: an older version's note may be shorter, never longer.
+        if role == Role::Balancer {
+            let hook = (TC_INGRESS, TcAttachType::Ingress);
+            wanted.push(attach_classifier(object, pins, &interface.name, hook)?);
+        }
         attached.push(AttachedInterface {
             name: interface.name.clone(),
             ifindex,
@@ -63,16 +67,6 @@ pub(super) fn attach(
     }
     pins.keep_links(&wanted)?;
     Ok(attached)
-}
-
-fn classifiers(role: Role) -> &'static [(&'static str, TcAttachType)] {
-    match role {
-        Role::Balancer => &[
-            (TC_INGRESS, TcAttachType::Ingress),
-            (TC_EGRESS, TcAttachType::Egress),
-        ],
-        Role::Backend => &[],
-    }
 }
 
 /// The XDP programs of a role: native, generic.
@@ -181,34 +175,35 @@ fn adopt<E>(path: &Path, update: impl FnOnce(FdLink) -> Result<(), E>) -> bool {
     false
 }
 
+/// Attaches a TC program, or points its pinned link to it; returns the pin.
 fn attach_classifier(
     object: &mut Ebpf,
-    program: &str,
-    hook: TcAttachType,
+    pins: &Pins,
     interface: &str,
-    path: &Path,
-) -> Result<(), KernelError> {
+    (program, hook): (&str, TcAttachType),
+) -> Result<PathBuf, KernelError> {
     let refused = |error: &dyn std::error::Error| {
         KernelError::missing(
             format!("attaching {program} to {interface}: {error}"),
             "use a kernel with TCX (6.6 or later), or take the interface out",
         )
     };
+    let path = pins.link(interface, program);
     let classifier = object::classifier(object, program)?;
-    let adopted = adopt(path, |link| -> Result<(), ProgramError> {
+    let adopted = adopt(&path, |link| -> Result<(), ProgramError> {
         let link = SchedClassifierLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
         classifier.attach_to_link(link).map(drop)
     });
     if adopted {
-        return Ok(());
+        return Ok(path);
     }
     let id = classifier
         .attach(interface, hook)
         .map_err(|error| refused(&error))?;
     let link = classifier.take_link(id).map_err(|error| refused(&error))?;
     let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
-    link.pin(path).map_err(|error| refused(&error))?;
-    Ok(())
+    link.pin(&path).map_err(|error| refused(&error))?;
+    Ok(path)
 }
 
 /// Attaches XDP: natively, else generically. Returns the mode in use, and why it isn't native.

@@ -1,11 +1,15 @@
 //! Events of the kernel programs, read from the pinned maps: no daemon is needed for that.
 
-use super::{KernelError, Pins, maps::open, names::Names};
+use super::{
+    KernelError, Pins,
+    maps::{self, open},
+    names::Names,
+};
 use aya::maps::{Array, MapData, MapInfo, PerCpuArray, RingBuf};
 use proxy_common::{
     events::{Event, wanted},
     limits,
-    values::{Layout, Settings},
+    values::Settings,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -156,12 +160,16 @@ fn map_id(pins: &Pins) -> Result<u32, KernelError> {
 
 /// Unlike the daemon this changes nothing, whatever it finds.
 fn check_layout(pins: &Pins) -> Result<(), KernelError> {
-    let map: Array<MapData, Layout> = open!(pins, "layout", Array);
-    let found = map.get(&0, 0).map_err(refused)?;
-    if found.version == limits::LAYOUT_VERSION {
+    if pins.has_next() {
+        return Err(KernelError::missing(
+            "a weir is taking over the pinned maps of an older one, or died of it",
+            "try again once `weir run CONFIG` is up",
+        ));
+    }
+    let (found, known) = (maps::read_layout(pins)?.version, limits::LAYOUT_VERSION);
+    if found == known {
         return Ok(());
     }
-    let (found, known) = (found.version, limits::LAYOUT_VERSION);
     Err(KernelError::missing(
         format!("the pinned maps have layout {found}, this weir knows {known}"),
         "use the weir that made them",

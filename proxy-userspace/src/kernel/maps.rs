@@ -1,6 +1,6 @@
 //! The pinned maps, opened with their types.
 
-use super::{KernelError, Pins};
+use super::{KernelError, Pins, pins};
 use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
@@ -12,6 +12,7 @@ use proxy_common::{
     ranges,
     values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
 };
+use std::path::Path;
 
 /// Every pinned map. `layout` comes last in [`write_layout`]: its value says the others are whole.
 pub(super) const NAMES: &[&str] = &[
@@ -65,10 +66,13 @@ pub(super) struct Maps {
     pub(super) drop_counters: PerCpuArray<MapData, u64>,
 }
 
-/// A pinned map by its name and kind.
+/// A pinned map by its name and kind, or one by the path of its pin.
 macro_rules! open {
     ($pins:expr, $name:literal, $kind:ident) => {
-        aya::maps::Map::$kind($crate::kernel::maps::data($pins, $name)?)
+        $crate::kernel::maps::open!(path $pins.map($name), $name, $kind)
+    };
+    (path $path:expr, $name:literal, $kind:ident) => {
+        aya::maps::Map::$kind($crate::kernel::maps::at(&$path)?)
             .try_into()
             .map_err(|error| KernelError::refused(concat!("opening the map ", $name), error))?
     };
@@ -135,9 +139,28 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
     ]
 }
 
-/// The size of a map that is pinned already: it stays until `weir unload`.
-pub(super) fn adopted_size(pins: &Pins, name: &str) -> Result<Option<u32>, KernelError> {
-    let path = pins.map(name);
+/// The same for a start: sizes of maps that are pinned already, in this layout or an older one, stay until `weir unload`, and
+/// with them those of new maps that go by the same indices.
+pub(super) fn sizes_to_load(
+    pins: &Pins,
+    settings: &DaemonSettings,
+) -> Result<[(&'static str, u32); 11], KernelError> {
+    let mut settings = settings.clone();
+    for (name, size) in [
+        ("services", &mut settings.max_services),
+        ("backends", &mut settings.max_backends),
+        ("tracked_flows", &mut settings.max_tracked_flows),
+    ] {
+        *size = left_size(pins, name)?.unwrap_or(*size);
+    }
+    if let Some(entries) = left_size(pins, "flows")? {
+        settings.max_flows = entries / 2;
+    }
+    Ok(sizes(&settings))
+}
+
+fn left_size(pins: &Pins, name: &str) -> Result<Option<u32>, KernelError> {
+    let path = pins.left(name);
     if !path.exists() {
         return Ok(None);
     }
@@ -146,61 +169,43 @@ pub(super) fn adopted_size(pins: &Pins, name: &str) -> Result<Option<u32>, Kerne
         .map_err(|error| KernelError::refused(format!("reading {}", path.display()), error))
 }
 
-/// Whether there are maps to adopt.
-///
-/// # Errors
-/// They have another layout, or making them was interrupted.
-pub(super) fn check_layout(pins: &Pins) -> Result<bool, KernelError> {
-    let path = pins.map("layout");
-    if !path.exists() {
-        // A daemon that died while making the maps left some: nothing is attached to them yet.
-        for name in NAMES {
-            let _ = std::fs::remove_file(pins.map(name));
-        }
-        return Ok(false);
+/// This weir's layout.
+pub(super) const LAYOUT: Layout = Layout {
+    magic: limits::LAYOUT_MAGIC,
+    version: limits::LAYOUT_VERSION,
+};
+
+/// The layout of the pinned maps: zeros where there are none, or where a daemon died while it made them.
+pub(super) fn read_layout(pins: &Pins) -> Result<Layout, KernelError> {
+    if !pins.map(pins::LAYOUT).exists() {
+        return Ok(Layout::default());
     }
     let map: Array<MapData, Layout> = open!(pins, "layout", Array);
-    let found = map
-        .get(&0, 0)
-        .map_err(|error| KernelError::refused("reading the map layout", error))?;
-    let wanted = Layout {
-        magic: limits::LAYOUT_MAGIC,
-        version: limits::LAYOUT_VERSION,
-    };
-    if found == wanted {
-        return Ok(true);
+    map.get(&0, 0)
+        .map_err(|error| KernelError::refused("reading the map layout", error))
+}
+
+/// Removes the pins of all maps. Best effort: what stays is found by what comes next.
+pub(super) fn remove(pins: &Pins) {
+    for name in NAMES {
+        let _ = std::fs::remove_file(pins.map(name));
     }
-    if found == Layout::default() {
-        for name in NAMES {
-            let _ = std::fs::remove_file(pins.map(name));
-        }
-        return Ok(false);
-    }
-    Err(KernelError::missing(
-        format!(
-            "the maps pinned beside {} have layout {}, this weir has {}",
-            path.display(),
-            found.version,
-            wanted.version
-        ),
-        "run `weir unload` (which ends the flows) and start again, or run the weir that made them",
-    ))
 }
 
 /// Marks the maps as whole and ours.
 pub(super) fn write_layout(pins: &Pins) -> Result<(), KernelError> {
     let mut map: Array<MapData, Layout> = open!(pins, "layout", Array);
-    let layout = Layout {
-        magic: limits::LAYOUT_MAGIC,
-        version: limits::LAYOUT_VERSION,
-    };
-    map.set(0, layout, 0)
+    map.set(0, LAYOUT, 0)
         .map_err(|error| KernelError::refused("writing the map layout", error))
 }
 
 /// A pinned map by its name.
 pub(super) fn data(pins: &Pins, name: &str) -> Result<MapData, KernelError> {
-    let path = pins.map(name);
-    MapData::from_pin(&path)
+    at(&pins.map(name))
+}
+
+/// A map by the path of its pin.
+pub(super) fn at(path: &Path) -> Result<MapData, KernelError> {
+    MapData::from_pin(path)
         .map_err(|error| KernelError::refused(format!("opening {}", path.display()), error))
 }

@@ -13,6 +13,7 @@ mod expire;
 mod guard;
 mod ids;
 mod maps;
+mod migrate;
 mod names;
 mod object;
 mod pins;
@@ -44,6 +45,7 @@ use crate::{
 use decap::Decap;
 use ids::Ids;
 use maps::Maps;
+use migrate::Older;
 use pins::Pins;
 use proxy_common::{
     keys::FlowKey,
@@ -60,6 +62,9 @@ use tracking::Rules;
 
 /// How often an apply looks at services too that it has nothing new about: the host's routes may have changed since.
 const LOOK_AT_ALL: Duration = Duration::from_secs(30);
+
+/// What loading gives.
+type Loaded = (Maps, Ids, Steering, Decap, Vec<AttachedInterface>);
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
@@ -84,23 +89,17 @@ impl KernelPlane {
     /// Loads the programs, adopts maps and links under the pin path or makes them, attaches: to the interfaces, of which
     /// there may be none, and to the network namespace.
     ///
-    /// Forwarding is never interrupted: maps are adopted as they are, links are pointed to the new
-    /// programs atomically (`BPF_LINK_UPDATE`).
+    /// Forwarding is never interrupted: maps are adopted as they are, or taken over from an older layout, and links are pointed to
+    /// the new programs atomically (`BPF_LINK_UPDATE`).
     ///
     /// # Errors
     /// One line that says what is missing (privilege, bpffs, kernel feature, interface) and the remedy.
     pub fn open(settings: &DaemonSettings) -> Result<Self, KernelError> {
-        let pins = Pins::prepare(&settings.pin_path)?;
-        let mut object = object::load(&pins, settings)?;
-        let mut maps = Maps::open(&pins)?;
-        let lock = pins.lock_settings()?;
-        maps.write_settings(&settings.nat, &settings.tunnel)?;
-        drop(lock);
-        attach::warn_of_port_overlap(settings.nat.ports);
-        let ids = Ids::adopt(&maps)?;
-        let steering = Steering::open(&pins)?;
-        let decap = Decap::open(&pins, settings)?;
-        let interfaces = attach::attach(&mut object, &pins, settings)?;
+        let mut pins = Pins::prepare(&settings.pin_path)?;
+        let (maps, ids, steering, decap, interfaces) = match migrate::begin(&mut pins)? {
+            None => Self::load(&pins, settings, None)?,
+            Some(older) => older.take_over(&mut pins, |pins| Self::load(pins, settings, Some(older)))?,
+        };
         Ok(Self {
             maps,
             ids,
@@ -116,6 +115,24 @@ impl KernelPlane {
             looked_at: Instant::now(),
             pins,
         })
+    }
+
+    /// Loads, fills the maps where an older layout's are taken over, and attaches.
+    fn load(pins: &Pins, settings: &DaemonSettings, older: Option<&Older>) -> Result<Loaded, KernelError> {
+        let mut object = object::load(pins, settings)?;
+        let mut maps = Maps::open(pins)?;
+        if let Some(older) = older {
+            older.convert(pins, &mut maps)?;
+        }
+        let lock = pins.lock_settings()?;
+        maps.write_settings(&settings.nat, &settings.tunnel)?;
+        drop(lock);
+        attach::warn_of_port_overlap(settings.nat.ports);
+        let ids = Ids::adopt(&maps)?;
+        let steering = Steering::open(pins)?;
+        let decap = Decap::open(pins, settings)?;
+        let interfaces = attach::attach(&mut object, pins, settings)?;
+        Ok((maps, ids, steering, decap, interfaces))
     }
 
     /// Makes the maps equal to the snapshot, all or nothing per service; returns how many map

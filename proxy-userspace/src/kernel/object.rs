@@ -1,6 +1,6 @@
 //! The BPF object inside this binary, and how it is loaded.
 
-use super::{KernelError, Pins, maps};
+use super::{KernelError, Pins, maps, pins};
 use crate::model::{DaemonSettings, Role};
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -19,7 +19,8 @@ pub(super) const TC_INGRESS: &str = "tc_ingress";
 pub(super) const TC_EGRESS: &str = "tc_egress";
 pub(super) const SK_STEER: &str = "sk_steer";
 
-/// Loads the object: its maps are the pinned ones where there are any, and are pinned where not.
+/// Loads the object: its maps are the pinned ones where there are any, and are pinned where not. The map `layout` is the last:
+/// with its value the others are whole.
 /// Programs pass the verifier here and are pinned, but not attached; [`XDP_GENERIC`] only when
 /// an interface needs it.
 pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, KernelError> {
@@ -35,19 +36,19 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
             "use a kernel built with CONFIG_DEBUG_INFO_BTF, or --no-kernel",
         ));
     }
-    let adopting = maps::check_layout(pins)?;
+    let is_new = !pins.map(pins::LAYOUT).exists();
     let mut loader = EbpfLoader::new();
     let paths: Vec<_> = maps::NAMES.iter().map(|name| (*name, pins.map(name))).collect();
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
-    for (name, entries) in maps::sizes(settings) {
-        loader.map_max_entries(name, maps::adopted_size(pins, name)?.unwrap_or(entries));
+    for (name, entries) in maps::sizes_to_load(pins, settings)? {
+        loader.map_max_entries(name, entries);
     }
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| KernelError::refused("loading the kernel programs", error))?;
-    if !adopting {
+    if is_new {
         maps::write_layout(pins)?;
     }
     let needed: &[&str] = match settings.role {

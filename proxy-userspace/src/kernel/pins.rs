@@ -1,4 +1,5 @@
-//! Where maps, links and programs are pinned: `PIN/MAP`, `PIN/links/IFACE-PROGRAM`, `PIN/programs/PROGRAM`.
+//! Where maps, links and programs are pinned: `PIN/MAP`, `PIN/links/IFACE-PROGRAM`, `PIN/programs/PROGRAM`, and `PIN/next/MAP`
+//! while the maps of an older layout are taken over.
 
 use super::{KernelError, maps};
 use rustix::{
@@ -13,6 +14,12 @@ use std::{
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
+/// Directory of maps that are to take the places of an older layout's.
+const NEXT: &str = "next";
+
+/// The map that says what shape the others have.
+pub(super) const LAYOUT: &str = "layout";
+
 /// Where bpffs belongs.
 const BPF_FS: &str = "/sys/fs/bpf";
 
@@ -20,6 +27,8 @@ const BPF_FS: &str = "/sys/fs/bpf";
 #[derive(Debug)]
 pub struct Pins {
     root: PathBuf,
+    /// While maps of an older layout are taken over: those that go on as they are. All others are in `next` meanwhile.
+    kept: Option<&'static [&'static str]>,
     /// Locked while a daemon has the maps, or a reader the events: two would undo each other's writes.
     _lock: fs::File,
 }
@@ -53,6 +62,7 @@ impl Pins {
         })?;
         Ok(Self {
             root: root.to_path_buf(),
+            kept: None,
             _lock: lock,
         })
     }
@@ -76,6 +86,7 @@ impl Pins {
         })?;
         Ok(Self {
             root: root.to_path_buf(),
+            kept: None,
             _lock: lock,
         })
     }
@@ -90,7 +101,55 @@ impl Pins {
 
     /// Path of a map.
     pub(super) fn map(&self, name: &str) -> PathBuf {
+        match self.kept {
+            Some(kept) if !kept.contains(&name) => self.next().join(name),
+            _ => self.root.join(name),
+        }
+    }
+
+    /// Path of the map that a daemon before this one left, maybe in an older layout.
+    pub(super) fn left(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    fn next(&self) -> PathBuf {
+        self.root.join(NEXT)
+    }
+
+    /// Whether maps are being taken over, or a daemon died of it.
+    pub(super) fn has_next(&self) -> bool {
+        self.next().exists()
+    }
+
+    /// From here on all maps but the `kept` ones are made in `next`, beside those of an older layout.
+    pub(super) fn begin_next(&mut self, kept: &'static [&'static str]) -> Result<(), KernelError> {
+        self.discard_next()?;
+        fs::create_dir(self.next()).map_err(|error| not_permitted(&self.next(), &error))?;
+        self.kept = Some(kept);
+        Ok(())
+    }
+
+    /// Gives up what is in `next`.
+    pub(super) fn discard_next(&mut self) -> Result<(), KernelError> {
+        self.kept = None;
+        for path in entries(&self.next())? {
+            fs::remove_file(&path).map_err(|error| not_permitted(&path, &error))?;
+        }
+        remove_directory(&self.next())
+    }
+
+    /// Puts the maps in `next` into the older ones' places, one by one and each at once. After the first, `layout`, the directory is
+    /// this layout's: a daemon that finds others still in `next` goes on with this. Nothing where there is no `next`.
+    pub(super) fn take_next(&mut self) -> Result<(), KernelError> {
+        self.kept = None;
+        let mut paths = entries(&self.next())?;
+        paths.sort_by_key(|path| !path.ends_with(LAYOUT));
+        for path in paths {
+            if let Some(name) = path.file_name() {
+                fs::rename(&path, self.root.join(name)).map_err(|error| not_permitted(&path, &error))?;
+            }
+        }
+        remove_directory(&self.next())
     }
 
     /// Path of a program.
@@ -136,7 +195,7 @@ pub(super) fn unload(
     let ours = |path: &PathBuf| {
         path.file_name()
             .and_then(|name| name.to_str())
-            .is_some_and(|name| matches!(name, "links" | "programs") || maps::NAMES.contains(&name))
+            .is_some_and(|name| matches!(name, "links" | "programs" | NEXT) || maps::NAMES.contains(&name))
     };
     let top = entries(root)?;
     if let Some(foreign) = top.iter().find(|path| !ours(path)) {
@@ -148,6 +207,7 @@ pub(super) fn unload(
     let mut removed = first(root)?;
     let mut files = entries(&root.join("links"))?;
     files.extend(entries(&root.join("programs"))?);
+    files.extend(entries(&root.join(NEXT))?);
     files.extend(
         maps::NAMES
             .iter()
@@ -162,15 +222,19 @@ pub(super) fn unload(
             Err(error) => return Err(not_permitted(&path, &error)),
         }
     }
-    for directory in [root.join("links"), root.join("programs"), root.to_path_buf()] {
-        match fs::remove_dir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(not_permitted(&directory, &error));
-            }
-            _ => {}
-        }
+    for directory in ["links", "programs", NEXT] {
+        remove_directory(&root.join(directory))?;
     }
+    remove_directory(root)?;
     Ok(removed)
+}
+
+/// Removes an empty directory, if it is there.
+fn remove_directory(directory: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(not_permitted(directory, &error)),
+        _ => Ok(()),
+    }
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, KernelError> {

@@ -46,6 +46,9 @@ pub(super) fn build(slots: &[SlotValue]) -> Result<MapData, KernelError> {
     Ok(data)
 }
 
+/// Services whose tables are swapped in one call: each is a file descriptor until then.
+pub(super) const TOGETHER: usize = 256;
+
 /// Puts tables in their places, by service index: readers see each old or new.
 pub(super) fn swap(slots: &MapData, tables: &[(u32, &MapData)]) -> Result<(), KernelError> {
     let keys: Vec<u32> = tables.iter().map(|(index, _)| *index).collect();

@@ -37,11 +37,18 @@ impl Daemon {
     /// # Errors
     /// It ended or has no kernel plane; the message holds what it printed.
     pub fn start(host: &Host, config: &DaemonConfig) -> Result<Self> {
+        let mut daemon = Self::prepare(host, config)?;
+        daemon.start_again()?;
+        Ok(daemon)
+    }
+
+    /// All but the start: the config is written, and nothing is pinned.
+    pub fn prepare(host: &Host, config: &DaemonConfig) -> Result<Self> {
         let number = DAEMONS.fetch_add(1, Ordering::Relaxed);
         let directory = host.directory();
         let lab = directory.file_name().and_then(|name| name.to_str());
         let lab = lab.context("a lab's folder has a name")?;
-        let mut daemon = Self {
+        let daemon = Self {
             host: host.clone(),
             binary: weir_binary()?,
             config: directory.join(format!("weir-{number}.yaml")),
@@ -50,11 +57,10 @@ impl Daemon {
             process: None,
         };
         daemon.write(config)?;
-        daemon.start_again()?;
         Ok(daemon)
     }
 
-    /// Starts the daemon after [`Daemon::kill`]; it should adopt what is pinned.
+    /// Starts the daemon after [`Daemon::kill`] or [`Daemon::prepare`]; it should adopt what is pinned.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the daemon runs already");
         let mut command = self.host.command(&self.binary.to_string_lossy())?;

@@ -40,6 +40,13 @@ impl Running {
 
     /// Starts it all with a change to the config.
     pub fn start_with(change: impl FnOnce(DaemonConfig) -> DaemonConfig) -> Result<Self> {
+        let mut running = Self::prepare(change)?;
+        running.daemon.start_again()?;
+        Ok(running)
+    }
+
+    /// All but the daemon's start.
+    pub fn prepare(change: impl FnOnce(DaemonConfig) -> DaemonConfig) -> Result<Self> {
         let topology = Topology::new()?;
         let servers = topology.echo_servers(PORT)?;
         let config =
@@ -47,7 +54,7 @@ impl Running {
                 .echo(&topology, Family::V4, PORT)
                 .echo(&topology, Family::V6, PORT);
         let config = change(config);
-        let daemon = Daemon::start(&topology.balancer, &config)?;
+        let daemon = Daemon::prepare(&topology.balancer, &config)?;
         Ok(Self {
             daemon,
             config,
