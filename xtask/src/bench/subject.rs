@@ -25,7 +25,7 @@ use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
         BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
-        IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
+        IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking, TunnelSettings,
         XdpMode, l7::L7Settings,
     },
 };
