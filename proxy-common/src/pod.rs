@@ -3,6 +3,7 @@
 use crate::{
     counters::Counters,
     decap::DecapValue,
+    fragments::{FragmentKey, FragmentValue},
     guard::{RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::*,
     net::Address,
@@ -30,6 +31,8 @@ pod!(
     BackendValue,
     FlowValue,
     TrackedFlow,
+    FragmentKey,
+    FragmentValue,
     NextHop,
     IcmpBudget,
     Settings,

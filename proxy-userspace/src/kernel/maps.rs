@@ -1,10 +1,11 @@
 //! The pinned maps, opened with their types.
 
 use super::{KernelError, Pins};
-use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
+use crate::model::DaemonSettings;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
     counters::Counters,
+    fragments,
     guard::ServiceLimits,
     keys::{FlowKey, ServiceKey},
     limits,
@@ -22,6 +23,7 @@ pub(super) const NAMES: &[&str] = &[
     "next_hops",
     "flows",
     "tracked_flows",
+    "fragments",
     "source_rules",
     "service_limits",
     "source_rates",
@@ -97,19 +99,19 @@ impl Maps {
 
     /// Writes the settings, keeping the clock offset that tests set. Events that somebody asked for who was killed end with
     /// that; one that lives asks again ([`super::EventReader::renew`]).
-    pub(super) fn write_settings(
-        &mut self,
-        nat: &NatSettings,
-        tunnel: &TunnelSettings,
-    ) -> Result<(), KernelError> {
+    pub(super) fn write_settings(&mut self, settings: &DaemonSettings) -> Result<(), KernelError> {
+        let nat = &settings.nat;
         let refused = |error| KernelError::refused("writing the map settings", error);
         let old = self.settings.get(&0, 0).map_err(refused)?;
         let new = Settings {
             nat_port_first: nat.ports.0,
             nat_port_last: nat.ports.1,
-            gue_port: tunnel.gue_port,
+            gue_port: settings.tunnel.gue_port,
             icmp_budget: limits::ICMP_BUDGET,
-            flags: 0,
+            flags: match settings.max_fragments {
+                0 => 0,
+                _ => fragments::FOLLOWED,
+            },
             clock_offset_ns: old.clock_offset_ns,
         };
         self.settings.set(0, new, 0).map_err(refused)
@@ -117,7 +119,7 @@ impl Maps {
 }
 
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 12] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -130,7 +132,24 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
         ("service_limits", settings.max_services),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
+        // No map has no entries: with 0 the programs don't look at it.
+        (FRAGMENTS, settings.max_fragments.max(1)),
     ]
+}
+
+/// Holds nothing that is of use for longer than a moment.
+const FRAGMENTS: &str = "fragments";
+
+/// Removes pinned maps of another size that nobody will miss: they are made anew.
+pub(super) fn remove_outgrown(pins: &Pins, settings: &DaemonSettings) -> Result<(), KernelError> {
+    for (name, entries) in sizes(settings) {
+        if name == FRAGMENTS && adopted_size(pins, name)?.is_some_and(|adopted| adopted != entries) {
+            let path = pins.map(name);
+            std::fs::remove_file(&path)
+                .map_err(|error| KernelError::refused(format!("removing {}", path.display()), error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The size of a map that is pinned already: it stays until `weir unload`.

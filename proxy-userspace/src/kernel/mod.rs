@@ -87,7 +87,7 @@ impl KernelPlane {
         let mut object = object::load(&pins, settings)?;
         let mut maps = Maps::open(&pins)?;
         let lock = pins.lock_settings()?;
-        maps.write_settings(&settings.nat, &settings.tunnel)?;
+        maps.write_settings(settings)?;
         drop(lock);
         attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;

@@ -36,6 +36,7 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
         ));
     }
     let adopting = maps::check_layout(pins)?;
+    maps::remove_outgrown(pins, settings)?;
     let mut loader = EbpfLoader::new();
     let paths: Vec<_> = maps::NAMES.iter().map(|name| (*name, pins.map(name))).collect();
     for (name, path) in &paths {

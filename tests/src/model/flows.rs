@@ -56,10 +56,7 @@ impl Model {
     ) -> Result<Next, Failure> {
         let (source, destination) = ends_of(packet, ports);
         let key = flow_key(source, destination, packet.protocol);
-        let flags = match packet.protocol {
-            TCP => job.frame[packet.transport + 13],
-            _ => 0,
-        };
+        let flags = packet.tcp_flags(job.frame);
         let service_key = ServiceKey {
             address: key.destination,
             port: key.destination_port,
@@ -71,13 +68,20 @@ impl Model {
             job.service = Some(service.index);
             self.admit(&service_key, &service, source.0, packet.protocol, flags)
                 .map_err(Failure::Dropped)?;
+            self.remember(packet, ports);
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
             self.client_to_backend(job, &service, (source, destination), &key, flags)
                 .map_err(Failure::Dropped)?;
-        } else if !self.is_nat_port(destination.1) || !self.is_reply(&key) {
-            return Ok(Next::Untouched);
+        } else {
+            let is_reply = self.is_nat_port(destination.1) && self.is_reply(&key);
+            if is_reply || self.vips.contains(&packet.destination) {
+                self.remember(packet, ports);
+            }
+            if !is_reply {
+                return Ok(Next::Untouched);
+            }
         }
         self.record(&key, packet.protocol, flags);
         job.stamped = Some(key);
