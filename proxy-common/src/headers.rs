@@ -22,6 +22,8 @@ pub mod ipv4 {
     pub const LENGTH: usize = 20;
     /// More fragments, and the fragment offset, of the 16 bits at offset 6.
     pub const FRAGMENT_MASK: u16 = 0x3fff;
+    /// The fragment offset alone.
+    pub const OFFSET_MASK: u16 = 0x1fff;
 }
 
 /// IPv6 (RFC 8200) and its extension headers.
@@ -34,6 +36,12 @@ pub mod ipv6 {
     pub const ROUTING: u8 = 43;
     /// Fragment.
     pub const FRAGMENT: u8 = 44;
+    /// Length of the fragment header.
+    pub const FRAGMENT_LENGTH: usize = 8;
+    /// The fragment offset, of the 16 bits at offset 2 of the fragment header.
+    pub const OFFSET_MASK: u16 = 0xfff8;
+    /// More fragments, of the same.
+    pub const MORE_FRAGMENTS: u16 = 1;
     /// Destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
 }

@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod counters;
 pub mod decap;
 pub mod events;
+pub mod fragments;
 pub mod guard;
 pub mod hash;
 pub mod headers;

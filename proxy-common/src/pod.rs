@@ -3,6 +3,7 @@
 use crate::{
     counters::Counters,
     decap::DecapValue,
+    fragments::{FragmentKey, FragmentValue},
     guard::{RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::*,
     net::Address,
@@ -31,6 +32,8 @@ pod!(
     BackendValue,
     FlowValue,
     TrackedFlow,
+    FragmentKey,
+    FragmentValue,
     NextHop,
     IcmpBudget,
     Settings,

@@ -48,7 +48,7 @@ drop_reasons! {
     Truncated = 0, "truncated";
     /// For a VIP, but an impossible header: IHL under 5, a length shorter than the headers.
     BadHeader = 1, "bad_header";
-    /// An IPv4 or IPv6 fragment for a VIP: NAT needs ports in every packet.
+    /// An IPv4 or IPv6 fragment for a VIP whose datagram's ports aren't known: its first fragment didn't come before it.
     Fragment = 2, "fragment";
     /// For a VIP, behind more IPv6 extension headers than are walked.
     ExtensionHeaders = 3, "extension_headers";

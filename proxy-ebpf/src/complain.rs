@@ -25,6 +25,8 @@ use proxy_common::{
 const TRANSPORT: usize = 8;
 const QUOTED_IPV4: usize = ipv4::LENGTH + TRANSPORT;
 const QUOTED_IPV6: usize = ipv6::LENGTH + TRANSPORT;
+/// Of a packet that is too large: with them behind a fragment header, or the sender can't tell whose it is.
+const QUOTED_LARGE: usize = QUOTED_IPV6 + ipv6::FRAGMENT_LENGTH;
 /// Of the ICMP error's own headers.
 const OUTER_IPV4: usize = ipv4::LENGTH + icmp::LENGTH;
 const OUTER_IPV6: usize = ipv6::LENGTH + icmp::LENGTH;
@@ -65,6 +67,15 @@ impl Complaint {
     fn mtu(self) -> u32 {
         (self.0 >> 32) as u32
     }
+
+    #[inline(always)]
+    fn quoted_ipv6(self) -> usize {
+        if self.is_expired() {
+            QUOTED_IPV6
+        } else {
+            QUOTED_LARGE
+        }
+    }
 }
 
 /// Whether a packet's sender hears of its drop.
@@ -82,10 +93,11 @@ pub fn answer(ctx: *mut xdp_md, complaint: Complaint) -> bool {
     let can_quote = if complaint.is_ipv4() {
         packet
             .read::<Ipv4Header>(l3)
-            .is_some_and(|header| header.is_plain())
+            .is_some_and(|header| header.has_no_options())
             && packet.at::<[u8; QUOTED_IPV4]>(l3).is_some()
     } else {
-        packet.at::<[u8; QUOTED_IPV6]>(l3).is_some()
+        packet.at::<[u8; QUOTED_LARGE]>(l3).is_some()
+            || complaint.is_expired() && packet.at::<[u8; QUOTED_IPV6]>(l3).is_some()
     };
     if !can_quote || !is_in_budget() {
         return false;
@@ -93,7 +105,7 @@ pub fn answer(ctx: *mut xdp_md, complaint: Complaint) -> bool {
     let (outer, quoted) = if complaint.is_ipv4() {
         (OUTER_IPV4, QUOTED_IPV4)
     } else {
-        (OUTER_IPV6, QUOTED_IPV6)
+        (OUTER_IPV6, complaint.quoted_ipv6())
     };
     // MAC addresses, and the tags from byte 12 on: at most 8 bytes, which any frame with an IP header has.
     let Some(head) = Head::<{ ethernet::LENGTH + 8 }>::of(&packet) else {
@@ -232,7 +244,7 @@ fn write_ipv6(start: usize, end: usize, complaint: Complaint) -> bool {
     let l3 = complaint.l3();
     let quoted = l3 + OUTER_IPV6;
     let write = || {
-        let length = (icmp::LENGTH + QUOTED_IPV6) as u32;
+        let length = (icmp::LENGTH + complaint.quoted_ipv6()) as u32;
         packet.write(l3, u32::from_ne_bytes([0x60, 0, 0, 0]))?;
         packet.write(
             l3 + 4,
@@ -250,8 +262,12 @@ fn write_ipv6(start: usize, end: usize, complaint: Complaint) -> bool {
         packet.write(message + 4, rest.to_be())?;
         // The pseudo-header (RFC 8200 section 8.1): both addresses, the length and the next header.
         let pseudo = u64::from(length.to_be()) + u64::from(u32::from(protocol::ICMPV6).to_be());
-        let sum =
-            pseudo + sum::<32>(&packet, l3 + 8)? + sum::<{ icmp::LENGTH + QUOTED_IPV6 }>(&packet, message)?;
+        let covered = if complaint.is_expired() {
+            sum::<{ icmp::LENGTH + QUOTED_IPV6 }>(&packet, message)?
+        } else {
+            sum::<{ icmp::LENGTH + QUOTED_LARGE }>(&packet, message)?
+        };
+        let sum = pseudo + sum::<32>(&packet, l3 + 8)? + covered;
         packet.write(message + 2, !checksum::fold(sum))
     };
     write().is_some()

@@ -101,9 +101,20 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
         .ok_or(DropReason::Truncated)
         .and_then(|()| forward_untagged(ctx, headers, job, service));
     match verdict {
+        // Nobody is told of a later fragment (RFC 1122 section 3.2.2).
+        Err(reason) if headers.is_later() => drop_silently(ctx, job, service.index, reason),
         Err(reason) => drop(ctx, job, headers.l3() as u32, service.index, reason),
         verdict => verdict::pack(verdict),
     }
+}
+
+/// Counts a packet that is dropped, and whose sender is not to be told. The verdict comes packed.
+#[inline(always)]
+fn drop_silently(ctx: *mut xdp_md, job: &Job, service: u32, reason: DropReason) -> u64 {
+    report::count_service_drop(service);
+    let (key, backends) = (Some(job.key.key()), Backends::only(job.index));
+    events::tell_xdp(ctx, key, What::dropped(reason, service), backends);
+    verdict::pack(Err(reason))
 }
 
 /// Counts a packet that is dropped, and tells its sender where that helps. The verdict comes packed.
@@ -136,13 +147,11 @@ pub fn forward_error(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
     let verdict = read
         .ok_or(DropReason::Truncated)
         .and_then(|()| forward_untagged(ctx, headers, job, service));
-    if let Err(reason) = verdict {
+    match verdict {
         // No sender is told of an error about an error (RFC 1122 section 3.2.2).
-        report::count_service_drop(service.index);
-        let (key, backends) = (Some(job.key.key()), Backends::only(job.index));
-        events::tell_xdp(ctx, key, What::dropped(reason, service.index), backends);
+        Err(reason) => drop_silently(ctx, job, service.index, reason),
+        verdict => verdict::pack(verdict),
     }
-    verdict::pack(verdict)
 }
 
 #[inline(always)]

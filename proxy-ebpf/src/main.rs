@@ -15,6 +15,7 @@ mod encap;
 mod events;
 mod fast;
 mod flow;
+mod fragments;
 mod guard;
 mod head;
 mod icmp;

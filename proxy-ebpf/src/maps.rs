@@ -9,6 +9,7 @@ use proxy_common::{
     counters::Counters,
     decap::{self, DecapOutcome, DecapValue},
     events::{self, Event},
+    fragments::{self, FragmentKey, FragmentValue},
     guard::{self, RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
     keys::{FlowKey, ServiceKey},
     limits,
@@ -73,6 +74,12 @@ pub static FLOWS: HashMap<FlowKey, FlowValue, { 2 * limits::FLOWS as usize }> = 
 /// idle ones and those that their slot agrees with, nothing evicts. Preallocated, 112 bytes an entry and 16 for a bucket.
 #[btf_map(name = "tracked_flows")]
 pub static TRACKED_FLOWS: HashMap<FlowKey, TrackedFlow, { limits::TRACKED_FLOWS as usize }> = HashMap::new();
+
+/// Datagrams that come in fragments, to what the first one said. Written by the programs; the least recently used one makes room,
+/// and after [`fragments::VALID_NS`] an entry is good for nothing. Preallocated, 104 bytes an entry and 16 for a bucket.
+#[btf_map(name = "fragments")]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, { fragments::FRAGMENTS as usize }> =
+    LruHashMap::new();
 
 /// By service index. Written by the programs; zeroed by the daemon when an index is used anew.
 #[btf_map(name = "service_counters")]

@@ -1,11 +1,15 @@
 //! From a frame to addresses, ports and offsets: docs/dataplane.md, "Parsing".
 
-use crate::{packet::Packet, ranges};
+mod ip;
+
+pub use ip::{Ipv4Header, Ipv6Header};
+
+use crate::{fragments, packet::Packet, ranges};
+use ip::{network_ipv4, network_ipv6};
 use proxy_common::{
-    headers::{ethernet, icmp, ipv4, ipv6, protocol, tcp, udp},
+    headers::{ethernet, icmp, protocol, tcp, udp},
     keys::FlowKey,
     limits,
-    net::Address,
     verdict::DropReason,
 };
 
@@ -15,6 +19,8 @@ pub enum Parsed {
     Pass,
     /// TCP or UDP; its ports are in the key.
     Transport,
+    /// The same, of a datagram's first fragment: others follow it.
+    FirstFragment,
     /// ICMP or ICMPv6, its header inside the packet.
     Icmp,
 }
@@ -30,14 +36,34 @@ pub struct Headers {
     pub is_ipv4: bool,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// TCP flags.
+    /// TCP flags; none in a later fragment.
     pub tcp_flags: u8,
+    /// A fragment's number of its datagram as it lies, low half first; of no meaning in other packets.
+    pub identification: [u16; 2],
     l3: u16,
     l4: u16,
     end: u16,
 }
 
+/// Which part of its datagram a packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// All of it.
+    Whole,
+    /// The first fragment: it has the transport header.
+    First,
+    /// Another one: its ports are those of the first.
+    Later,
+}
+
 impl Headers {
+    /// Whether it is a later fragment, which holds no transport header. Said by [`Headers::l4`], which then is where the IP header
+    /// is: with a field of its own the verifier would go all ways behind the parser twice.
+    #[inline(always)]
+    pub fn is_later(&self) -> bool {
+        self.l4 == self.l3
+    }
+
     /// Offset of the IP header.
     #[inline(always)]
     pub fn l3(&self) -> usize {
@@ -86,7 +112,7 @@ pub fn parse(
     } else {
         network_ipv6(packet, frame_length, headers)
     };
-    match network.and_then(|()| transport(packet, headers)) {
+    match network.and_then(|piece| transport(packet, headers, piece)) {
         Ok(parsed) => Ok(parsed),
         Err(Fault::NotOurs) => Ok(Parsed::Pass),
         Err(Fault::Broken(reason)) => {
@@ -100,13 +126,14 @@ pub fn parse(
 }
 
 /// [`parse`]'s result in one word, for programs that call it as a function: 0 pass, 1 transport,
-/// 2 ICMP, else 16 and the drop reason's code.
+/// 2 ICMP, 3 first fragment, else 16 and the drop reason's code.
 #[inline(always)]
 pub fn pack(parsed: Result<Parsed, DropReason>) -> u64 {
     match parsed {
         Ok(Parsed::Pass) => 0,
         Ok(Parsed::Transport) => 1,
         Ok(Parsed::Icmp) => 2,
+        Ok(Parsed::FirstFragment) => 3,
         Err(reason) => 16 + reason as u64,
     }
 }
@@ -118,6 +145,7 @@ pub fn unpack(packed: u64) -> Result<Parsed, DropReason> {
         0 => Ok(Parsed::Pass),
         1 => Ok(Parsed::Transport),
         2 => Ok(Parsed::Icmp),
+        3 => Ok(Parsed::FirstFragment),
         code => Err(DropReason::from_code((code - 16) as u32)),
     }
 }
@@ -155,166 +183,19 @@ fn link(packet: &Packet, headers: &mut Headers) -> Option<bool> {
     }
 }
 
-/// The IPv4 fields that are read, as they lie (RFC 791).
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Ipv4Header {
-    version_ihl: u8,
-    tos: u8,
-    total_length: u16,
-    identification: u16,
-    fragment: u16,
-    pub ttl: u8,
-    pub protocol: u8,
-    pub checksum: u16,
-    pub source: [u8; 4],
-    pub destination: [u8; 4],
-}
-
-const _: () = assert!(size_of::<Ipv4Header>() == ipv4::LENGTH);
-
-impl Ipv4Header {
-    /// Version 4.
-    #[inline(always)]
-    pub fn is_version_4(&self) -> bool {
-        self.version_ihl >> 4 == 4
-    }
-
-    /// Version 4, no options, not a fragment.
-    #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.version_ihl == 0x45 && u16::from_be(self.fragment) & ipv4::FRAGMENT_MASK == 0
-    }
-}
-
-#[inline(always)]
-fn network_ipv4(
-    packet: &Packet,
-    frame_length: impl Fn() -> usize,
-    headers: &mut Headers,
-) -> Result<(), Fault> {
-    let l3 = headers.l3();
-    let header: Ipv4Header = packet.read(l3).ok_or(Fault::NotOurs)?;
-    headers.key.source = Address::from_ipv4(header.source);
-    headers.key.destination = Address::from_ipv4(header.destination);
-    headers.key.protocol = header.protocol;
-    headers.ttl = header.ttl;
-    let header_length = usize::from(header.version_ihl & 0x0f) * 4;
-    let total_length = usize::from(u16::from_be(header.total_length));
-    if header_length > total_length || is_beyond(packet, &frame_length, l3 + header_length) {
-        return Err(Fault::Broken(DropReason::Truncated));
-    }
-    if header.version_ihl >> 4 != 4 || header_length < ipv4::LENGTH {
-        return Err(Fault::Broken(DropReason::BadHeader));
-    }
-    if is_beyond(packet, &frame_length, l3 + total_length) {
-        return Err(Fault::Broken(DropReason::Truncated));
-    }
-    if u16::from_be(header.fragment) & ipv4::FRAGMENT_MASK != 0 {
-        return Err(Fault::Broken(DropReason::Fragment));
-    }
-    headers.l4 = (l3 + header_length) as u16;
-    headers.end = end_offset(l3 + total_length)?;
-    Ok(())
-}
-
-/// Whether an offset lies beyond the frame's end.
-#[inline(always)]
-fn is_beyond(packet: &Packet, frame_length: &impl Fn() -> usize, offset: usize) -> bool {
-    offset > packet.len() && offset > frame_length()
-}
-
-/// The offset of a packet's end, in 16 bits. Only a local socket's segment of nearly 64 KiB behind
-/// VLAN tags could be beyond them, and no interface takes that.
-#[inline(always)]
-fn end_offset(end: usize) -> Result<u16, Fault> {
-    if end > 0xffff {
-        return Err(Fault::Broken(DropReason::Truncated));
-    }
-    Ok(end as u16)
-}
-
-/// The IPv6 fixed header, as it lies (RFC 8200 section 3).
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Ipv6Header {
-    version_class: u8,
-    class_label: [u8; 3],
-    payload_length: u16,
-    pub next_header: u8,
-    pub hop_limit: u8,
-    pub source: [u8; 16],
-    pub destination: [u8; 16],
-}
-
-const _: () = assert!(size_of::<Ipv6Header>() == ipv6::LENGTH);
-
-impl Ipv6Header {
-    /// Version 6.
-    #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.version_class >> 4 == 6
-    }
-}
-
-#[inline(always)]
-fn network_ipv6(
-    packet: &Packet,
-    frame_length: impl Fn() -> usize,
-    headers: &mut Headers,
-) -> Result<(), Fault> {
-    let l3 = headers.l3();
-    let header: Ipv6Header = packet.read(l3).ok_or(Fault::NotOurs)?;
-    headers.key.source = Address::from_ipv6(header.source);
-    headers.key.destination = Address::from_ipv6(header.destination);
-    headers.ttl = header.hop_limit;
-    // The maps hold IPv4 as IPv4-mapped addresses, which no host may send (RFC 4291 section
-    // 2.5.5.2 gives them to sockets only): such a packet must not find IPv4's services.
-    if headers.key.source.is_ipv4() || headers.key.destination.is_ipv4() {
-        return Err(Fault::NotOurs);
-    }
-    if header.version_class >> 4 != 6 {
-        return Err(Fault::Broken(DropReason::BadHeader));
-    }
-    let end = l3 + ipv6::LENGTH + usize::from(u16::from_be(header.payload_length));
-    if is_beyond(packet, &frame_length, end) {
-        return Err(Fault::Broken(DropReason::Truncated));
-    }
-    headers.end = end_offset(end)?;
-    extension_headers(packet, header.next_header, headers)
-}
-
-/// Walks extension headers up to the transport header; sets its offset and protocol.
-#[inline(always)]
-fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Result<(), Fault> {
-    let mut next = first;
-    let mut offset = headers.l3() + ipv6::LENGTH;
-    let end = headers.end();
-    for walked in 0..=limits::EXTENSION_HEADERS {
-        match next {
-            ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => {}
-            ipv6::FRAGMENT => return Err(Fault::Broken(DropReason::Fragment)),
-            _ => break,
-        }
-        if walked == limits::EXTENSION_HEADERS {
-            return Err(Fault::Broken(DropReason::ExtensionHeaders));
-        }
-        // Next header, and length in units of 8 bytes beyond the first (RFC 8200 section 4.2).
-        let [following, units]: [u8; 2] = packet.read(offset).ok_or(Fault::Broken(DropReason::Truncated))?;
-        offset += (usize::from(units) + 1) * 8;
-        if offset > end {
-            return Err(Fault::Broken(DropReason::Truncated));
-        }
-        next = following;
-    }
-    headers.key.protocol = next;
-    headers.l4 = offset as u16;
-    Ok(())
-}
-
 /// The transport header: ports and TCP flags, or ICMP's presence.
 #[inline(always)]
-fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
+fn transport(packet: &Packet, headers: &mut Headers, piece: Piece) -> Result<Parsed, Fault> {
+    if piece == Piece::Later {
+        return match fragments::complete(headers) {
+            true => Ok(Parsed::Transport),
+            false => Err(Fault::Broken(DropReason::Fragment)),
+        };
+    }
+    let found = match piece {
+        Piece::First => Parsed::FirstFragment,
+        _ => Parsed::Transport,
+    };
     let l4 = headers.l4();
     let available = headers.end().wrapping_sub(l4);
     match (headers.key.protocol, headers.is_ipv4) {
@@ -330,7 +211,7 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
             headers.tcp_flags = header[tcp::FLAGS_OFFSET];
             headers.key.source_port = u16::from_be_bytes([header[0], header[1]]);
             headers.key.destination_port = u16::from_be_bytes([header[2], header[3]]);
-            Ok(Parsed::Transport)
+            Ok(found)
         }
         (protocol::UDP, _) => {
             let header: [u16; udp::LENGTH / 2] =
@@ -339,13 +220,15 @@ fn transport(packet: &Packet, headers: &mut Headers) -> Result<Parsed, Fault> {
                 return Err(Fault::Broken(DropReason::Truncated));
             }
             let length = usize::from(u16::from_be(header[2]));
-            if length < udp::LENGTH || length > available {
+            // A first fragment says how long all of them are together.
+            if length < udp::LENGTH || length > available && piece == Piece::Whole {
                 return Err(Fault::Broken(DropReason::BadHeader));
             }
             headers.key.source_port = u16::from_be(header[0]);
             headers.key.destination_port = u16::from_be(header[1]);
-            Ok(Parsed::Transport)
+            Ok(found)
         }
+        _ if piece == Piece::First => Err(Fault::Broken(DropReason::Fragment)),
         (protocol::ICMP, true) | (protocol::ICMPV6, false) => {
             if available < icmp::LENGTH || packet.at::<[u8; icmp::LENGTH]>(l4).is_none() {
                 return Err(Fault::NotOurs);

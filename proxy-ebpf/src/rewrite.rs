@@ -207,6 +207,10 @@ pub fn transport(packet: &Packet, headers: &Headers, flow: &FlowValue, ttl: Ttl)
         &flow.destination,
         ttl,
     )?;
+    // The checksum is in the first fragment, and covers the addresses and ports of all.
+    if headers.is_later() {
+        return Some(());
+    }
     let ports_wanted = (flow.source_port, flow.destination_port);
     ports(
         packet,

@@ -2,7 +2,7 @@
 
 use crate::{
     events::{What, Witness},
-    flow, icmp,
+    flow, fragments, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report::{self, TC_PASS},
@@ -77,7 +77,11 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
         tc_direct::NO_PROBE => {}
         action => return Ok(action),
     }
-    match xdp::service_frame(headers) {
+    let service = xdp::service_frame(headers);
+    if let Parsed::FirstFragment = parsed {
+        fragments::remember(headers, service.is_some());
+    }
+    match service {
         Some(service) if service.mode != mode::NAT => Ok(tc_direct::forward(ctx.skb.skb, headers, service)),
         service => match transport_frame(ctx.skb.skb, headers, service) {
             action if action >= 0 => Ok(action as i32),
@@ -209,6 +213,8 @@ fn rewrite(skb: *mut __sk_buff, headers: &Headers, flow: &FlowValue) -> u32 {
         0
     };
     let pseudo = udp_flag | u64::from(BPF_F_PSEUDO_HDR);
+    // The checksum is in the first fragment, and covers the addresses and ports of all.
+    let has_checksum = !headers.is_later();
     let (old, key) = (&headers.key, flow);
     if headers.is_ipv4 {
         for (offset, from, to) in [
@@ -217,7 +223,9 @@ fn rewrite(skb: *mut __sk_buff, headers: &Headers, flow: &FlowValue) -> u32 {
         ] {
             // SAFETY: helpers on the program's own context, with values only.
             unsafe {
-                bpf_l4_csum_replace(skb, checksum as u32, u64::from(from), u64::from(to), pseudo | 4);
+                if has_checksum {
+                    bpf_l4_csum_replace(skb, checksum as u32, u64::from(from), u64::from(to), pseudo | 4);
+                }
                 bpf_l3_csum_replace(skb, headers.l3() as u32 + 10, u64::from(from), u64::from(to), 4);
             }
             store(skb, headers.l3() + offset, &to);
@@ -227,11 +235,16 @@ fn rewrite(skb: *mut __sk_buff, headers: &Headers, flow: &FlowValue) -> u32 {
             (8, &old.source, &key.source),
             (24, &old.destination, &key.destination),
         ] {
-            let difference = difference(from, to);
-            // SAFETY: as above; a size of 0 means that `to` is a difference.
-            unsafe { bpf_l4_csum_replace(skb, checksum as u32, 0, difference as u64, pseudo) };
+            if has_checksum {
+                let difference = difference(from, to);
+                // SAFETY: as above; a size of 0 means that `to` is a difference.
+                unsafe { bpf_l4_csum_replace(skb, checksum as u32, 0, difference as u64, pseudo) };
+            }
             store(skb, headers.l3() + offset, &to.bytes);
         }
+    }
+    if !has_checksum {
+        return 0;
     }
     for (offset, from, to) in [
         (0, old.source_port, flow.source_port),

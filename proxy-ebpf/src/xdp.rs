@@ -4,7 +4,7 @@ use crate::{
     complain::{self, Complaint},
     decap, dsr,
     events::{Backends, What, Witness},
-    fast, flow, guard, icmp,
+    fast, flow, fragments, guard, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
     report,
@@ -55,6 +55,9 @@ pub fn balance(ctx: &XdpContext) -> Result<Verdict, DropReason> {
     let service = service_frame(headers);
     if let Some(service) = service {
         admit(ctx, headers, service)?;
+    }
+    if let Parsed::FirstFragment = parsed {
+        fragments::remember(headers, service.is_some());
     }
     verdict::unpack(match service {
         Some(service) if service.mode != mode::NAT => dsr::forward_frame(ctx.ctx, headers, service),
@@ -126,7 +129,8 @@ fn transport(
     }
     let (index, backends) = flow::parties(flow, service);
     ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
-    if complain::is_heard(reason) {
+    // Nobody is told of a later fragment (RFC 1122 section 3.2.2).
+    if complain::is_heard(reason) && !headers.is_later() {
         let complaint = Complaint::new(headers.l3(), headers.is_ipv4, reason, mtu);
         if complain::answer(ctx.ctx, complaint) {
             report::count_drop(reason);

@@ -236,6 +236,8 @@ fn capacity_is_what_the_kernel_counts() -> Result<()> {
         "service_counters",
         "backend_counters",
         "slots",
+        "fragments",
+        "source_rates",
         "workers",
     ] {
         let shown = running.bpftool(&format!("map show pinned {}", running.daemon.pin(map).display()))?;

@@ -13,6 +13,7 @@ fn program_and_model_agree() {
     let tally = fuzz::run(run).unwrap_or_else(|error| panic!("{error:#}"));
     println!("{tally}");
     assert_eq!(tally.packets, run.packets);
+    assert!(tally.followed > 0, "no fragment followed another");
     for reason in DropReason::ALL {
         assert!(tally.drops(*reason) > 0, "never dropped: {}", reason.label());
     }

@@ -54,6 +54,7 @@ fn plan() -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 16,
         max_tracked_flows: 1024,
+        max_fragments: 0,
         max_services_backends: (SERVICES, BACKENDS),
     })
 }

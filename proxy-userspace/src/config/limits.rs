@@ -1,6 +1,7 @@
 //! Defaults and bounds of config values that the kernel side does not already fix.
 
 use crate::model::{DaemonSettings, Endpoint};
+pub(super) use proxy_common::fragments::FRAGMENTS;
 pub(super) use proxy_common::limits::{
     BACKENDS, FLOWS, GUE_PORT, MAGLEV_SIZE, MAGLEV_SIZE_MAX, NAT_PORTS, SERVICES, TRACKED_FLOWS,
 };

@@ -1,10 +1,11 @@
 //! The pinned maps, opened with their types.
 
 use super::{KernelError, Pins, pins};
-use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
+use crate::model::DaemonSettings;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
     counters::Counters,
+    fragments,
     guard::ServiceLimits,
     keys::{FlowKey, ServiceKey},
     limits,
@@ -25,6 +26,7 @@ pub(super) const NAMES: &[&str] = &[
     "next_hops",
     "flows",
     "tracked_flows",
+    "fragments",
     "source_rules",
     "service_limits",
     "source_rates",
@@ -103,19 +105,20 @@ impl Maps {
 
     /// Writes the settings, keeping the clock offset that tests set. Events that somebody asked for who was killed end with
     /// that; one that lives asks again ([`super::EventReader::renew`]).
-    pub(super) fn write_settings(
-        &mut self,
-        nat: &NatSettings,
-        tunnel: &TunnelSettings,
-    ) -> Result<(), KernelError> {
+    pub(super) fn write_settings(&mut self, settings: &DaemonSettings) -> Result<(), KernelError> {
+        let nat = &settings.nat;
         let refused = |error| KernelError::refused("writing the map settings", error);
         let old = self.settings.get(&0, 0).map_err(refused)?;
         let new = Settings {
             nat_port_first: nat.ports.0,
             nat_port_last: nat.ports.1,
-            gue_port: tunnel.gue_port,
+            gue_port: settings.tunnel.gue_port,
             icmp_budget: limits::ICMP_BUDGET,
-            flags: old.flags & ranges::wanted::ALL,
+            flags: old.flags & ranges::wanted::ALL
+                | match settings.max_fragments {
+                    0 => 0,
+                    _ => fragments::FOLLOWED,
+                },
             clock_offset_ns: old.clock_offset_ns,
         };
         self.settings.set(0, new, 0).map_err(refused)
@@ -123,7 +126,7 @@ impl Maps {
 }
 
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 12] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -136,6 +139,8 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
         ("service_limits", settings.max_services),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
+        // No map has no entries: with 0 the programs don't look at it.
+        (FRAGMENTS, settings.max_fragments.max(1)),
     ]
 }
 
@@ -144,27 +149,39 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
 pub(super) fn sizes_to_load(
     pins: &Pins,
     settings: &DaemonSettings,
-) -> Result<[(&'static str, u32); 11], KernelError> {
+) -> Result<[(&'static str, u32); 12], KernelError> {
     let mut settings = settings.clone();
     for (name, size) in [
         ("services", &mut settings.max_services),
         ("backends", &mut settings.max_backends),
         ("tracked_flows", &mut settings.max_tracked_flows),
     ] {
-        *size = left_size(pins, name)?.unwrap_or(*size);
+        *size = size_of_pinned(&pins.left(name))?.unwrap_or(*size);
     }
-    if let Some(entries) = left_size(pins, "flows")? {
+    if let Some(entries) = size_of_pinned(&pins.left("flows"))? {
         settings.max_flows = entries / 2;
     }
     Ok(sizes(&settings))
 }
 
-fn left_size(pins: &Pins, name: &str) -> Result<Option<u32>, KernelError> {
-    let path = pins.left(name);
+/// Holds nothing that is of use for longer than a moment.
+const FRAGMENTS: &str = "fragments";
+
+/// Removes pinned maps of another size that nobody will miss: they are made anew.
+pub(super) fn remove_outgrown(pins: &Pins, settings: &DaemonSettings) -> Result<(), KernelError> {
+    let path = pins.map(FRAGMENTS);
+    if size_of_pinned(&path)?.is_some_and(|adopted| adopted != settings.max_fragments.max(1)) {
+        std::fs::remove_file(&path)
+            .map_err(|error| KernelError::refused(format!("removing {}", path.display()), error))?;
+    }
+    Ok(())
+}
+
+fn size_of_pinned(path: &Path) -> Result<Option<u32>, KernelError> {
     if !path.exists() {
         return Ok(None);
     }
-    MapInfo::from_pin(&path)
+    MapInfo::from_pin(path)
         .map(|info| Some(info.max_entries()))
         .map_err(|error| KernelError::refused(format!("reading {}", path.display()), error))
 }

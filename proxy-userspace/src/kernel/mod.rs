@@ -125,7 +125,7 @@ impl KernelPlane {
             older.convert(pins, &mut maps)?;
         }
         let lock = pins.lock_settings()?;
-        maps.write_settings(&settings.nat, &settings.tunnel)?;
+        maps.write_settings(settings)?;
         drop(lock);
         attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;

@@ -37,6 +37,7 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
         ));
     }
     let is_new = !pins.map(pins::LAYOUT).exists();
+    maps::remove_outgrown(pins, settings)?;
     let mut loader = EbpfLoader::new();
     let paths: Vec<_> = maps::NAMES.iter().map(|name| (*name, pins.map(name))).collect();
     for (name, path) in &paths {

@@ -86,6 +86,8 @@ pub struct DaemonSettings {
     pub max_flows: u32,
     /// Most flows stored of services without NAT, a map size.
     pub max_tracked_flows: u32,
+    /// Most datagrams in fragments that are remembered, a map size; 0 for none, whose fragments are dropped.
+    pub max_fragments: u32,
 }
 
 impl DaemonSettings {

@@ -1,7 +1,15 @@
 //! ICMP errors that the balancer sends itself (docs/dataplane.md, "ICMP").
 
-use super::{Decision, Job, Model, parse::Packet, sum, translate::octets};
+use super::{
+    Decision, Job, Model,
+    parse::{Packet, Piece},
+    sum,
+    translate::octets,
+};
 use proxy_common::verdict::DropReason;
+
+/// Of an IPv6 packet that is too large so much more is quoted: a fragment header.
+const FRAGMENT: usize = 8;
 
 /// Bytes of TCP or UDP that are quoted.
 const TRANSPORT: usize = 8;
@@ -22,10 +30,14 @@ impl Model {
             _ => return None,
         };
         let has_options = is_ipv4 && job.frame[packet.network] != 0x45;
-        if has_options || !job.room {
+        if has_options || !job.room || matches!(packet.piece, Piece::Later(_)) {
             return None;
         }
-        let quoted = if is_ipv4 { 20 + TRANSPORT } else { 40 + TRANSPORT };
+        let quoted = match (is_ipv4, reason) {
+            (true, _) => 20 + TRANSPORT,
+            (false, DropReason::MtuExceeded) => 40 + FRAGMENT + TRANSPORT,
+            (false, _) => 40 + TRANSPORT,
+        };
         let quoted = &job.frame[packet.network..packet.network + quoted];
         let (kind, code) = match (reason, is_ipv4) {
             (DropReason::TtlExpired, true) => (11, 0),

@@ -71,10 +71,7 @@ impl Model {
         packet: &Packet,
         ports: (u16, u16),
     ) -> Result<Next, Failure> {
-        let flags = match packet.protocol {
-            TCP => job.frame[packet.transport + 13],
-            _ => 0,
-        };
+        let flags = packet.tcp_flags(job.frame);
         let said = Said::new(packet.protocol, flags);
         let (source, destination) = ends_of(packet, ports);
         let key = flow_key(source, destination, packet.protocol);

@@ -56,22 +56,26 @@ impl Model {
     ) -> Result<Next, Failure> {
         let (source, destination) = ends_of(packet, ports);
         let key = flow_key(source, destination, packet.protocol);
-        let flags = match packet.protocol {
-            TCP => job.frame[packet.transport + 13],
-            _ => 0,
-        };
+        let flags = packet.tcp_flags(job.frame);
         job.touched.push(key);
         if let Some((service_key, service)) = self.service_at(destination, packet.protocol) {
             job.service = Some(service.index);
             self.admit(&service_key, &service, source.0, packet.protocol, flags)
                 .map_err(Failure::Dropped)?;
+            self.remember(packet, ports);
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
             self.client_to_backend(job, &service, (source, destination), &key, flags)
                 .map_err(Failure::Dropped)?;
-        } else if !self.is_nat_port(destination.1) || !self.is_reply(&key) {
-            return Ok(Next::Untouched);
+        } else {
+            let is_reply = self.is_nat_port(destination.1) && self.is_reply(&key);
+            if is_reply || self.is_vip(packet.destination) {
+                self.remember(packet, ports);
+            }
+            if !is_reply {
+                return Ok(Next::Untouched);
+            }
         }
         self.record(&key, packet.protocol, flags);
         job.stamped = Some(key);

@@ -2,7 +2,7 @@
 
 use super::{
     Failure, Job, Model, Next, Translated, flow_key,
-    parse::{Packet, TCP, UDP, address, half},
+    parse::{Packet, Piece, TCP, UDP, address, half},
     translate::{self, Ends},
 };
 use proxy_common::{
@@ -107,5 +107,6 @@ fn quoted(frame: &[u8], packet: &Packet) -> Option<Packet> {
         protocol,
         source: address(source),
         destination: address(destination),
+        piece: Piece::Whole,
     })
 }

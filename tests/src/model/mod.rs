@@ -5,6 +5,7 @@ pub mod build;
 mod complaint;
 pub mod direct;
 pub mod flows;
+pub mod fragments;
 pub mod generate;
 mod guard;
 mod icmp;
@@ -18,9 +19,10 @@ pub mod sum;
 pub mod translate;
 
 use network::Network;
-use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, TCP, UDP};
+use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, Piece, TCP, UDP};
 use proxy_common::{
     counters::Counters,
+    fragments::{FragmentKey, FragmentValue},
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
@@ -57,6 +59,12 @@ pub struct Model {
     pub tracked: HashMap<FlowKey, TrackedFlow>,
     /// Entries that fit into it.
     pub tracked_max: usize,
+    /// As in `fragments`, which never is full.
+    pub fragments: HashMap<FragmentKey, FragmentValue>,
+    /// Later fragments that followed their first.
+    pub followed: u64,
+    /// The time, on the clock of `last_seen`: the caller's to keep.
+    pub now: u64,
     /// Rules and limits of services that have some.
     pub guards: HashMap<ServiceKey, Guard>,
     /// What sources have left of a service's limits, by its index.
@@ -149,6 +157,9 @@ impl Model {
             flow_entries_max,
             tracked: HashMap::new(),
             tracked_max,
+            fragments: HashMap::new(),
+            followed: 0,
+            now: 0,
             guards: HashMap::new(),
             left: HashMap::new(),
             counts: Counts::default(),
@@ -220,12 +231,27 @@ impl Model {
         located: &Located,
         for_vip: bool,
     ) -> Result<Option<(Decision, Vec<u8>)>, Failure> {
-        let packet = parse::headers(job.frame, located).map_err(Failure::Malformed)?;
+        let headers = parse::headers(job.frame, located, self.follows());
+        let mut packet = headers.map_err(Failure::Malformed)?;
+        let mut known = None;
+        if let Piece::Later(identification) = packet.piece {
+            let unknown = Failure::Malformed(DropReason::Fragment);
+            let (protocol, ports) = self.remembered(&packet, identification).ok_or(unknown)?;
+            packet.protocol = protocol;
+            known = Some(ports);
+            self.followed += 1;
+        }
         let translated = match packet.protocol {
             TCP | UDP => {
-                let ports = parse::ports(job.frame, &packet).map_err(Failure::Malformed)?;
+                let ports = match known {
+                    Some(ports) => ports,
+                    None => parse::ports(job.frame, &packet).map_err(Failure::Malformed)?,
+                };
                 job.packet = Some(packet);
                 self.transport(job, &packet, ports)?
+            }
+            _ if packet.piece != Piece::Whole => {
+                return Err(Failure::Malformed(DropReason::Fragment));
             }
             ICMP if packet.destination.is_ipv4() => self.icmp(job, &packet, for_vip)?,
             ICMPV6 if packet.destination.is_ipv6() => self.icmp(job, &packet, for_vip)?,

@@ -27,6 +27,17 @@ pub struct Located {
     pub destination: IpAddr,
 }
 
+/// Which part of its datagram a packet is, and the datagram's identification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// All of it.
+    Whole,
+    /// The first fragment.
+    First(u32),
+    /// Another fragment: it has no transport header.
+    Later(u32),
+}
+
 /// A packet whose IP header is in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
@@ -42,6 +53,18 @@ pub struct Packet {
     pub source: IpAddr,
     /// Receiver.
     pub destination: IpAddr,
+    /// Which part of its datagram it is.
+    pub piece: Piece,
+}
+
+impl Packet {
+    /// TCP's flag byte; zero in what has none.
+    pub fn tcp_flags(&self, frame: &[u8]) -> u8 {
+        match (self.protocol, self.piece) {
+            (TCP, Piece::Whole | Piece::First(_)) => frame[self.transport + 13],
+            _ => 0,
+        }
+    }
 }
 
 /// Two bytes in network order.
@@ -95,18 +118,18 @@ fn is_mapped(octets: &[u8]) -> bool {
     octets[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
 }
 
-/// Reads the IP header (rules 3 and 4).
+/// Reads the IP header (rules 3 and 4). `follow`: fragments are no reason to drop it.
 ///
 /// # Errors
 /// Why the packet is dropped if it is for a VIP.
-pub fn headers(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+pub fn headers(frame: &[u8], located: &Located, follow: bool) -> Result<Packet, DropReason> {
     match located.destination {
-        IpAddr::V4(_) => ipv4(frame, located),
-        IpAddr::V6(_) => ipv6(frame, located),
+        IpAddr::V4(_) => ipv4(frame, located, follow),
+        IpAddr::V6(_) => ipv6(frame, located, follow),
     }
 }
 
-fn ipv4(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+fn ipv4(frame: &[u8], located: &Located, follow: bool) -> Result<Packet, DropReason> {
     let header = &frame[located.network..];
     let header_length = usize::from(header[0] & 0x0f) * 4;
     let total_length = usize::from(half(header, 2));
@@ -119,10 +142,14 @@ fn ipv4(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
     if total_length > header.len() {
         return Err(DropReason::Truncated);
     }
-    let more_fragments_or_offset = half(header, 6) & 0x3fff;
-    if more_fragments_or_offset != 0 {
-        return Err(DropReason::Fragment);
-    }
+    let identification = u32::from(half(header, 4));
+    let (more, offset) = (half(header, 6) & 0x2000 != 0, half(header, 6) & 0x1fff);
+    let piece = match (more, offset) {
+        (false, 0) => Piece::Whole,
+        _ if !follow => return Err(DropReason::Fragment),
+        (true, 0) => Piece::First(identification),
+        _ => Piece::Later(identification),
+    };
     Ok(Packet {
         network: located.network,
         transport: located.network + header_length,
@@ -130,10 +157,11 @@ fn ipv4(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
         protocol: header[9],
         source: address(&header[12..16]),
         destination: located.destination,
+        piece,
     })
 }
 
-fn ipv6(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
+fn ipv6(frame: &[u8], located: &Located, follow: bool) -> Result<Packet, DropReason> {
     let header = &frame[located.network..];
     if header[0] >> 4 != 6 {
         return Err(DropReason::BadHeader);
@@ -143,23 +171,32 @@ fn ipv6(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
         return Err(DropReason::Truncated);
     }
     let (mut protocol, mut at, mut walked) = (header[6], 40, 0);
-    while matches!(protocol, 0 | 43 | 60) {
+    let mut pieces = Vec::new();
+    while matches!(protocol, 0 | 43 | 60 | 44) && !matches!(pieces[..], [Piece::Later(_)]) {
+        let is_fragment = protocol == 44;
+        if is_fragment && (!follow || !pieces.is_empty()) {
+            return Err(DropReason::Fragment);
+        }
         if walked == EXTENSIONS_WALKED {
             return Err(DropReason::ExtensionHeaders);
         }
         if at + 2 > end {
             return Err(DropReason::Truncated);
         }
-        let length = (usize::from(header[at + 1]) + 1) * 8;
+        let length = if is_fragment {
+            8
+        } else {
+            (usize::from(header[at + 1]) + 1) * 8
+        };
         if at + length > end {
             return Err(DropReason::Truncated);
+        }
+        if is_fragment {
+            pieces.push(piece_ipv6(&header[at..at + 8]));
         }
         protocol = header[at];
         at += length;
         walked += 1;
-    }
-    if protocol == 44 {
-        return Err(DropReason::Fragment);
     }
     Ok(Packet {
         network: located.network,
@@ -168,7 +205,20 @@ fn ipv6(frame: &[u8], located: &Located) -> Result<Packet, DropReason> {
         protocol,
         source: address(&header[8..24]),
         destination: located.destination,
+        piece: pieces.pop().unwrap_or(Piece::Whole),
     })
+}
+
+/// What a fragment header says (RFC 8200 section 4.5).
+fn piece_ipv6(header: &[u8]) -> Piece {
+    let identification = u32::from(half(header, 4)) << 16 | u32::from(half(header, 6));
+    let place = half(header, 2);
+    match (place >> 3, place & 1) {
+        // RFC 6946: the only fragment is handled as if the header weren't there.
+        (0, 0) => Piece::Whole,
+        (0, _) => Piece::First(identification),
+        _ => Piece::Later(identification),
+    }
 }
 
 /// Checks the TCP or UDP header (rule 5) and reads its ports, source first.
@@ -185,7 +235,9 @@ pub fn ports(frame: &[u8], packet: &Packet) -> Result<(u16, u16), DropReason> {
         let header_length = usize::from(segment[12] >> 4) * 4;
         (20..=segment.len()).contains(&header_length)
     } else {
-        (8..=segment.len()).contains(&usize::from(half(segment, 4)))
+        let length = usize::from(half(segment, 4));
+        let is_first = matches!(packet.piece, Piece::First(_));
+        length >= 8 && (is_first || length <= segment.len())
     };
     if !in_order {
         return Err(DropReason::BadHeader);

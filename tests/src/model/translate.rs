@@ -1,7 +1,7 @@
 //! Writes new addresses, ports and checksums into a frame.
 
 use super::{
-    parse::{ICMPV6, Packet, TCP, UDP, half},
+    parse::{ICMPV6, Packet, Piece, TCP, UDP, half},
     sum,
 };
 use std::net::IpAddr;
@@ -117,8 +117,11 @@ fn set_ends(frame: &mut [u8], network: usize, transport: usize, end: usize, prot
     }
 }
 
-/// Translates a TCP or UDP packet (rule 4).
+/// Translates a TCP or UDP packet (rule 4). A later fragment has neither ports nor their checksum.
 pub fn packet(frame: &mut [u8], packet: &Packet, ends: &Ends) {
+    if let Piece::Later(_) = packet.piece {
+        return set_addresses(frame, packet.network, ends.source.0, ends.destination.0);
+    }
     set_ends(
         frame,
         packet.network,

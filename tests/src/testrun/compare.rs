@@ -4,6 +4,7 @@ use super::program::{self, Ran};
 use crate::model::{Decision, Outcome, generate::Input};
 use anyhow::{Result, ensure};
 use proxy_common::{
+    fragments::{FragmentKey, FragmentValue},
     keys::FlowKey,
     limits,
     net::Address,
@@ -101,6 +102,35 @@ pub fn compare_tracked_flows(
     let keys: HashSet<&FlowKey> = theirs.keys().chain(ours.keys()).collect();
     for key in keys {
         compare_tracked(key, ours.get(key), theirs.get(key))?;
+    }
+    Ok(())
+}
+
+/// Compares all of `fragments`; the program ran a moment after the model.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_fragments(
+    ours: &HashMap<FragmentKey, FragmentValue>,
+    theirs: &HashMap<FragmentKey, FragmentValue>,
+) -> Result<()> {
+    const MOMENT: u64 = 10_000_000_000;
+    let keys: HashSet<&FragmentKey> = theirs.keys().chain(ours.keys()).collect();
+    for key in keys {
+        let (ours, theirs) = (ours.get(key), theirs.get(key));
+        let are_same = ours.zip(theirs).is_some_and(|(ours, theirs)| {
+            let stamp = ours.stamp;
+            (stamp..stamp + MOMENT).contains(&theirs.stamp)
+                && *theirs
+                    == FragmentValue {
+                        stamp: theirs.stamp,
+                        ..*ours
+                    }
+        });
+        ensure!(
+            are_same,
+            "the datagram {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
+        );
     }
     Ok(())
 }

@@ -3,16 +3,20 @@
 
 use super::{
     Bench, coarse_now,
-    compare::{compare, compare_entry, compare_tracked, compare_tracked_flows, hex, report},
+    compare::{
+        compare, compare_entry, compare_fragments, compare_tracked, compare_tracked_flows, hex, report,
+    },
     isolated, metadata,
     scenario::{plan, pools},
     snapshot::{Plan, PlannedBackend, PlannedService},
     sweep,
     tally::{Tally, label},
 };
-use crate::model::{Decision, Model, Outcome, flows::peer, generate::Generator, random::Random};
+use crate::model::{Decision, Model, Outcome, flows::peer, fragments, generate::Generator, random::Random};
 use anyhow::{Context, Result, bail, ensure};
-use proxy_common::{keys::FlowKey, limits::LAST_SEEN_GRAIN_NS, net::Protocol, verdict::DropReason};
+use proxy_common::{
+    fragments::FRAGMENTS, keys::FlowKey, limits::LAST_SEEN_GRAIN_NS, net::Protocol, verdict::DropReason,
+};
 use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive, thread, time::Instant};
 
 /// Frames between two rounds of ended flows.
@@ -65,6 +69,7 @@ fn one(packets: u64, seed: u64) -> Result<Tally> {
     }
     fuzz.compare_tables()
         .with_context(|| format!("seed {seed}, at the end"))?;
+    fuzz.tally.followed = fuzz.model.followed;
     Ok(fuzz.tally)
 }
 
@@ -106,11 +111,13 @@ impl Fuzz {
             } else {
                 self.expire()?;
             }
+            self.forget_fragments()?;
         }
         if step % FRAMES_TO_CHANGE == FRAMES_TO_CHANGE - 1 {
             self.change()?;
         }
         let input = self.generator.next(&self.model);
+        self.model.now = self.now();
         let expected = self.model.packet(input.ifindex, &input.frame, input.room);
         let before = self.now();
         let ran = self.bench.run(&input)?;
@@ -147,8 +154,10 @@ impl Fuzz {
             compare_tracked(key, ours.as_deref(), theirs.as_ref())?;
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 let seen = theirs.last_seen;
+                // An entry that didn't win stays as it was where there is no backend to store in its place.
+                let is_left = dropped == Some(DropReason::NoBackend) && seen == ours.last_seen;
                 ensure!(
-                    (time.start() - LAST_SEEN_GRAIN_NS..=*time.end()).contains(&seen),
+                    is_left || (time.start() - LAST_SEEN_GRAIN_NS..=*time.end()).contains(&seen),
                     "the tracked {key:?} was last seen at {seen}, not within {time:?}"
                 );
                 ours.last_seen = seen;
@@ -301,6 +310,27 @@ impl Fuzz {
         }
     }
 
+    /// Takes away entries of `fragments` that are about to be good for nothing, or have just become so, and all of them before the
+    /// map is so full that it makes room: what is left follows from the packets alone.
+    fn forget_fragments(&mut self) -> Result<()> {
+        const DOUBT: u64 = 10_000_000_000;
+        let valid = fragments::VALID.as_nanos() as u64;
+        let now = self.now();
+        let are_many = self.model.fragments.len() > FRAGMENTS as usize / 4;
+        let mut gone = Vec::new();
+        self.model.fragments.retain(|key, value| {
+            let is_doubtful = (now - value.stamp).abs_diff(valid) < DOUBT;
+            if is_doubtful || are_many {
+                gone.push(*key);
+            }
+            !is_doubtful && !are_many
+        });
+        for key in gone {
+            self.bench.maps().remove_fragment(&key)?;
+        }
+        Ok(())
+    }
+
     /// The daemon may end flows of dead and removed backends with a change, and no others.
     fn adopt_ended_flows(&mut self) -> Result<()> {
         let theirs = self.bench.maps().flows()?;
@@ -354,6 +384,7 @@ impl Fuzz {
         for (key, value) in &self.model.flows {
             compare_entry(key, Some(value), theirs.get(key))?;
         }
+        compare_fragments(&self.model.fragments, &self.bench.maps().fragments()?)?;
         compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)
     }
 }

@@ -8,6 +8,7 @@ use aya::{
 };
 use proxy_common::{
     counters::Counters,
+    fragments::{FragmentKey, FragmentValue},
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
@@ -32,6 +33,7 @@ pub struct Maps {
     flows: BpfHashMap<MapData, FlowKey, FlowValue>,
     flow_entries_max: usize,
     tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
+    fragments: BpfHashMap<MapData, FragmentKey, FragmentValue>,
     settings: Array<MapData, Settings>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -51,6 +53,7 @@ impl Maps {
             flow_entries_max: open("flows")?.info()?.max_entries() as usize,
             flows: hash(open("flows")?)?,
             tracked_flows: hash(open("tracked_flows")?)?,
+            fragments: Map::LruHashMap(open("fragments")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
@@ -96,6 +99,22 @@ impl Maps {
     /// The kernel refused a lookup.
     pub fn tracked_flows(&self) -> Result<HashMap<FlowKey, TrackedFlow>> {
         self.tracked_flows.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// Every entry of `fragments`.
+    ///
+    /// # Errors
+    /// The kernel refused a lookup.
+    pub fn fragments(&self) -> Result<HashMap<FragmentKey, FragmentValue>> {
+        self.fragments.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// Removes an entry of `fragments`.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_fragment(&mut self, key: &FragmentKey) -> Result<()> {
+        Ok(self.fragments.remove(key)?)
     }
 
     /// Removes an entry from the flow table.

@@ -194,6 +194,8 @@ impl Bench {
         maps::check_slots(model, &new)?;
         new.flows = std::mem::take(&mut model.flows);
         new.tracked = std::mem::take(&mut model.tracked);
+        new.fragments = std::mem::take(&mut model.fragments);
+        new.followed = model.followed;
         new.left = std::mem::take(&mut model.left);
         new.counts = std::mem::take(&mut model.counts);
         // An index that is used anew counts from zero.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::generate::Pools;
 use anyhow::{Result, bail};
-use proxy_common::net::Protocol;
+use proxy_common::{fragments::FRAGMENTS, net::Protocol};
 use std::net::IpAddr;
 use weir::model::{FlowHash, ForwardMode, ListenAddr, Rate, Span, Tracking};
 
@@ -188,6 +188,7 @@ pub(super) fn plan() -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 250,
         max_tracked_flows: 60,
+        max_fragments: FRAGMENTS,
         max_services_backends: (64, 1024),
     })
 }

@@ -60,6 +60,8 @@ pub struct Plan {
     pub max_flows: u32,
     /// Flows that fit into `tracked_flows`.
     pub max_tracked_flows: u32,
+    /// Datagrams in fragments that fit into `fragments`.
+    pub max_fragments: u32,
     /// Services and backends that fit.
     pub max_services_backends: (u32, u32),
 }
@@ -180,6 +182,7 @@ impl Plan {
             max_backends: self.max_services_backends.1,
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
+            max_fragments: self.max_fragments,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -11,6 +11,8 @@ pub struct Tally {
     pub packets: u64,
     /// How often each verdict was reached; drops by reason.
     pub verdicts: BTreeMap<String, u64>,
+    /// Later fragments that followed their first.
+    pub followed: u64,
     /// Changes applied.
     pub changes: u64,
     /// Flows ended.
@@ -31,6 +33,7 @@ impl Tally {
     /// Adds another thread's part.
     pub(super) fn add(&mut self, other: Self) {
         self.packets += other.packets;
+        self.followed += other.followed;
         self.changes += other.changes;
         self.ended += other.ended;
         for (verdict, count) in other.verdicts {
@@ -48,7 +51,11 @@ impl fmt::Display for Tally {
             "{} packets in {seconds:.1} s: {rate:.0} packets/s",
             self.packets
         )?;
-        writeln!(f, "{} changes, {} flows ended", self.changes, self.ended)?;
+        writeln!(
+            f,
+            "{} changes, {} flows ended, {} fragments followed their first",
+            self.changes, self.ended, self.followed
+        )?;
         for (verdict, count) in &self.verdicts {
             writeln!(f, "{count:>12}  {verdict}")?;
         }

@@ -6,6 +6,7 @@ use crate::{
 };
 use proxy_common::{
     events::{Event, EventKind, NO_SERVICE, RING, SNAPSHOT},
+    fragments::FOLLOWED,
     keys::FlowKey,
     net::Protocol,
     values::{NO_BACKEND, Settings, backend_flags},
@@ -63,7 +64,10 @@ fn nothing_is_told_unasked() {
     with(plan(), |fixture| {
         let mut reader = listen(fixture, 1);
         let settings = fixture.bench.maps().settings().unwrap();
-        let silent = Settings { flags: 0, ..settings };
+        let silent = Settings {
+            flags: settings.flags & FOLLOWED,
+            ..settings
+        };
         fixture.bench.maps().set_settings(silent).unwrap();
         let what_happens = |fixture: &mut Fixture, port| {
             fixture.open(&IPV4, Kind::Other, TCP, port);
@@ -182,7 +186,7 @@ fn a_drop_is_told_with_its_reason() {
         assert_ne!(event.service, NO_SERVICE);
         // Before its service is known.
         let mut fragment = frame.clone();
-        fragment.fragment.0 = true;
+        fragment.fragment.1 = 1;
         fragment.payload = vec![7; 1000];
         let bytes = fragment.bytes();
         fixture.row("a fragment", &bytes, Decision::Drop(DropReason::Fragment), None);

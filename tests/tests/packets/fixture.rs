@@ -186,6 +186,7 @@ pub fn plan() -> Plan {
         ports: PORTS,
         max_flows: 10_000,
         max_tracked_flows: 10_000,
+        max_fragments: 10_000,
         max_services_backends: (64, 1024),
     }
 }
@@ -254,7 +255,11 @@ impl Fixture {
 
     /// One row of a table: a packet that is dropped, and whose sender is told so by an ICMP error of this type and code.
     pub fn told(&mut self, what: &str, ifindex: u32, frame: &Frame, kind: (u8, u8), rest: u32) {
-        let quoted = if frame.source.0.is_ipv4() { 28 } else { 48 };
+        let quoted = match (frame.source.0.is_ipv4(), kind) {
+            (true, _) => 28,
+            (false, (2, _)) => 56,
+            (false, _) => 48,
+        };
         let mut message = rest.to_be_bytes().to_vec();
         message.extend(&frame.packet()[..quoted]);
         let mut error = Frame::icmp(frame.destination.0, frame.source.0, kind, message);

@@ -5,6 +5,7 @@ mod egress;
 mod events;
 mod fixture;
 mod flows;
+mod fragments;
 mod icmp;
 mod nat;
 mod parsing;

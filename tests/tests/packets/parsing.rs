@@ -182,7 +182,6 @@ fn ipv4_headers() {
             ("total length below the header", 3, 19, DropReason::Truncated),
             ("total length 0", 3, 0, DropReason::Truncated),
             ("total length one too many", 3, whole + 1, DropReason::Truncated),
-            ("more fragments", 6, 0x20, DropReason::Fragment),
             ("fragment offset", 7, 1, DropReason::Fragment),
             ("fragment offset, high bits", 6, 0x1f, DropReason::Fragment),
         ];
@@ -278,12 +277,12 @@ fn ipv6_headers() {
             "six and a fragment",
             &extended,
             nothing,
-            DropReason::Fragment,
+            DropReason::ExtensionHeaders,
         );
         extended.extensions = vec![(44, 0)];
         malformed(
             fixture,
-            "a fragment header",
+            "a later fragment",
             &extended,
             nothing,
             DropReason::Fragment,

@@ -28,7 +28,7 @@ fn frame(reason: DropReason) -> (Frame, bool) {
     match reason {
         DropReason::Truncated => frame.payload = vec![0; 100],
         DropReason::BadHeader => frame = IPV4.frame(Kind::Other, TCP, 40_000),
-        DropReason::Fragment => frame.fragment.0 = true,
+        DropReason::Fragment => frame.fragment.1 = 1,
         DropReason::ExtensionHeaders => {
             frame = IPV6.frame(Kind::Other, UDP, 40_000);
             frame.extensions = vec![(60, 0); 7];

@@ -10,6 +10,7 @@ use aya::{
     programs::ProgramFd,
 };
 use proxy_common::{
+    fragments::FRAGMENTS,
     keys::FlowKey,
     limits,
     net::Protocol,
@@ -25,8 +26,8 @@ use weir::{
     kernel::{KernelCounters, KernelPlane},
     model::{
         BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
-        IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking, TunnelSettings,
-        XdpMode, l7::L7Settings,
+        IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
+        TunnelSettings, XdpMode, l7::L7Settings,
     },
 };
 
@@ -232,6 +233,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_backends: limits::BACKENDS,
         max_flows,
         max_tracked_flows: max_flows,
+        max_fragments: FRAGMENTS,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -64,6 +64,10 @@ pub struct Kernel {
     /// Most flows that are remembered at a time of services in modes other than NAT; each takes about 130 bytes.
     #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 131_072, extend("default" = limits::TRACKED_FLOWS))]
     pub(in crate::config) max_tracked_flows: Option<u32>,
+    /// Most datagrams in fragments that are remembered at a time, about 120 bytes each: their later fragments go where the first went.
+    /// 0: fragments for a VIP are dropped.
+    #[schemars(range(min = 0, max = limits::MAX_FLOWS), example = 8_192, extend("default" = limits::FRAGMENTS))]
+    pub(in crate::config) max_fragments: Option<u32>,
 }
 
 /// The outer headers of packets in tunnels, modes `ipip` and `gue`.

@@ -66,6 +66,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_backends: 1,
             max_flows: 1,
             max_tracked_flows: 1,
+            max_fragments: 1,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),
