@@ -1,6 +1,6 @@
 //! A short run of what `cargo xtask fuzz l4` does for longer.
 
-use proxy_common::verdict::DropReason;
+use proxy_common::{decap::DecapOutcome, verdict::DropReason};
 use weir_tests::testrun::fuzz;
 
 #[test]
@@ -14,6 +14,9 @@ fn program_and_model_agree() {
     println!("{tally}");
     assert_eq!(tally.packets, run.packets);
     assert!(tally.followed > 0, "no fragment followed another");
+    for outcome in DecapOutcome::ALL {
+        assert!(tally.outcomes(*outcome) > 0, "never reached: {}", outcome.label());
+    }
     for reason in DropReason::ALL {
         assert!(tally.drops(*reason) > 0, "never dropped: {}", reason.label());
     }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use proxy_common::net::Protocol;
 use std::net::{Ipv4Addr, SocketAddr};
-use weir::model::ForwardMode;
+use weir::model::{ForwardMode, Role};
 use weir_tests::{
     model::{build::Frame, parse::UDP},
     testrun::{
@@ -55,6 +55,8 @@ fn plan() -> Result<Plan> {
         max_flows: 16,
         max_tracked_flows: 1024,
         max_fragments: 0,
+        role: Role::Balancer,
+        decap_vips: Vec::new(),
         max_services_backends: (SERVICES, BACKENDS),
     })
 }

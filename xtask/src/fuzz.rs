@@ -3,11 +3,11 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use proxy_common::verdict::DropReason;
+use proxy_common::{decap::DecapOutcome, verdict::DropReason};
 use std::{thread, time::SystemTime};
 use weir_tests::{
     routes,
-    testrun::{fuzz, schedules},
+    testrun::{fuzz, schedules, tunnels},
 };
 
 /// Arguments of `fuzz`.
@@ -22,13 +22,15 @@ pub struct FuzzArgs {
 enum FuzzTarget {
     /// The XDP balancer.
     L4(L4Args),
+    /// The end of tunnels on a backend's host.
+    Decap(L4Args),
     /// Flow tracking: no established flow moves while its backend lives.
     Flows(FlowsArgs),
     /// Routing: the compiled form against the plain matcher.
     Routes(RoutesArgs),
 }
 
-/// Arguments of `fuzz l4`.
+/// Arguments of `fuzz l4` and `fuzz decap`.
 #[derive(Args)]
 struct L4Args {
     /// Packets over all threads.
@@ -74,6 +76,7 @@ struct RoutesArgs {
 pub fn run(arguments: FuzzArgs) -> Result<()> {
     match arguments.target {
         FuzzTarget::L4(arguments) => run_l4(&arguments),
+        FuzzTarget::Decap(arguments) => run_decap(&arguments),
         FuzzTarget::Flows(arguments) => run_flows(&arguments),
         FuzzTarget::Routes(arguments) => run_routes(&arguments),
     }
@@ -118,21 +121,38 @@ fn run_flows(arguments: &FlowsArgs) -> Result<()> {
     Ok(())
 }
 
+impl L4Args {
+    /// What to run, and says so.
+    fn run(&self, what: &str) -> Result<fuzz::Run> {
+        let seed = seed(self.seed)?;
+        let threads = match self.threads {
+            Some(threads) => threads.max(1),
+            None => thread::available_parallelism()?.get() as u64,
+        };
+        let packets = self.packets;
+        println!("fuzz {what}: {packets} packets, {threads} threads, seed {seed}");
+        Ok(fuzz::Run {
+            packets,
+            seed,
+            threads,
+        })
+    }
+}
+
+fn run_decap(arguments: &L4Args) -> Result<()> {
+    let tally = tunnels::run(arguments.run("decap")?)?;
+    print!("{tally}");
+    for outcome in DecapOutcome::ALL {
+        if tally.outcomes(*outcome) == 0 {
+            println!("not reached: {}", outcome.label());
+        }
+    }
+    println!("0 differences");
+    Ok(())
+}
+
 fn run_l4(arguments: &L4Args) -> Result<()> {
-    let seed = seed(arguments.seed)?;
-    let threads = match arguments.threads {
-        Some(threads) => threads.max(1),
-        None => thread::available_parallelism()?.get() as u64,
-    };
-    println!(
-        "fuzz l4: {} packets, {threads} threads, seed {seed}",
-        arguments.packets
-    );
-    let tally = fuzz::run(fuzz::Run {
-        packets: arguments.packets,
-        seed,
-        threads,
-    })?;
+    let tally = fuzz::run(arguments.run("l4")?)?;
     print!("{tally}");
     for reason in DropReason::ALL {
         if tally.drops(*reason) == 0 {

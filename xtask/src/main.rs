@@ -49,7 +49,7 @@ enum Verb {
     /// Shows the balancer at work, in network namespaces.
     #[cfg(feature = "lab")]
     Demo(demo::DemoArgs),
-    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz flows`
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` and `fuzz decap` packets, `fuzz flows`
     /// schedules of flow tracking, `fuzz routes` requests.
     #[cfg(feature = "lab")]
     Fuzz(fuzz::FuzzArgs),
@@ -61,7 +61,7 @@ enum Verb {
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]
     Demo(hand_over::Rest),
-    /// Runs random input through what is shipped and a model of it: `fuzz l4` packets, `fuzz flows`
+    /// Runs random input through what is shipped and a model of it: `fuzz l4` and `fuzz decap` packets, `fuzz flows`
     /// schedules of flow tracking, `fuzz routes` requests.
     #[cfg(not(feature = "lab"))]
     #[command(disable_help_flag = true)]

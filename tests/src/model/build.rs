@@ -5,7 +5,7 @@ use super::{
     translate::{End, octets},
 };
 use etherparse::{
-    IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, TcpHeader, UdpHeader,
+    IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, TcpHeader, UdpHeader,
     checksum::Sum16BitWords,
 };
 use std::net::IpAddr;
@@ -36,6 +36,8 @@ pub struct Frame {
     pub protocol: u8,
     /// TTL or hop limit.
     pub ttl: u8,
+    /// DSCP and ECN: TOS or traffic class.
+    pub class: u8,
     /// IPv4's identification, and whether it may not be fragmented.
     pub identification: (u16, bool),
     /// IPv4 options: a multiple of 4 bytes, up to 40.
@@ -91,6 +93,7 @@ impl Frame {
             destination,
             protocol,
             ttl: 64,
+            class: 0,
             identification: (0x1234, true),
             options: Vec::new(),
             extensions: Vec::new(),
@@ -131,6 +134,8 @@ impl Frame {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let mut header = Ipv4Header {
                     time_to_live: self.ttl,
+                    dscp: IpDscp::try_new(self.class >> 2).unwrap_or_default(),
+                    ecn: IpEcn::try_new(self.class & 3).unwrap_or_default(),
                     protocol: IpNumber(self.protocol),
                     source: source.octets(),
                     destination: destination.octets(),
@@ -151,6 +156,7 @@ impl Frame {
                     payload_length: (extensions.len() + transport.len()) as u16,
                     next_header: IpNumber(first),
                     hop_limit: self.ttl,
+                    traffic_class: self.class,
                     source: sixteen(source),
                     destination: sixteen(destination),
                     ..Ipv6Header::default()

@@ -2,7 +2,7 @@
 
 use super::{
     Failure, Job, Model, Next, Translated, ends_of, flow_key,
-    parse::{Packet, TCP},
+    parse::{Packet, TCP, UDP},
     translate::{self, End, Ends, octets},
 };
 use proxy_common::{
@@ -72,6 +72,12 @@ impl Model {
             let is_reply = self.is_nat_port(destination.1) && self.is_reply(&key);
             if is_reply || self.is_vip(packet.destination) {
                 self.remember(packet, ports);
+            }
+            if packet.protocol == UDP && ports.1 == self.settings.gue_port {
+                job.is_looked_into = true;
+                if let Some(frame) = self.deliver(job.frame) {
+                    return Ok(Next::Decided((super::Decision::Pass, frame)));
+                }
             }
             if !is_reply {
                 return Ok(Next::Untouched);

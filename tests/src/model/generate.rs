@@ -2,6 +2,7 @@
 
 mod dress;
 pub mod fragments;
+mod tunnels;
 
 use super::{
     Model,
@@ -48,6 +49,14 @@ pub struct Pools {
     pub services: Vec<(End, u8)>,
     /// NAT's source addresses.
     pub translators: Vec<IpAddr>,
+    /// Addresses of this host that tunnels end at.
+    pub ends: Vec<IpAddr>,
+    /// VIPs that tunnels bring packets for.
+    pub tunnel_vips: Vec<IpAddr>,
+    /// The UDP port of GUE.
+    pub gue_port: u16,
+    /// How many of a hundred frames come by tunnels.
+    pub tunnels: usize,
     /// Routers and others that errors come from.
     pub strangers: Vec<IpAddr>,
 }
@@ -129,6 +138,12 @@ impl Generator {
             && let Some(frame) = self.pending.pop()
         {
             return frame;
+        }
+        if self.random.below(100) < self.pools.tunnels {
+            return match self.random.below(16) {
+                0 => self.beside_tunnels(),
+                _ => self.tunnel(),
+            };
         }
         match self.random.below(100) {
             0..3 => self.fragments(model),

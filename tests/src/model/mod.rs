@@ -3,6 +3,7 @@
 
 pub mod build;
 mod complaint;
+pub mod decap;
 pub mod direct;
 pub mod flows;
 pub mod fragments;
@@ -61,6 +62,8 @@ pub struct Model {
     pub tracked_max: usize,
     /// As in `fragments`, which never is full.
     pub fragments: HashMap<FragmentKey, FragmentValue>,
+    /// The end of tunnels.
+    pub tunnels: decap::Tunnels,
     /// Later fragments that followed their first.
     pub followed: u64,
     /// The time, on the clock of `last_seen`: the caller's to keep.
@@ -129,6 +132,8 @@ struct Job<'a> {
     tracked: Vec<FlowKey>,
     /// The packet, once it is known to be TCP or UDP.
     packet: Option<Packet>,
+    /// Whether it was held to be a tunnel's already.
+    is_looked_into: bool,
     /// The largest packet that would have gone the way of one that was too large.
     mtu: usize,
     /// Index of the service that a client's packet is for.
@@ -158,6 +163,7 @@ impl Model {
             tracked: HashMap::new(),
             tracked_max,
             fragments: HashMap::new(),
+            tunnels: decap::Tunnels::default(),
             followed: 0,
             now: 0,
             guards: HashMap::new(),
@@ -179,6 +185,7 @@ impl Model {
             stamped: None,
             tracked: Vec::new(),
             packet: None,
+            is_looked_into: false,
             mtu: 0,
             service: None,
         };
@@ -189,7 +196,15 @@ impl Model {
         let mut answered = None;
         let (decision, frame) = match decided {
             Ok(Some((decision, frame))) => (decision, frame),
-            Ok(None) => (Decision::Pass, frame.to_vec()),
+            Ok(None) => {
+                // What is for a service or a flow is for no tunnel.
+                let delivered = if job.is_looked_into {
+                    None
+                } else {
+                    self.deliver(frame)
+                };
+                (Decision::Pass, delivered.unwrap_or_else(|| frame.to_vec()))
+            }
             Err(reason) => {
                 let packet = job.packet.take();
                 match packet.and_then(|packet| self.complaint(&job, &packet, reason)) {

@@ -1,9 +1,13 @@
 //! Compares what the model says with what the program did.
 
-use super::program::{self, Ran};
+use super::{
+    maps::Maps,
+    program::{self, Ran},
+};
 use crate::model::{Decision, Outcome, generate::Input};
 use anyhow::{Result, ensure};
 use proxy_common::{
+    decap::DecapOutcome,
     fragments::{FragmentKey, FragmentValue},
     keys::FlowKey,
     limits,
@@ -131,6 +135,20 @@ pub fn compare_fragments(
             are_same,
             "the datagram {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
         );
+    }
+    Ok(())
+}
+
+/// Compares the counts of what tunnels brought.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_outcomes(ours: &HashMap<DecapOutcome, u64>, maps: &Maps) -> Result<()> {
+    for outcome in DecapOutcome::ALL {
+        let ours = ours.get(outcome).copied().unwrap_or(0);
+        let theirs = maps.decapsulated(*outcome)?;
+        let label = outcome.label();
+        ensure!(ours == theirs, "decap_counters[{label}] is {theirs}, not {ours}");
     }
     Ok(())
 }

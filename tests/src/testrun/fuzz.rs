@@ -4,7 +4,8 @@
 use super::{
     Bench, coarse_now,
     compare::{
-        compare, compare_entry, compare_fragments, compare_tracked, compare_tracked_flows, hex, report,
+        compare, compare_entry, compare_fragments, compare_outcomes, compare_tracked, compare_tracked_flows,
+        hex, report,
     },
     isolated, metadata,
     scenario::{plan, pools},
@@ -42,6 +43,11 @@ pub struct Run {
 /// # Errors
 /// The difference, with the seed and the step; or what kept the program from running.
 pub fn run(run: Run) -> Result<Tally> {
+    in_threads(run, one)
+}
+
+/// Runs a share of the frames in each thread, in a namespace of its own.
+pub(super) fn in_threads(run: Run, one: fn(u64, u64) -> Result<Tally>) -> Result<Tally> {
     let start = Instant::now();
     let share = run.packets.div_ceil(run.threads);
     let mut tally = Tally::default();
@@ -70,6 +76,7 @@ fn one(packets: u64, seed: u64) -> Result<Tally> {
     fuzz.compare_tables()
         .with_context(|| format!("seed {seed}, at the end"))?;
     fuzz.tally.followed = fuzz.model.followed;
+    fuzz.tally.count_outcomes(&fuzz.model.tunnels.outcomes);
     Ok(fuzz.tally)
 }
 
@@ -384,6 +391,7 @@ impl Fuzz {
         for (key, value) in &self.model.flows {
             compare_entry(key, Some(value), theirs.get(key))?;
         }
+        compare_outcomes(&self.model.tunnels.outcomes, self.bench.maps())?;
         compare_fragments(&self.model.fragments, &self.bench.maps().fragments()?)?;
         compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)
     }

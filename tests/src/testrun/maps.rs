@@ -8,6 +8,7 @@ use aya::{
 };
 use proxy_common::{
     counters::Counters,
+    decap::{DecapOutcome, DecapValue, decap_flags},
     fragments::{FragmentKey, FragmentValue},
     keys::{FlowKey, ServiceKey},
     net::Address,
@@ -38,6 +39,8 @@ pub struct Maps {
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, u64>,
+    decap_addresses: BpfHashMap<MapData, Address, DecapValue>,
+    decap_counters: PerCpuArray<MapData, u64>,
 }
 
 impl Maps {
@@ -58,6 +61,8 @@ impl Maps {
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
             drops: Map::PerCpuArray(open("drop_counters")?).try_into()?,
+            decap_addresses: hash(open("decap_addresses")?)?,
+            decap_counters: Map::PerCpuArray(open("decap_counters")?).try_into()?,
         })
     }
 
@@ -131,6 +136,21 @@ impl Maps {
     /// The kernel refused the lookup.
     pub fn drops(&self, reason: DropReason) -> Result<u64> {
         Ok(self.drops.get(&(reason as u32), 0)?.iter().sum())
+    }
+
+    /// Packets of tunnels with this outcome.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn decapsulated(&self, outcome: DecapOutcome) -> Result<u64> {
+        Ok(self.decap_counters.get(&(outcome as u32), 0)?.iter().sum())
+    }
+
+    /// Addresses that are marked in `decap_addresses`.
+    fn marked(&self, flag: u32) -> Result<HashSet<IpAddr>> {
+        let entries: Vec<_> = self.decap_addresses.iter().collect::<Result<_, _>>()?;
+        let marked = entries.into_iter().filter(|(_, value)| value.flags & flag != 0);
+        Ok(marked.map(|(address, _)| address.into()).collect())
     }
 
     /// Counters of a service.
@@ -227,6 +247,20 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
         .map(|key| Ok(IpAddr::from(key?)))
         .collect::<Result<_>>()?;
     ensure!(model.vips == expected, "VIPs {:?}, not {expected:?}", model.vips);
+    load_tunnels(model, maps, snapshot)
+}
+
+fn load_tunnels(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Result<()> {
+    let (ends, vips) = (maps.marked(decap_flags::END)?, maps.marked(decap_flags::VIP)?);
+    let wanted: HashSet<IpAddr> = snapshot.settings.decap_vips.iter().copied().collect();
+    ensure!(
+        vips == wanted,
+        "tunnels bring packets for {vips:?}, not {wanted:?}"
+    );
+    let own = super::topology::own_addresses()?;
+    let wanted = if vips.is_empty() { HashSet::new() } else { own };
+    ensure!(ends == wanted, "tunnels end at {ends:?}, not {wanted:?}");
+    (model.tunnels.ends, model.tunnels.vips) = (ends, vips);
     Ok(())
 }
 

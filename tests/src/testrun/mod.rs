@@ -12,8 +12,13 @@ pub mod steering;
 mod sweep;
 pub mod tally;
 pub mod topology;
+pub mod tunnels;
 
-use crate::model::{Model, generate::Input};
+use crate::model::{
+    Model,
+    generate::Input,
+    network::{Route, Target},
+};
 use anyhow::{Context, Result, bail};
 use classifier::Classifier;
 use maps::Maps;
@@ -30,7 +35,7 @@ use std::{
 use topology::Topology;
 use weir::{
     kernel::{EventReader, KernelPlane},
-    model::Snapshot,
+    model::{Role, Snapshot},
 };
 
 /// Where bpffs is mounted.
@@ -77,7 +82,14 @@ impl Bench {
     /// What is missing, in the words of the daemon.
     pub fn open(plan: &Plan) -> Result<Self> {
         remove_leftovers()?;
-        let topology = Topology::create()?;
+        let mut topology = Topology::create()?;
+        for vip in &plan.decap_vips {
+            topology.network.routes.push(Route {
+                prefix: *vip,
+                length: if vip.is_ipv4() { 32 } else { 128 },
+                target: Target::Nowhere,
+            });
+        }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins = Path::new(BPFFS).join(format!("{PIN_PREFIX}{}-{number}", std::process::id()));
@@ -85,7 +97,7 @@ impl Bench {
         let mut plane = KernelPlane::open(&snapshot.settings)?;
         plane.apply(&snapshot)?;
         topology::close()?;
-        let program = Program::from_pin(&pins.join("programs/xdp_balancer"))?;
+        let program = program_of(&pins, plan)?;
         let mut maps = Maps::from_pins(&pins)?;
         answer_always(&mut maps)?;
         Ok(Self {
@@ -122,7 +134,7 @@ impl Bench {
         plane.apply(&snapshot)?;
         topology::close()?;
         answer_always(&mut self.maps)?;
-        self.program = Program::from_pin(&self.pins.join("programs/xdp_balancer"))?;
+        self.program = program_of(&self.pins, plan)?;
         self.plane = Some(plane);
         self.snapshot = snapshot;
         Ok(())
@@ -196,6 +208,7 @@ impl Bench {
         new.tracked = std::mem::take(&mut model.tracked);
         new.fragments = std::mem::take(&mut model.fragments);
         new.followed = model.followed;
+        new.tunnels.outcomes = std::mem::take(&mut model.tunnels.outcomes);
         new.left = std::mem::take(&mut model.left);
         new.counts = std::mem::take(&mut model.counts);
         // An index that is used anew counts from zero.
@@ -213,6 +226,15 @@ impl Bench {
         *model = new;
         Ok(())
     }
+}
+
+/// The XDP program of the plan's role.
+fn program_of(pins: &Path, plan: &Plan) -> Result<Program> {
+    let name = match plan.role {
+        Role::Balancer => "xdp_balancer",
+        Role::Backend => "xdp_decap",
+    };
+    Program::from_pin(&pins.join("programs").join(name))
 }
 
 /// What the program answers must follow from the packets alone, not from how fast they come.

@@ -3,13 +3,13 @@
 use super::{
     Bench,
     snapshot::{Plan, PlannedService},
-    topology::NAT_SOURCE,
+    topology::{LOCAL, NAT_SOURCE},
 };
 use crate::model::generate::Pools;
 use anyhow::{Result, bail};
-use proxy_common::{fragments::FRAGMENTS, net::Protocol};
+use proxy_common::{fragments::FRAGMENTS, limits::GUE_PORT, net::Protocol};
 use std::net::IpAddr;
-use weir::model::{FlowHash, ForwardMode, ListenAddr, Rate, Span, Tracking};
+use weir::model::{FlowHash, ForwardMode, ListenAddr, Rate, Role, Span, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -189,7 +189,29 @@ pub(super) fn plan() -> Result<Plan> {
         max_flows: 250,
         max_tracked_flows: 60,
         max_fragments: FRAGMENTS,
+        role: Role::Balancer,
+        decap_vips: decap_vips()?,
         max_services_backends: (64, 1024),
+    })
+}
+
+/// VIPs of services elsewhere, which this host serves as a backend.
+fn decap_vips() -> Result<Vec<IpAddr>> {
+    let addresses = [
+        "198.18.200.40",
+        "198.18.200.41",
+        "2001:db8:99::40",
+        "2001:db8:99::41",
+    ];
+    addresses.iter().map(|address| Ok(address.parse()?)).collect()
+}
+
+/// A backend's host: nothing but the end of tunnels.
+pub(super) fn backend_plan() -> Result<Plan> {
+    Ok(Plan {
+        services: Vec::new(),
+        role: Role::Backend,
+        ..plan()?
     })
 }
 
@@ -232,6 +254,10 @@ pub(super) fn pools(plan: &Plan, bench: &Bench) -> Result<Pools> {
             })
             .collect(),
         translators: parse(&[NAT_SOURCE.0, NAT_SOURCE.1])?,
+        ends: parse(&[NAT_SOURCE.0, NAT_SOURCE.1, LOCAL.0, LOCAL.1])?,
+        tunnel_vips: plan.decap_vips.clone(),
+        gue_port: GUE_PORT,
+        tunnels: 5,
         strangers: parse(&[
             "192.0.2.254",
             "198.51.100.254",

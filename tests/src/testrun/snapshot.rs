@@ -3,7 +3,11 @@
 use super::topology::{ARRIVING, CLOSED, LEAVING, NAT_SOURCE};
 use anyhow::Result;
 use proxy_common::net::Protocol;
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 use weir::model::{
     BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
     IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
@@ -62,6 +66,10 @@ pub struct Plan {
     pub max_tracked_flows: u32,
     /// Datagrams in fragments that fit into `fragments`.
     pub max_fragments: u32,
+    /// What the host is.
+    pub role: Role,
+    /// VIPs that tunnels bring packets for.
+    pub decap_vips: Vec<IpAddr>,
     /// Services and backends that fit.
     pub max_services_backends: (u32, u32),
 }
@@ -184,8 +192,8 @@ impl Plan {
             max_tracked_flows: self.max_tracked_flows,
             max_fragments: self.max_fragments,
             tunnel: TunnelSettings::default(),
-            role: Role::Balancer,
-            decap_vips: Vec::new(),
+            role: self.role,
+            decap_vips: self.decap_vips.clone(),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

@@ -1,8 +1,12 @@
 //! What a run of the fuzzer reached, as it is printed.
 
 use crate::model::Decision;
-use proxy_common::verdict::DropReason;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use proxy_common::{decap::DecapOutcome, verdict::DropReason};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    time::Duration,
+};
 
 /// What was reached.
 #[derive(Clone, Default, Debug)]
@@ -28,6 +32,18 @@ impl Tally {
             .get(&label(Decision::Drop(reason)))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// Counts what tunnels brought, as verdicts.
+    pub(super) fn count_outcomes(&mut self, outcomes: &HashMap<DecapOutcome, u64>) {
+        for (outcome, count) in outcomes {
+            *self.verdicts.entry(tunnelled(*outcome)).or_default() += count;
+        }
+    }
+
+    /// How many packets of tunnels had this outcome.
+    pub fn outcomes(&self, outcome: DecapOutcome) -> u64 {
+        self.verdicts.get(&tunnelled(outcome)).copied().unwrap_or(0)
     }
 
     /// Adds another thread's part.
@@ -61,6 +77,11 @@ impl fmt::Display for Tally {
         }
         Ok(())
     }
+}
+
+/// A row of what tunnels brought; among the verdicts these are passes.
+fn tunnelled(outcome: DecapOutcome) -> String {
+    format!("tunnels: {}", outcome.label())
 }
 
 /// A verdict's row.

@@ -4,7 +4,7 @@
 use crate::model::network::{Interface, Mac, Network, Route, Target};
 use anyhow::{Context, Result, ensure};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -128,6 +128,15 @@ impl Topology {
             network: network(&indices)?,
         })
     }
+}
+
+/// This host's own addresses.
+///
+/// # Errors
+/// None: they are constants.
+pub(super) fn own_addresses() -> Result<HashSet<IpAddr>> {
+    let addresses = ADDRESSES.iter();
+    addresses.map(|(_, address, _)| Ok(address.parse()?)).collect()
 }
 
 /// Turns forwarding off on [`CLOSED`]; the daemon turns it on where it attaches.

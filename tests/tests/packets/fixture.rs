@@ -3,6 +3,7 @@
 
 use proxy_common::{keys::FlowKey, net::Protocol};
 use std::net::IpAddr;
+use weir::model::Role;
 use weir_tests::{
     model::{
         Decision, Model, Outcome,
@@ -187,6 +188,8 @@ pub fn plan() -> Plan {
         max_flows: 10_000,
         max_tracked_flows: 10_000,
         max_fragments: 10_000,
+        role: Role::Balancer,
+        decap_vips: Vec::new(),
         max_services_backends: (64, 1024),
     }
 }

@@ -59,6 +59,9 @@ impl Generator {
     /// Variations of the headers around the transport header.
     pub(super) fn dress_outside(&mut self, frame: &mut Frame) {
         let random = &mut self.random;
+        if random.once_in(4) {
+            frame.class = random.bits() as u8;
+        }
         if random.once_in(8) {
             frame.padding = random.below(24);
         }

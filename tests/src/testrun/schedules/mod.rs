@@ -25,6 +25,7 @@ use std::{
     thread,
     time::Instant,
 };
+use weir::model::Role;
 
 /// Schedules of a round.
 pub const SERVICES: u64 = 48;
@@ -120,6 +121,8 @@ fn empty(max_tracked_flows: u32) -> Result<Plan> {
         max_flows: 64,
         max_tracked_flows,
         max_fragments: 0,
+        role: Role::Balancer,
+        decap_vips: Vec::new(),
         max_services_backends: (64, 1024),
     })
 }
