@@ -15,10 +15,11 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
+    ("xdp-loader", "xdp-tools"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("iperf3", "iperf3"),

@@ -11,10 +11,15 @@ mod error;
 mod events;
 mod expire;
 mod guard;
+mod host_settings;
 mod ids;
+mod interfaces;
+mod links;
 mod maps;
 mod names;
+mod news;
 mod object;
+mod occupant;
 mod pins;
 mod plan;
 mod question;
@@ -29,6 +34,7 @@ pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCo
 pub use error::KernelError;
 pub use events::{EventReader, clock_offset};
 pub use names::Names;
+pub use news::{News, NewsWatch};
 pub use object::OBJECT;
 pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
 pub use steer::Steering;
@@ -42,6 +48,7 @@ use crate::{
 };
 use decap::Decap;
 use ids::Ids;
+use interfaces::Interfaces;
 use maps::Maps;
 use pins::Pins;
 use proxy_common::{keys::FlowKey, net::Protocol, values::probe_mark};
@@ -55,13 +62,16 @@ use tracking::Rules;
 /// How often an apply looks at services too that it has nothing new about: the host's routes may have changed since.
 const LOOK_AT_ALL: Duration = Duration::from_secs(30);
 
+/// How often services are looked at that have backends without a route.
+const LOOK_AT_ROUTES: Duration = Duration::from_secs(1);
+
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
     maps: Maps,
     ids: Ids,
     nat: NatSettings,
     tunnel: TunnelSettings,
-    interfaces: Vec<AttachedInterface>,
+    interfaces: Interfaces,
     steering: Steering,
     decap: Decap,
     rules: HashMap<u32, Rules>,
@@ -69,31 +79,31 @@ pub struct KernelPlane {
     tracked_flows: usize,
     /// When every service was looked at, changed or not.
     looked_at: Instant,
-    /// Holds the lock on the maps.
-    _pins: Pins,
+    /// When services were looked at whose backends have no route.
+    routes_looked_at: Instant,
 }
 
 impl KernelPlane {
     /// Loads the programs, adopts maps and links under the pin path or makes them, attaches: to the interfaces, of which
-    /// there may be none, and to the network namespace.
+    /// there may be none, or some later ([`KernelPlane::attend`]), and to the network namespace.
     ///
     /// Forwarding is never interrupted: maps are adopted as they are, links are pointed to the new
     /// programs atomically (`BPF_LINK_UPDATE`).
     ///
     /// # Errors
-    /// One line that says what is missing (privilege, bpffs, kernel feature, interface) and the remedy.
+    /// One line that says what is missing (privilege, bpffs, kernel feature, another XDP program) and the remedy.
     pub fn open(settings: &DaemonSettings) -> Result<Self, KernelError> {
         let pins = Pins::prepare(&settings.pin_path)?;
-        let mut object = object::load(&pins, settings)?;
+        let object = object::load(&pins, settings)?;
         let mut maps = Maps::open(&pins)?;
         let lock = pins.lock_settings()?;
         maps.write_settings(&settings.nat, &settings.tunnel)?;
         drop(lock);
-        attach::warn_of_port_overlap(settings.nat.ports);
+        host_settings::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let steering = Steering::open(&pins)?;
         let decap = Decap::open(&pins, settings)?;
-        let interfaces = attach::attach(&mut object, &pins, settings)?;
+        let interfaces = Interfaces::open(object, pins, settings)?;
         Ok(Self {
             maps,
             ids,
@@ -106,7 +116,7 @@ impl KernelPlane {
             flows: 0,
             tracked_flows: 0,
             looked_at: Instant::now(),
-            _pins: pins,
+            routes_looked_at: Instant::now(),
         })
     }
 
@@ -139,6 +149,28 @@ impl KernelPlane {
             })
             .collect();
         Ok(writes)
+    }
+
+    /// Attaches to interfaces that have appeared. Returns whether services have to be looked at with an apply, since sources and
+    /// routes of backends may be others.
+    pub fn attend(&mut self, news: &News) -> bool {
+        let is_any_new = self.interfaces.attend();
+        if is_any_new
+            || news
+                .addresses_of
+                .iter()
+                .any(|ifindex| self.interfaces.has(*ifindex))
+        {
+            self.ids.unsettle();
+            self.looked_at = Instant::now();
+            return true;
+        }
+        // A routing daemon may change a thousand a second.
+        if self.routes_looked_at.elapsed() < LOOK_AT_ROUTES {
+            return false;
+        }
+        self.routes_looked_at = Instant::now();
+        self.ids.unsettle_unrouted()
     }
 
     /// Where workers are registered for the connections that [`KernelPlane::apply`] steers.
@@ -201,7 +233,7 @@ impl KernelPlane {
             &self.ids,
             (&self.steering, &self.decap),
             (self.flows, self.tracked_flows),
-            &self.interfaces,
+            self.interfaces.states(),
         )
     }
 
