@@ -1,7 +1,7 @@
 //! Counters, and the one way from a verdict to an action.
 
 use crate::maps::{BACKEND_COUNTERS, DROP_COUNTERS, SERVICE_COUNTERS};
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_PIPE, TC_ACT_SHOT, xdp_action};
 use proxy_common::{
     counters::Counters,
     values::{FlowValue, flow_flags},
@@ -34,8 +34,9 @@ pub fn tc_action(verdict: Result<i32, DropReason>) -> i32 {
     }
 }
 
-/// TC's way of letting a packet go on.
-pub const TC_PASS: i32 = TC_ACT_OK;
+/// TC's way of letting a packet go on, to the programs behind ours too: TC_ACT_OK would pass all of them over (TCX_PASS in
+/// include/uapi/linux/bpf.h; codes that are unknown there, as this one, are TCX_NEXT). Not negative, as TCX_NEXT itself is.
+pub const TC_PASS: i32 = TC_ACT_PIPE;
 
 /// Counts a packet that is dropped, by its reason. One lookup.
 #[inline(always)]

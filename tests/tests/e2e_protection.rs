@@ -1,9 +1,13 @@
 //! Sources that may not send, and sources that send too much: dropped by name, while others are served.
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 use serde_json::json;
-use std::net::SocketAddr;
-use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, Topology, expect_datagram};
+use std::{fs, net::SocketAddr, time::Duration};
+use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, Topology, expect_datagram, until};
+
+/// More than anything awaited here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
 
 const PORT: u16 = 7;
 
@@ -63,6 +67,51 @@ fn a_denied_source_is_dropped_and_named_and_others_are_served() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether the client's SYNs are answered.
+fn connects(topology: &Topology, vip: SocketAddr) -> bool {
+    let line = format!("socat -T 1 -u OPEN:/dev/null TCP4:{vip},connect-timeout=1");
+    let tried = topology.client.try_execute(&line);
+    tried.is_ok_and(|finished| finished.status.success())
+}
+
+#[test]
+fn lists_of_prefixes_are_read_from_files_that_may_change() -> Result<()> {
+    let topology = Topology::new()?;
+    let _servers = topology.echo_servers(PORT)?;
+    let vip = SocketAddr::new(Family::V4.vip(1), PORT);
+    let list = topology.lab.directory().join("denied.txt");
+    let lines: String = (0..100_000u32)
+        .map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255))
+        .collect();
+    fs::write(&list, &lines)?;
+    // Relative to the config, which is in the same folder.
+    let daemon = guarded(&topology, Family::V4, &[("deny_files", json!(["denied.txt"]))])?;
+    ensure!(connects(&topology, vip), "a client that isn't listed is refused");
+    let denied = daemon.drops("denied")?;
+    let put = |text: String| -> Result<()> {
+        let new = list.with_extension("new");
+        fs::write(&new, text)?;
+        Ok(fs::rename(&new, &list)?)
+    };
+    put(format!("{lines}192.0.2.10  # the client\n"))?;
+    daemon.signal(Signal::HUP)?;
+    until("the client to be denied", LIMIT, || {
+        (!connects(&topology, vip)).then_some(())
+    })?;
+    ensure!(daemon.drops("denied")? > denied, "nothing was dropped as denied");
+    // A file with a mistake changes nothing; nobody has to tell the daemon of either.
+    put("192.0.2.10/33\n".to_owned())?;
+    until("the mistake in the status", LIMIT, || {
+        let error = daemon.status().ok()?["last_error"]["error"].as_str()?.to_owned();
+        error.contains("denied.txt:1: ").then_some(())
+    })?;
+    ensure!(!connects(&topology, vip), "a refused list took effect");
+    put(lines)?;
+    until("the client to be served", LIMIT, || {
+        connects(&topology, vip).then_some(())
+    })
 }
 
 #[test]

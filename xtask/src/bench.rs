@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what the balancer costs, beside floors, the kernel's own NAT, and other proxies.
 
+mod change;
 mod cost;
 mod direct;
+mod flood;
 mod forwarding;
 mod frames;
 mod l4;
@@ -31,6 +33,10 @@ enum Subject {
     Routes(RoutesArgs),
     /// The L7 plane beside nginx, HAProxy and Envoy: work per CPU-second, latency, memory.
     L7(l7::L7Args),
+    /// The time of one endpoint's change among 10,000 services and 100,000 endpoints, until the maps show it.
+    Change(change::ChangeArgs),
+    /// What connections notice of a SYN flood: goodput with and without, and the flow tables.
+    Flood(flood::FloodArgs),
     /// The floor that `bench l7` compares with.
     #[command(hide = true)]
     BareHyper(l7::bare::BareArgs),
@@ -70,6 +76,8 @@ pub fn run(arguments: BenchArgs) -> Result<()> {
         Subject::L4(arguments) => l4::run(&arguments),
         Subject::Routes(arguments) => routes::run(&arguments),
         Subject::L7(arguments) => l7::run(&arguments),
+        Subject::Change(arguments) => change::run(&arguments),
+        Subject::Flood(arguments) => flood::run(&arguments),
         Subject::BareHyper(arguments) => l7::bare::run(&arguments),
     }
 }

@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &str); 22] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
+    ("xdp-loader", "xdp-tools"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("iperf3", "iperf3"),

@@ -87,7 +87,7 @@ pub struct KernelStatus {
     pub absent: Option<String>,
     /// Where its maps and links are pinned.
     pub pin_path: String,
-    /// What the programs are attached to.
+    /// In config order.
     pub interfaces: Vec<InterfaceStatus>,
     /// NAT flows in the table at the last sweep.
     pub flows: u64,
@@ -119,14 +119,14 @@ pub struct SteeringStatus {
     pub connections: u64,
 }
 
-/// An interface with our programs.
+/// A configured interface.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// `native`, `generic` or `off`.
+    /// `native`, `generic` or `off`; `absent` where there is no such interface, `refused` where another XDP program is on it.
     pub xdp: String,
-    /// Why it is generic, when native was wanted.
+    /// Why it is generic when native was wanted, absent or refused.
     pub warning: Option<String>,
 }
 

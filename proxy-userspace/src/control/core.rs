@@ -10,6 +10,7 @@ use crate::{
     admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
     discovery, health,
+    kernel::News,
     model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
 };
 use std::{
@@ -35,8 +36,8 @@ pub struct Core {
     pub(super) kernel_trouble: Option<ErrorStatus>,
     pub(super) started: SystemTime,
     referenced: ReferencedFiles,
-    /// A verdict is not in the snapshot yet.
-    stale: bool,
+    /// A fact is not in the snapshot yet, or not in the planes.
+    pub(super) stale: bool,
     /// A change that ends flows was made since the last sweep.
     sweep_due: bool,
 }
@@ -125,9 +126,9 @@ impl Core {
         granted | resolved
     }
 
-    /// The turn of the timer: tries again what could not be applied, ends idle flows.
+    /// The turn of the timer: looks at the host, whatever the news were, tries again what could not be applied, ends idle flows.
     pub fn sweep(&mut self) {
-        self.settle();
+        self.attend(&News::default());
         self.expire_flows();
     }
 
@@ -247,7 +248,7 @@ impl Core {
     }
 
     /// Brings new facts, and what a refused wish left half done, into the planes.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if !self.stale && !self.plane.is_torn() {
             return;
         }

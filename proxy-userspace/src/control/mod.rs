@@ -5,6 +5,7 @@
 mod build;
 mod core;
 mod desired;
+mod host;
 mod overrides;
 mod plane;
 mod report;

@@ -2,7 +2,7 @@
 
 use crate::{
     health,
-    kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane},
+    kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane, News},
     l7::{L7Error, L7Plane},
     model::{BackendAddr, ListenAddr, Service, Snapshot},
 };
@@ -109,6 +109,14 @@ impl Plane {
         self.torn = false;
         self.generation = Some(snapshot.generation);
         Ok(writes)
+    }
+
+    /// Attaches to interfaces that have appeared; whether an apply is due for them.
+    pub(super) fn attend(&mut self, news: &News) -> bool {
+        match &mut self.kind {
+            Kind::Kernel(plane) => plane.attend(news),
+            Kind::Absent(_) => false,
+        }
     }
 
     /// Ends idle flows and those of dead or removed backends: how many ended, how many are left.

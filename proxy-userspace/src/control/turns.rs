@@ -1,6 +1,6 @@
 //! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
 
-use super::{Core, Event, Trigger, Wish};
+use super::{Core, Event, Trigger, Wish, host::HostWatch};
 use crate::{
     discovery::Discovery,
     health::{Checks, Report},
@@ -17,7 +17,7 @@ use tokio::{
 use tracing::info;
 
 /// Idle timeouts are whole seconds and minutes by default: flows end at most this much late.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Most events of a kind taken into one turn, so that a flood can't keep a turn from starting.
 const EVENTS_PER_TURN: usize = 1_024;
@@ -56,6 +56,7 @@ pub async fn run(
     let (report_sender, mut reports) = mpsc::channel(EVENTS_PER_TURN);
     let mut checks = Checks::new(report_sender);
     checks.follow(core.clusters(), &core.ways());
+    let mut host = HostWatch::open(&core);
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -71,6 +72,7 @@ pub async fn run(
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
+            news = host.next() => core.attend(&news),
             answer = discovery.next() => batch.push(Event::Resolved(answer)),
         }
         gather(&mut events, &mut batch);

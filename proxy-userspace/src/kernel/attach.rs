@@ -1,72 +1,93 @@
-//! Attaching the programs to interfaces, and adopting the links that are there.
+//! Attaching the programs to an interface, and adopting the links that are there.
 
 use super::{
-    AttachedInterface, KernelError, Pins,
+    KernelError, Pins,
+    links::{Link, Target},
     object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC},
-    steer,
+    occupant,
 };
-use crate::model::{DaemonSettings, Interface, Role, XdpMode};
+use crate::model::{Interface, Role, XdpMode};
 use aya::{
     Ebpf,
-    programs::{
-        ProgramError, TcAttachType, Xdp, XdpMode as Attach,
-        links::{FdLink, PinnedLink},
-        tc::SchedClassifierLink,
-        xdp::XdpLink,
-    },
+    programs::{TcAttachType, Xdp, XdpMode as Attach, links::FdLink},
 };
 use std::{
     fs,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
-/// Attaches all programs to all interfaces and the network namespace, and detaches them from interfaces no longer listed.
+/// Where programs are attached to.
+pub(super) struct Place<'a> {
+    /// As configured.
+    pub(super) interface: &'a Interface,
+    /// Its index now.
+    pub(super) ifindex: u32,
+    /// What this host is.
+    pub(super) role: Role,
+}
+
+/// Attaches all programs to an interface, or points the pinned links to them: a new link is made only where there is none, or
+/// it isn't this interface's. TC ingress comes last: it reads XDP's note about a neighbour, and an older version's note may be shorter
+/// than it knows, never longer. Returns XDP's mode in use, and why it isn't native.
 ///
-/// A pinned link is pointed to the new program; only where there is none, or its interface is
-/// gone, a new one is made.
+/// # Errors
+/// Another XDP program is there, which stays; or the kernel refused ours.
 pub(super) fn attach(
     object: &mut Ebpf,
     pins: &Pins,
-    settings: &DaemonSettings,
-) -> Result<Vec<AttachedInterface>, KernelError> {
-    let interfaces = &settings.interfaces;
-    let mut wanted = vec![steer::attach(object, pins)?];
-    let mut attached = Vec::new();
-    if !interfaces.is_empty() && settings.role == Role::Balancer {
-        // Ways to backends without NAT are asked for as for packets of this host's own.
-        enable_forwarding("lo")?;
+    place: &Place<'_>,
+) -> Result<(&'static str, Option<String>), KernelError> {
+    let (before, after) = classifiers(place.role).split_at(classifiers(place.role).len() / 2);
+    for classifier in before {
+        attach_classifier(object, pins, place, *classifier)?;
     }
-    for interface in interfaces {
-        let ifindex = index(&interface.name)?;
-        if settings.role == Role::Balancer {
-            enable_forwarding(&interface.name)?;
+    let attached = match place.interface.xdp {
+        XdpMode::Off => {
+            let (native, generic) = xdp_programs(place.role);
+            for program in [native, generic] {
+                let _ = fs::remove_file(pins.link(&place.interface.name, program));
+            }
+            ("off", None)
         }
-        if !settings.decap_vips.is_empty() {
-            keep_quiet_about_vips(&interface.name)?;
-        }
-        let role = settings.role;
-        if role == Role::Balancer {
-            let hook = (TC_EGRESS, TcAttachType::Egress);
-            wanted.push(attach_classifier(object, pins, &interface.name, hook)?);
-        }
-        let (xdp, warning) = match interface.xdp {
-            XdpMode::Off => ("off", None),
-            _ => attach_xdp((object, role), pins, interface, ifindex, &mut wanted)?,
-        };
-        // After XDP, whose note about a neighbour it reads: an older version's note may be shorter, never longer.
-        if role == Role::Balancer {
-            let hook = (TC_INGRESS, TcAttachType::Ingress);
-            wanted.push(attach_classifier(object, pins, &interface.name, hook)?);
-        }
-        attached.push(AttachedInterface {
-            name: interface.name.clone(),
-            ifindex,
-            xdp,
-            warning,
-        });
+        _ => attach_xdp(object, pins, place)?,
+    };
+    for classifier in after {
+        attach_classifier(object, pins, place, *classifier)?;
     }
-    pins.keep_links(&wanted)?;
     Ok(attached)
+}
+
+/// Fails if an XDP program that isn't ours is where ours is wanted.
+pub(super) fn refuse_another(pins: &Pins, place: &Place<'_>) -> Result<(), KernelError> {
+    if place.interface.xdp == XdpMode::Off {
+        return Ok(());
+    }
+    let name = &place.interface.name;
+    occupant::refuse_another(name, place.ifindex, &links(pins, name, place.role))
+}
+
+/// The pins that an interface's links can have.
+pub(super) fn links(pins: &Pins, name: &str, role: Role) -> Vec<PathBuf> {
+    let (native, generic) = xdp_programs(role);
+    let programs = classifiers(role).iter().map(|(program, _)| *program);
+    let programs = programs.chain([native, generic]);
+    programs.map(|program| pins.link(name, program)).collect()
+}
+
+/// How many links an interface has.
+pub(super) fn count(interface: &Interface, role: Role) -> usize {
+    classifiers(role).len() + usize::from(interface.xdp != XdpMode::Off)
+}
+
+fn classifiers(role: Role) -> &'static [(&'static str, TcAttachType)] {
+    match role {
+        Role::Balancer => &[
+            (TC_EGRESS, TcAttachType::Egress),
+            (TC_INGRESS, TcAttachType::Ingress),
+        ],
+        Role::Backend => &[],
+    }
 }
 
 /// The XDP programs of a role: native, generic.
@@ -77,125 +98,38 @@ fn xdp_programs(role: Role) -> (&'static str, &'static str) {
     }
 }
 
-/// A backend has the VIP and must not tell its neighbours so: they would send clients' packets past the balancer. ARP is
-/// answered for addresses of the asked interface alone, and asked from such (Documentation/networking/ip-sysctl.rst). IPv6
-/// needs nothing: neighbour discovery answers for addresses of the interface alone.
-fn keep_quiet_about_vips(name: &str) -> Result<(), KernelError> {
-    for (setting, wanted) in [("arp_ignore", 1), ("arp_announce", 2)] {
-        let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{name}/{setting}"));
-        let current = fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse::<u32>().ok());
-        if current.is_none_or(|current| current >= wanted) {
-            continue;
-        }
-        fs::write(&path, wanted.to_string()).map_err(|error| {
-            KernelError::missing(
-                format!("{setting} of {name} is too low and can't be raised: {error}"),
-                format!("run `sysctl -w net.ipv4.conf.{name}.{setting}={wanted}` on the host"),
-            )
-        })?;
-        tracing::info!(interface = name, "set {setting} to {wanted}");
-    }
-    Ok(())
-}
-
-fn index(name: &str) -> Result<u32, KernelError> {
-    let path = Path::new("/sys/class/net").join(name).join("ifindex");
-    rustix::net::netdevice::name_to_index(
-        rustix::net::socket(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::DGRAM,
-            None,
-        )
-        .map_err(|error| KernelError::refused("opening a socket", std::io::Error::from(error)))?,
-        name,
-    )
-    .map_err(|error| {
-        KernelError::missing(
-            format!("interface {name}: {error} ({})", path.display()),
-            "name an interface that `ip link` shows under `interfaces`",
-        )
-    })
-}
-
-/// `bpf_fib_lookup` forwards nothing for an interface whose forwarding is off.
-fn enable_forwarding(name: &str) -> Result<(), KernelError> {
-    for family in ["ipv4", "ipv6"] {
-        let path = PathBuf::from(format!("/proc/sys/net/{family}/conf/{name}/forwarding"));
-        // Absent where the family is disabled.
-        let Ok(current) = fs::read_to_string(&path) else {
-            continue;
-        };
-        if current.trim() != "0" {
-            continue;
-        }
-        fs::write(&path, "1").map_err(|error| {
-            KernelError::missing(
-                format!("forwarding is off on {name} and can't be turned on: {error}"),
-                format!("run `sysctl -w net.{family}.conf.{name}.forwarding=1` on the host"),
-            )
-        })?;
-        tracing::info!(interface = name, family, "turned on forwarding");
-    }
-    Ok(())
-}
-
-/// Warns where NAT's ports overlap those the host gives its own connections: one of the host's to a
-/// backend could then have the same addresses and ports as a flow.
-pub(super) fn warn_of_port_overlap((first, last): (u16, u16)) {
-    let path = "/proc/sys/net/ipv4/ip_local_port_range";
-    let Ok(text) = fs::read_to_string(path) else {
-        return;
-    };
-    let mut range = text
-        .split_whitespace()
-        .filter_map(|word| word.parse::<u16>().ok());
-    let (Some(low), Some(high)) = (range.next(), range.next()) else {
-        return;
-    };
-    if first <= high && low <= last {
-        tracing::warn!(
-            "NAT ports {first}-{last} overlap the host's own {low}-{high}: set nat.ports, or \
-             net.ipv4.ip_local_port_range, so that they don't"
-        );
-    }
-}
-
-/// Points a pinned link to `program`. False if there is none, or it no longer has an interface.
-fn adopt<E>(path: &Path, update: impl FnOnce(FdLink) -> Result<(), E>) -> bool {
-    let Ok(pinned) = PinnedLink::from_pin(path) else {
+/// Points an interface's pinned link to a program. False if there is none, or it isn't this interface's: then the pin is gone too.
+fn adopt(path: &Path, ifindex: u32, program: BorrowedFd<'_>) -> bool {
+    let Ok(link) = Link::open(path) else {
         return false;
     };
-    if update(FdLink::from(pinned)).is_ok() {
+    if link.target == Target::Interface(ifindex) && link.point_to(program).is_ok() {
         return true;
     }
-    // The interface was deleted since (ENOLINK): the link is an empty shell.
+    // The interface was deleted since and made anew, or has got another name.
     let _ = fs::remove_file(path);
     false
 }
 
-/// Attaches a TC program, or points its pinned link to it; returns the pin.
+/// Attaches a TC program, or points its pinned link to it.
 fn attach_classifier(
     object: &mut Ebpf,
     pins: &Pins,
-    interface: &str,
+    place: &Place<'_>,
     (program, hook): (&str, TcAttachType),
-) -> Result<PathBuf, KernelError> {
+) -> Result<(), KernelError> {
+    let interface = &place.interface.name;
+    let path = pins.link(interface, program);
     let refused = |error: &dyn std::error::Error| {
         KernelError::missing(
             format!("attaching {program} to {interface}: {error}"),
             "use a kernel with TCX (6.6 or later), or take the interface out",
         )
     };
-    let path = pins.link(interface, program);
     let classifier = object::classifier(object, program)?;
-    let adopted = adopt(&path, |link| -> Result<(), ProgramError> {
-        let link = SchedClassifierLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
-        classifier.attach_to_link(link).map(drop)
-    });
-    if adopted {
-        return Ok(path);
+    let fd = classifier.fd().map_err(|error| refused(&error))?;
+    if adopt(&path, place.ifindex, fd.as_fd()) {
+        return Ok(());
     }
     let id = classifier
         .attach(interface, hook)
@@ -203,54 +137,43 @@ fn attach_classifier(
     let link = classifier.take_link(id).map_err(|error| refused(&error))?;
     let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
     link.pin(&path).map_err(|error| refused(&error))?;
-    Ok(path)
+    Ok(())
 }
 
 /// Attaches XDP: natively, else generically. Returns the mode in use, and why it isn't native.
 fn attach_xdp(
-    (object, role): (&mut Ebpf, Role),
+    object: &mut Ebpf,
     pins: &Pins,
-    interface: &Interface,
-    ifindex: u32,
-    wanted: &mut Vec<PathBuf>,
+    place: &Place<'_>,
 ) -> Result<(&'static str, Option<String>), KernelError> {
-    let name = &interface.name;
-    let (native, generic) = xdp_programs(role);
-    let mut xdp = Attaching {
-        object,
-        pins,
-        name,
-        ifindex,
-    };
+    let name = &place.interface.name;
+    let mode = place.interface.xdp;
+    let (native, generic) = xdp_programs(place.role);
+    let mut xdp = Attaching { object, pins, place };
     let mut warning = None;
-    if interface.xdp != XdpMode::Generic {
+    if mode != XdpMode::Generic {
         if xdp.adopt(native)? {
-            wanted.push(pins.link(name, native));
             return Ok((NATIVE, None));
         }
-        if interface.xdp == XdpMode::Native || !pins.link(name, generic).exists() {
+        if mode == XdpMode::Native || !pins.link(name, generic).exists() {
             // An interface runs one mode: the other has to go first.
             let _ = fs::remove_file(pins.link(name, generic));
             match xdp.attach(native, Attach::Driver) {
-                Ok(path) => {
-                    wanted.push(path);
-                    return Ok((NATIVE, None));
-                }
-                Err(error) if interface.xdp == XdpMode::Native => return Err(error),
+                Ok(()) => return Ok((NATIVE, None)),
+                Err(error) if mode == XdpMode::Native => return Err(error),
                 Err(error) => {
+                    // One that is in the way of native XDP is in the way of generic XDP too.
+                    refuse_another(pins, place)?;
                     tracing::warn!(interface = name, "{error}");
                     warning = Some(format!("generic XDP, which is slower, on {name}: {error}"));
                 }
             }
         }
     }
-    let path = if xdp.adopt(generic)? {
-        pins.link(name, generic)
-    } else {
+    if !xdp.adopt(generic)? {
         let _ = fs::remove_file(pins.link(name, native));
-        xdp.attach(generic, Attach::Skb)?
-    };
-    wanted.push(path);
+        xdp.attach(generic, Attach::Skb)?;
+    }
     Ok(("generic", warning))
 }
 
@@ -260,8 +183,7 @@ const NATIVE: &str = "native";
 struct Attaching<'a> {
     object: &'a mut Ebpf,
     pins: &'a Pins,
-    name: &'a str,
-    ifindex: u32,
+    place: &'a Place<'a>,
 }
 
 impl Attaching<'_> {
@@ -273,35 +195,38 @@ impl Attaching<'_> {
 
     /// Points the pinned link of this program, if there is one, to the new program.
     fn adopt(&mut self, program: &str) -> Result<bool, KernelError> {
-        let path = self.pins.link(self.name, program);
+        let path = self.pins.link(&self.place.interface.name, program);
         if !path.exists() {
             return Ok(false);
         }
-        let program = self.program(program)?;
-        Ok(adopt(&path, |link| -> Result<(), ProgramError> {
-            let link = XdpLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
-            program.attach_to_link(link).map(drop)
-        }))
+        let ifindex = self.place.ifindex;
+        let loaded = self.program(program)?.fd();
+        let loaded = loaded.map_err(|error| KernelError::refused(format!("program {program}"), error))?;
+        Ok(adopt(&path, ifindex, loaded.as_fd()))
     }
 
-    /// Attaches the program anew and pins its link; returns the pin.
-    fn attach(&mut self, program: &str, mode: Attach) -> Result<PathBuf, KernelError> {
-        let (name, ifindex) = (self.name, self.ifindex);
-        let path = self.pins.link(name, program);
+    /// Attaches the program anew and pins its link.
+    fn attach(&mut self, program: &str, mode: Attach) -> Result<(), KernelError> {
+        let (pins, place) = (self.pins, self.place);
+        let name = &place.interface.name;
         let refused = |error: &dyn std::error::Error| {
             KernelError::missing(
                 format!("attaching {program} to {name}: {}", cause(error)),
                 "see `ip link` for another XDP program on it (remove that one), or set xdp: generic",
             )
         };
+        let path = pins.link(name, program);
         let program = self.program(program)?;
-        let id = program
-            .attach_to_if_index(ifindex, mode)
-            .map_err(|error| refused(&error))?;
+        let id = program.attach_to_if_index(place.ifindex, mode).map_err(|error| {
+            // Somebody may have been quicker; the interface itself may be gone.
+            refuse_another(pins, place)
+                .err()
+                .unwrap_or_else(|| refused(&error))
+        })?;
         let link = program.take_link(id).map_err(|error| refused(&error))?;
         let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
         link.pin(&path).map_err(|error| refused(&error))?;
-        Ok(path)
+        Ok(())
     }
 }
 

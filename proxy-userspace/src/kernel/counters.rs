@@ -48,16 +48,16 @@ pub struct BackendCounters {
     pub counters: Counters,
 }
 
-/// An interface with our programs.
-#[derive(Clone, Debug)]
+/// A configured interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttachedInterface {
-    /// Name at the time of attaching.
+    /// Its name.
     pub name: String,
-    /// Its index.
+    /// Its index; 0 while none of our programs is attached.
     pub ifindex: u32,
-    /// `native`, `generic` or `off`.
+    /// `native`, `generic` or `off`; `absent` where there is no such interface, `refused` where ours can't be attached.
     pub xdp: &'static str,
-    /// Why it is generic, when native was wanted.
+    /// Why it is generic when native was wanted, absent or refused.
     pub warning: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use proxy_common::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -114,6 +115,21 @@ impl Ids {
     /// Has every service looked at with the next apply: routes, and with them sources, may have changed since.
     pub(super) fn unsettle(&mut self) {
         self.services.values_mut().for_each(|live| live.settled = None);
+    }
+
+    /// Has services looked at with the next apply that have a backend without a source: no route led to it when it was written.
+    /// Returns whether there are any.
+    pub(super) fn unsettle_unrouted(&mut self) -> bool {
+        let mut is_any = false;
+        for live in self.services.values_mut() {
+            let has_no_source =
+                |(_, value): &(u32, BackendValue)| IpAddr::from(value.source).is_unspecified();
+            if live.backends.values().any(has_no_source) {
+                live.settled = None;
+                is_any = true;
+            }
+        }
+        is_any
     }
 
     /// Index and incarnation of every backend that isn't dead: flows of all others have lost theirs.

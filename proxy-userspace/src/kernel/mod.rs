@@ -11,11 +11,16 @@ mod error;
 mod events;
 mod expire;
 mod guard;
+mod host_settings;
 mod ids;
+mod interfaces;
+mod links;
 mod maps;
 mod migrate;
 mod names;
+mod news;
 mod object;
+mod occupant;
 mod pins;
 mod plan;
 mod question;
@@ -31,6 +36,7 @@ pub use counters::{AttachedInterface, BackendCounters, KernelCounters, ServiceCo
 pub use error::KernelError;
 pub use events::{EventReader, clock_offset};
 pub use names::Names;
+pub use news::{News, NewsWatch};
 pub use object::OBJECT;
 pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
 pub use steer::Steering;
@@ -44,6 +50,7 @@ use crate::{
 };
 use decap::Decap;
 use ids::Ids;
+use interfaces::Interfaces;
 use maps::Maps;
 use migrate::Older;
 use pins::Pins;
@@ -64,7 +71,10 @@ use tracking::Rules;
 const LOOK_AT_ALL: Duration = Duration::from_secs(30);
 
 /// What loading gives.
-type Loaded = (Maps, Ids, Steering, Decap, Vec<AttachedInterface>);
+type Loaded = (Maps, Ids, Steering, Decap, Interfaces);
+
+/// How often services are looked at that have backends without a route.
+const LOOK_AT_ROUTES: Duration = Duration::from_secs(1);
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
@@ -72,7 +82,7 @@ pub struct KernelPlane {
     ids: Ids,
     nat: NatSettings,
     tunnel: TunnelSettings,
-    interfaces: Vec<AttachedInterface>,
+    interfaces: Interfaces,
     steering: Steering,
     decap: Decap,
     ranges: Ranges,
@@ -81,19 +91,21 @@ pub struct KernelPlane {
     tracked_flows: usize,
     /// When every service was looked at, changed or not.
     looked_at: Instant,
+    /// When services were looked at whose backends have no route.
+    routes_looked_at: Instant,
     /// Holds the lock on the maps.
     pins: Pins,
 }
 
 impl KernelPlane {
     /// Loads the programs, adopts maps and links under the pin path or makes them, attaches: to the interfaces, of which
-    /// there may be none, and to the network namespace.
+    /// there may be none, or some later ([`KernelPlane::attend`]), and to the network namespace.
     ///
     /// Forwarding is never interrupted: maps are adopted as they are, or taken over from an older layout, and links are pointed to
     /// the new programs atomically (`BPF_LINK_UPDATE`).
     ///
     /// # Errors
-    /// One line that says what is missing (privilege, bpffs, kernel feature, interface) and the remedy.
+    /// One line that says what is missing (privilege, bpffs, kernel feature, another XDP program) and the remedy.
     pub fn open(settings: &DaemonSettings) -> Result<Self, KernelError> {
         let mut pins = Pins::prepare(&settings.pin_path)?;
         let (maps, ids, steering, decap, interfaces) = match migrate::begin(&mut pins)? {
@@ -113,13 +125,14 @@ impl KernelPlane {
             flows: 0,
             tracked_flows: 0,
             looked_at: Instant::now(),
+            routes_looked_at: Instant::now(),
             pins,
         })
     }
 
     /// Loads, fills the maps where an older layout's are taken over, and attaches.
     fn load(pins: &Pins, settings: &DaemonSettings, older: Option<&Older>) -> Result<Loaded, KernelError> {
-        let mut object = object::load(pins, settings)?;
+        let object = object::load(pins, settings)?;
         let mut maps = Maps::open(pins)?;
         if let Some(older) = older {
             older.convert(pins, &mut maps)?;
@@ -127,11 +140,11 @@ impl KernelPlane {
         let lock = pins.lock_settings()?;
         maps.write_settings(settings)?;
         drop(lock);
-        attach::warn_of_port_overlap(settings.nat.ports);
+        host_settings::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let steering = Steering::open(pins)?;
         let decap = Decap::open(pins, settings)?;
-        let interfaces = attach::attach(&mut object, pins, settings)?;
+        let interfaces = Interfaces::open(object, pins, settings)?;
         Ok((maps, ids, steering, decap, interfaces))
     }
 
@@ -166,6 +179,28 @@ impl KernelPlane {
             })
             .collect();
         Ok(writes)
+    }
+
+    /// Attaches to interfaces that have appeared. Returns whether services have to be looked at with an apply, since sources and
+    /// routes of backends may be others.
+    pub fn attend(&mut self, news: &News) -> bool {
+        let is_any_new = self.interfaces.attend(&self.pins);
+        if is_any_new
+            || news
+                .addresses_of
+                .iter()
+                .any(|ifindex| self.interfaces.has(*ifindex))
+        {
+            self.ids.unsettle();
+            self.looked_at = Instant::now();
+            return true;
+        }
+        // A routing daemon may change a thousand a second.
+        if self.routes_looked_at.elapsed() < LOOK_AT_ROUTES {
+            return false;
+        }
+        self.routes_looked_at = Instant::now();
+        self.ids.unsettle_unrouted()
     }
 
     /// Where workers are registered for the connections that [`KernelPlane::apply`] steers.
@@ -232,7 +267,7 @@ impl KernelPlane {
             &self.ids,
             (&self.steering, &self.decap),
             (self.flows, self.tracked_flows),
-            &self.interfaces,
+            self.interfaces.states(),
         )
     }
 

@@ -1,7 +1,7 @@
 //! What changes from one Snapshot to the next, in an order in which nothing is ever referred to
 //! before it exists or after it is gone.
 
-use super::{Cluster, EndpointId, Health, ListenAddr, Service, Snapshot, l7::Listener};
+use super::{Cluster, EndpointId, Guard, Health, ListenAddr, Service, Snapshot, l7::Listener};
 use proxy_common::net::Protocol;
 use std::{collections::BTreeMap, fmt};
 
@@ -244,6 +244,21 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
     }
     if from.hash != to.hash {
         part(format_args!("hash {} -> {}", from.hash, to.hash))?;
+    }
+    if from.tracking != to.tracking {
+        part(format_args!("tracking {} -> {}", from.tracking, to.tracking))?;
+    }
+    let (before, after) = (&from.guard, &to.guard);
+    if (&before.allow, &before.deny) != (&after.allow, &after.deny) {
+        let count = |guard: &Guard| guard.allow.len() + guard.deny.len();
+        part(format_args!(
+            "allow and deny changed ({} -> {} prefixes)",
+            count(before),
+            count(after)
+        ))?;
+    }
+    if (before.packets, before.connections) != (after.packets, after.connections) {
+        part(format_args!("limits changed"))?;
     }
     if from.idle_timeouts != to.idle_timeouts {
         part(format_args!("idle_timeouts changed"))?;

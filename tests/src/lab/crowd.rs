@@ -177,6 +177,14 @@ impl Crowd {
         })
     }
 
+    /// Exchanges that all connections have had.
+    pub fn rounds(&self) -> u64 {
+        guard(&self.shared.members)
+            .values()
+            .map(|member| member.rounds)
+            .sum()
+    }
+
     /// Begins no exchange from now on; those that were begun are finished.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::SeqCst);

@@ -4,7 +4,11 @@ use super::Host;
 use crate::model::random::Random;
 use anyhow::{Context, Result};
 use etherparse::PacketBuilder;
-use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, sendto, socket};
+use rustix::{
+    net::{AddressFamily, Protocol, SendFlags, SocketType, sendto, socket},
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
@@ -14,6 +18,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// `IPPROTO_RAW`, linux/in.h: the sender writes the IPv4 header, the source in it too.
@@ -22,9 +27,28 @@ const RAW: u32 = 255;
 /// A thread on a host that sends SYNs until it is stopped or has sent enough.
 pub struct SynFlood {
     sent: Arc<AtomicU64>,
+    cpu_ns: Arc<AtomicU64>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// What a flood may take of the machine that it shares with those it is measured on.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Bounds {
+    /// SYNs a second; 0 for as many as it can.
+    pub per_second: u64,
+    /// The one CPU it runs on; with it runs what the kernel does with each packet on its way.
+    pub cpu: Option<usize>,
+}
+
+/// Counts the floods of this process.
+static FLOODS: AtomicU64 = AtomicU64::new(1);
+
+/// SYNs between two looks at its CPU time.
+const LOOK: u64 = 256;
+
+/// How often a bounded flood sends what is due.
+const BURST: Duration = Duration::from_micros(500);
 
 impl SynFlood {
     /// The network that the sources are of: nobody's.
@@ -32,18 +56,45 @@ impl SynFlood {
 
     /// Floods an IPv4 address, with `most` packets at most.
     pub fn start(host: &Host, target: SocketAddr, most: u64) -> Result<Self> {
+        Self::start_within(host, target, most, Bounds::default())
+    }
+
+    /// The same within bounds.
+    pub fn start_within(host: &Host, target: SocketAddr, most: u64, bounds: Bounds) -> Result<Self> {
         let protocol = NonZeroU32::new(RAW).map(Protocol::from_raw);
         let opened = host.run(|| socket(AddressFamily::INET, SocketType::RAW, protocol));
         let socket = opened.context("open a raw socket")?;
         let (sent, stopping) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let cpu_ns = Arc::<AtomicU64>::default();
         let mut flood = Self {
             sent: sent.clone(),
+            cpu_ns: cpu_ns.clone(),
             stopping: stopping.clone(),
             thread: None,
         };
         flood.thread = Some(std::thread::spawn(move || {
-            let mut random = Random::new(1);
+            if let Some(cpu) = bounds.cpu {
+                let mut set = CpuSet::new();
+                set.set(cpu);
+                // Best effort: a lab without that CPU still has its flood.
+                let _ = sched_setaffinity(None, &set);
+            }
+            let begin = Instant::now();
+            let due = || match bounds.per_second {
+                0 => u64::MAX,
+                rate => (begin.elapsed().as_secs_f64() * rate as f64) as u64,
+            };
+            // The next flood is of other sources.
+            let mut random = Random::new(FLOODS.fetch_add(1, Ordering::Relaxed));
             while !stopping.load(Ordering::SeqCst) && sent.load(Ordering::Relaxed) < most {
+                let count = sent.load(Ordering::Relaxed);
+                if count.is_multiple_of(LOOK) {
+                    cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+                }
+                if count >= due() {
+                    std::thread::sleep(BURST);
+                    continue;
+                }
                 // A full queue on this host takes none; what is counted was sent.
                 if send(&socket, target, random.bits()).is_some() {
                     sent.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +108,11 @@ impl SynFlood {
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
+
+    /// CPU time so far: its own, and of what the kernel does in its name.
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
+    }
 }
 
 impl Drop for SynFlood {
@@ -66,6 +122,11 @@ impl Drop for SynFlood {
             let _ = thread.join();
         }
     }
+}
+
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Sends one SYN, whose source and sequence number are taken from random bits.

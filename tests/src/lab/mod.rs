@@ -39,7 +39,7 @@ pub use daemon_config::DaemonConfig;
 pub use datagrams::{DatagramOutcome, NumberedDatagrams};
 pub use direct::DirectSite;
 pub use echo::EchoServer;
-pub use flood::SynFlood;
+pub use flood::{Bounds, SynFlood};
 pub use host::{Host, Lab};
 pub use interrupt::{catch_interrupts, interrupted};
 pub use namespace::Namespace;

@@ -95,22 +95,19 @@ impl Topology {
         let balancer = lab.host("balancer")?;
         let segment = lab.host("segment")?;
         client.connect("eth0", &router, "clients")?;
-        router.connect("balancer", &balancer, "front")?;
-        router.take_xdp_tx("balancer")?;
         client.ip("address add 192.0.2.10/24 dev eth0
             address add 2001:db8:2::10/64 dev eth0 nodad
             route add default via 192.0.2.1
             route add default via 2001:db8:2::1")?;
         router.ip("address add 192.0.2.1/24 dev clients
-            address add 2001:db8:2::1/64 dev clients nodad
-            address add 198.51.100.1/24 dev balancer
-            address add 2001:db8:51::1/64 dev balancer nodad
-            route add 198.18.0.0/24 via 198.51.100.2
-            route add 2001:db8:18::/64 via 2001:db8:51::2
-            route add 203.0.113.0/24 via 198.51.100.2
-            route add 2001:db8:113::/64 via 2001:db8:51::2")?;
+            address add 2001:db8:2::1/64 dev clients nodad")?;
         router.forward()?;
-        Self::segment(&balancer, &segment)?;
+        balancer.forward()?;
+        // Snooping would hold back neighbour solicitations until it has seen the hosts' reports.
+        segment.ip("link add br0 type bridge mcast_snooping 0
+            link set dev br0 up")?;
+        Self::front(&router, &balancer)?;
+        Self::back(&balancer, &segment)?;
         let backends = [0, 1, 2].map(|n| Self::backend(&lab, &segment, n));
         let [a, b, c] = backends;
         Ok(Self {
@@ -123,26 +120,44 @@ impl Topology {
         })
     }
 
-    /// The balancer and its segment, without backends yet.
-    fn segment(balancer: &Host, segment: &Host) -> Result<()> {
-        // Snooping would hold back neighbour solicitations until it has seen the hosts' reports.
-        segment.ip("link add br0 type bridge mcast_snooping 0
-            link set dev br0 up")?;
+    /// Joins the balancer and the router anew after one of the ends was deleted.
+    pub fn make_front(&self) -> Result<()> {
+        Self::front(&self.router, &self.balancer)
+    }
+
+    /// Joins the balancer and the segment anew.
+    pub fn make_back(&self) -> Result<()> {
+        Self::back(&self.balancer, &self.segment)
+    }
+
+    fn front(router: &Host, balancer: &Host) -> Result<()> {
+        router.connect("balancer", balancer, "front")?;
+        router.take_xdp_tx("balancer")?;
+        Self::address_front(router, balancer)
+    }
+
+    /// Addresses and routes of `front` and of the router's end.
+    pub fn address_front(router: &Host, balancer: &Host) -> Result<()> {
+        router.ip("address add 198.51.100.1/24 dev balancer
+            address add 2001:db8:51::1/64 dev balancer nodad
+            route add 198.18.0.0/24 via 198.51.100.2
+            route add 2001:db8:18::/64 via 2001:db8:51::2
+            route add 203.0.113.0/24 via 198.51.100.2
+            route add 2001:db8:113::/64 via 2001:db8:51::2")?;
+        balancer.ip("address add 198.51.100.2/24 dev front
+            address add 2001:db8:51::2/64 dev front nodad
+            route add default via 198.51.100.1
+            route add default via 2001:db8:51::1")?;
+        send_late_checksums(balancer, "front")
+    }
+
+    fn back(balancer: &Host, segment: &Host) -> Result<()> {
         balancer.connect("back", segment, "balancer")?;
         segment.take_xdp_tx("balancer")?;
         segment.ip("link set dev balancer master br0")?;
-        balancer.ip("address add 198.51.100.2/24 dev front
-            address add 2001:db8:51::2/64 dev front nodad
-            address add 203.0.113.1/24 dev back
-            address add 2001:db8:113::1/64 dev back nodad
-            route add default via 198.51.100.1
-            route add default via 2001:db8:51::1")?;
-        balancer.forward()?;
-        // As on a real network card: what this host sends has its checksums filled in late.
-        for interface in INTERFACES {
-            balancer.execute(&format!("ethtool -K {interface} tx on"))?;
-        }
-        Ok(())
+        balancer.ip("address add 203.0.113.1/24 dev back
+            address add 2001:db8:113::1/64 dev back nodad")?;
+        send_late_checksums(balancer, "back")
     }
 
     fn backend(lab: &Lab, segment: &Host, n: usize) -> Result<Host> {
@@ -174,4 +189,9 @@ impl Topology {
         let addresses = Family::BOTH.map(|family| SocketAddr::new(family.balancer(), port));
         EchoServer::start(&self.balancer, self.balancer.name(), &addresses)
     }
+}
+
+/// As on a real network card: what this host sends has its checksums filled in late.
+fn send_late_checksums(host: &Host, interface: &str) -> Result<()> {
+    host.execute(&format!("ethtool -K {interface} tx on")).map(drop)
 }

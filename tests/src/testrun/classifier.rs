@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use aya::{TestRun, TestRunOptions, programs::SchedClassifier};
 use std::path::Path;
 
-/// TC_ACT_OK.
-pub const OK: u32 = 0;
+/// TC_ACT_PIPE: on to the next program.
+pub const PASS: u32 = 3;
 /// TC_ACT_SHOT.
 pub const SHOT: u32 = 2;
 /// TC_ACT_REDIRECT.

@@ -7,7 +7,7 @@ use weir_tests::{
         build::{Checksum, Frame},
         parse::{ICMP, UDP},
     },
-    testrun::classifier::{OK, REDIRECT},
+    testrun::classifier::{PASS, REDIRECT},
 };
 
 /// One row: a frame that this host sends by the arriving interface, what the program does, frame out.
@@ -35,25 +35,25 @@ fn replies_of_a_backend_here() {
                 let (frame, answer) = open(fixture, family, protocol);
                 let mut out = answer.clone();
                 (out.source, out.destination) = (frame.destination, frame.source);
-                row(fixture, "an answer", &answer, OK, &out);
+                row(fixture, "an answer", &answer, PASS, &out);
                 let maps = fixture.bench.maps();
                 let forward = maps.flow(&key(&frame)).unwrap().unwrap();
                 assert_eq!(forward.peer_seen, seen::PACKET);
                 for ttl in [1, 0] {
                     let (mut answer, mut out) = (answer.clone(), out.clone());
                     (answer.ttl, out.ttl) = (ttl, ttl);
-                    row(fixture, "this host is no hop", &answer, OK, &out);
+                    row(fixture, "this host is no hop", &answer, PASS, &out);
                 }
                 let mut other = answer.clone();
                 other.source.1 += 1;
-                row(fixture, "of another port", &other, OK, &other);
+                row(fixture, "of another port", &other, PASS, &other);
                 let mut other = answer.clone();
                 other.destination.1 ^= 1;
-                row(fixture, "to another port", &other, OK, &other);
+                row(fixture, "to another port", &other, PASS, &other);
                 let leaving = fixture.bench.topology.leaving;
                 let egress = fixture.bench.egress().unwrap();
                 let ran = egress.run(leaving, leaving, &answer.bytes()).unwrap();
-                assert_eq!(ran, (OK, answer.bytes()), "not sent by this host");
+                assert_eq!(ran, (PASS, answer.bytes()), "not sent by this host");
             }
         }
     });
@@ -67,7 +67,7 @@ fn udp_checksums() {
             answer.checksum = Checksum::Zero;
             let mut out = answer.clone();
             (out.source, out.destination) = (frame.destination, frame.source);
-            row(fixture, "none stays none", &answer, OK, &out);
+            row(fixture, "none stays none", &answer, PASS, &out);
             answer.checksum = Checksum::Right;
             out.checksum = Checksum::Right;
             out.payload = vec![0, 0];
@@ -76,7 +76,7 @@ fn udp_checksums() {
             answer.payload.clone_from(&out.payload);
             let bytes = out.bytes();
             assert_eq!(bytes[bytes.len() - 4..bytes.len() - 2], [0xff, 0xff]);
-            row(fixture, "zero is sent as ones", &answer, OK, &out);
+            row(fixture, "zero is sent as ones", &answer, PASS, &out);
         }
     });
 }
@@ -89,8 +89,8 @@ fn flows_that_are_not_this_hosts() {
             for protocol in PROTOCOLS {
                 let frame = fixture.open(family, Kind::Other, protocol, 40_000);
                 let answer = fixture.answer(family, Kind::Other, &frame);
-                row(fixture, "a reply", &answer, OK, &answer);
-                row(fixture, "a client's", &frame, OK, &frame);
+                row(fixture, "a reply", &answer, PASS, &answer);
+                row(fixture, "a client's", &frame, PASS, &frame);
             }
         }
     });
@@ -143,9 +143,9 @@ fn errors_of_this_host() {
             let error = Frame::icmp(from, delivered.source.0, kind, quote(&delivered));
             let mut out = Frame::icmp(ip(family.vip), frame.source.0, kind, quote(&frame));
             out.ttl = error.ttl;
-            row(fixture, "port unreachable", &error, OK, &out);
+            row(fixture, "port unreachable", &error, PASS, &out);
             let stranger = Frame::plain((from, 0), (ip(family.client), 0), ICMP);
-            row(fixture, "another message", &stranger, OK, &stranger);
+            row(fixture, "another message", &stranger, PASS, &stranger);
         }
     });
 }

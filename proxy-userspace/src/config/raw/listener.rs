@@ -1,8 +1,8 @@
 //! Listeners: addresses, and what becomes of what comes in.
 
 use super::{
-    AccessLog, Duration, Forwarded, HostPattern, HttpLimits, HttpTimeouts, List, ListenAddress, Name,
-    PathOptions, PrefixText, Route, ServerHeader, ServerTls, Text,
+    AccessLog, Duration, FilePath, Forwarded, HostPattern, HttpLimits, HttpTimeouts, List, ListenAddress,
+    Name, PathOptions, PrefixText, Route, ServerHeader, ServerTls, Text,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -145,9 +145,15 @@ pub struct Forward {
     /// Sources that may send to the service: if any are listed, no others may. Of `allow` and `deny` the longest prefix decides.
     #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["192.0.2.0/24"]))]
     pub(in crate::config) allow: Option<List<PrefixText>>,
+    /// Files of such prefixes, one a line, `#` before comments.
+    #[schemars(with = "Option<Vec<FilePath>>", example = json!(["allowed.txt"]))]
+    pub(in crate::config) allow_files: Option<List<FilePath>>,
     /// Sources that may not.
     #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["198.51.100.0/24", "2001:db8:bad::/48"]))]
     pub(in crate::config) deny: Option<List<PrefixText>>,
+    /// Files of such prefixes.
+    #[schemars(with = "Option<Vec<FilePath>>", example = json!(["denied.txt"]))]
+    pub(in crate::config) deny_files: Option<List<FilePath>>,
     /// What one source may send: an IPv4 address, or an IPv6 /64.
     #[schemars(example = json!({"connections": {"per_second": 100}}))]
     pub(in crate::config) limits: Option<SourceLimits>,

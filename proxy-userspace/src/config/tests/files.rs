@@ -127,3 +127,33 @@ fn a_certificate_that_is_made_stays_through_reloads() {
     assert!(names.iter().any(|name| name.contains("localhost")), "{names:?}");
     assert!(certificate.validity().is_valid());
 }
+
+#[test]
+fn a_hundred_thousand_prefixes_are_read_from_a_file_and_named_with_it() {
+    let home = Home::new("prefixes");
+    let list = home.0.join("denied.txt");
+    let lines: String = (0..100_000u32)
+        .map(|n| format!("10.{}.{}.{}/32\n", n >> 16, n >> 8 & 255, n & 255))
+        .collect();
+    fs::write(&list, &lines).unwrap();
+    let text = "interfaces: [eth0]\n\
+         listeners: [{ name: dns, address: \"192.0.2.53:53\", protocol: udp, \
+           forward: { cluster: dns, deny: [192.0.2.1/32], deny_files: [denied.txt] } }]\n\
+         clusters: [{ name: dns, endpoints: [\"198.51.100.1:53\"] }]\n";
+    let file = home.0.join("weir.yaml");
+    fs::write(&file, text).unwrap();
+    let loaded = load(&file).unwrap();
+    assert_eq!(loaded.services[0].guard.deny.len(), 100_001);
+    assert_eq!(loaded.referenced_files, std::slice::from_ref(&list));
+    // One wrong line of so many refuses all of them, by its number; a file of nothing else is not said line by line.
+    fs::write(&list, format!("{lines}10.0.0.0/33\n")).unwrap();
+    let error = load(&file).unwrap_err().to_string();
+    assert!(
+        error.contains("deny_files[0]: denied.txt:100001: \"10.0.0.0/33\" is not a prefix"),
+        "{error}"
+    );
+    fs::write(&list, "no prefix\n".repeat(1_000)).unwrap();
+    let error = load(&file).unwrap_err().to_string();
+    assert_eq!(error.lines().count(), 11, "{error}");
+    assert!(error.contains("990 more lines are wrong"), "{error}");
+}

@@ -1,6 +1,9 @@
-//! Files that a config names: certificates, keys, CAs, secrets.
+//! Files that a config names: certificates, keys, CAs, secrets, lists of prefixes.
 
-use super::{Checks, Place};
+use super::{
+    Checks, Place,
+    guard::{self, Listed},
+};
 use crate::{
     config::{error::Mistake, limits, raw, suggest::shown},
     model::l7::PemBytes,
@@ -18,6 +21,8 @@ use std::{
 pub(super) struct Files {
     read: HashMap<PathBuf, Result<Arc<[u8]>, Mistake>>,
     named: BTreeSet<PathBuf>,
+    /// Lists of prefixes, each parsed once however many services name it.
+    listed: HashMap<PathBuf, Listed>,
 }
 
 impl Files {
@@ -30,9 +35,8 @@ impl Files {
 impl Checks<'_> {
     /// The contents of a file, relative to the directory of the config file; or its mistake reported.
     pub(super) fn file(&mut self, place: &Place<'_>, typed: &raw::FilePath) -> Option<PemBytes> {
+        let path = self.path_of(place, typed);
         let typed = typed.0.as_str();
-        let config = &self.report.files()[place.document.file];
-        let path = config.parent().unwrap_or(Path::new("")).join(typed);
         self.files.named.insert(path.clone());
         let known = self.files.read.get(&path).cloned();
         let contents = known.unwrap_or_else(|| {
@@ -45,6 +49,24 @@ impl Checks<'_> {
             path: Some(path.into()),
             bytes,
         })
+    }
+}
+
+impl Checks<'_> {
+    /// The prefixes that a file lists; none if it can't be read, which is reported.
+    pub(super) fn prefixes(&mut self, place: &Place<'_>, typed: &raw::FilePath) -> Option<Listed> {
+        let path = self.path_of(place, typed);
+        if let Some(listed) = self.files.listed.get(&path) {
+            return Some(listed.clone());
+        }
+        let listed = guard::listed(&self.file(place, typed)?.bytes);
+        self.files.listed.insert(path, listed.clone());
+        Some(listed)
+    }
+
+    fn path_of(&self, place: &Place<'_>, typed: &raw::FilePath) -> PathBuf {
+        let config = &self.report.files()[place.document.file];
+        config.parent().unwrap_or(Path::new("")).join(&typed.0)
     }
 }
 

@@ -4,6 +4,7 @@ mod action;
 mod clusters;
 mod cross;
 mod files;
+mod guard;
 mod http;
 mod listeners;
 mod log;

@@ -1,18 +1,15 @@
 //! Listeners that forward in the kernel.
 
 use super::{
-    Checks, Place, elements,
+    Checks, Place, guard,
     listeners::{Addresses, only_address},
 };
 use crate::{
-    config::{address, duration, limits, prime, raw, suggest::shown},
-    model::{
-        ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Rate, Service, Span, Tracking,
-    },
+    config::{duration, limits, prime, raw, suggest::shown},
+    model::{ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Service, Span, Tracking},
 };
-use ipnet::IpNet;
 use proxy_common::net::Protocol;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// A listener as far as it could be read.
 pub(super) struct ReadService<'a> {
@@ -89,7 +86,9 @@ pub(super) fn read<'a>(
             Some(raw::Tracking::Always) => Tracking::Always,
             Some(raw::Tracking::Never) => Tracking::Never,
         },
-        guard: forward.map_or_else(Guard::default, |forward| guard(forward, &forward_place, checks)),
+        guard: forward.map_or_else(Guard::default, |forward| {
+            guard::read(forward, &forward_place, checks)
+        }),
         hash: match forward.and_then(|forward| forward.hash) {
             None | Some(raw::FlowHash::FiveTuple) => FlowHash::FiveTuple,
             Some(raw::FlowHash::Source) => FlowHash::Source,
@@ -100,54 +99,6 @@ pub(super) fn read<'a>(
         }),
         place: place.clone(),
     }
-}
-
-fn guard<'a>(forward: &'a raw::Forward, place: &Place<'a>, checks: &mut Checks<'_>) -> Guard {
-    let mut seen: HashMap<IpNet, Place<'a>> = HashMap::new();
-    let mut list = |key: &str, typed: Option<&'a raw::List<raw::PrefixText>>| -> Arc<[IpNet]> {
-        let mut prefixes = Vec::new();
-        for (place, typed) in elements(typed, place.key(key)) {
-            let Some(prefix) = checks.parsed(&place, address::prefix::<IpNet>(&typed.0, "192.0.2.0/24"))
-            else {
-                continue;
-            };
-            if let Some(first) = seen.get(&prefix) {
-                let pointer = checks.pointer(&place, first);
-                checks.error(
-                    &place,
-                    format!("{prefix} stands {pointer} already"),
-                    "remove one of the two: which of them counts could not be told",
-                );
-                continue;
-            }
-            seen.insert(prefix, place);
-            prefixes.push(prefix);
-        }
-        prefixes.into()
-    };
-    let allow = list("allow", forward.allow.as_ref());
-    let deny = list("deny", forward.deny.as_ref());
-    let count = allow.len() + deny.len();
-    if count > limits::MAX_RULES {
-        checks.error(
-            &place.key("deny"),
-            format!("{count} rules, and a service may have {}", limits::MAX_RULES),
-            "join neighbouring prefixes",
-        );
-    }
-    let limits = forward.limits.as_ref();
-    Guard {
-        allow,
-        deny,
-        packets: limits.and_then(|limits| rate(limits.packets.as_ref())),
-        connections: limits.and_then(|limits| rate(limits.connections.as_ref())),
-    }
-}
-
-fn rate(typed: Option<&raw::SourceRate>) -> Option<Rate> {
-    let per_second = typed?.per_second?;
-    let burst = typed?.burst.unwrap_or(per_second);
-    Some(Rate { per_second, burst })
 }
 
 fn table_size(forward: Option<&raw::Forward>, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<u32> {
