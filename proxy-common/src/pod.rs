@@ -1,6 +1,7 @@
 //! Promises to aya that the shared structs are plain bytes without padding.
 
 use crate::{
+    affinity::{Affinity, ServiceOptions},
     counters::Counters,
     decap::DecapValue,
     guard::{RuleKey, RuleValue, ServiceLimits, SourceKey, SourceRate},
@@ -41,6 +42,8 @@ pod!(
     ServiceLimits,
     SourceKey,
     SourceRate,
+    ServiceOptions,
+    Affinity,
     L7Key,
     L7Service,
     WorkerLoad

@@ -42,6 +42,8 @@ pub mod service_flags {
     pub const PACKET_LIMIT: u32 = 64;
     /// Connections that a source opens are limited.
     pub const CONNECTION_LIMIT: u32 = 128;
+    /// A source's new flows go to the backend of its last one, for a time. Without NAT only together with TRACK_ALWAYS.
+    pub const AFFINITY: u32 = 256;
 }
 
 /// Forwarding modes of a service.

@@ -1,10 +1,12 @@
 //! The flow table: finding a packet's flow, opening one, and keeping its state.
 
 use crate::{
+    affinity,
     events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
     report,
+    words::KeyWords,
 };
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
 use proxy_common::{
@@ -13,7 +15,7 @@ use proxy_common::{
     headers::{protocol, tcp},
     keys::FlowKey,
     limits,
-    values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen},
+    values::{FlowValue, NO_BACKEND, ServiceValue, Settings, backend_flags, flow_flags, seen, service_flags},
     verdict::DropReason,
 };
 
@@ -22,7 +24,7 @@ const EXISTS: i32 = -17;
 
 /// Finds the flow of a client's packet to `service`, or opens one. The pointer stays valid for the
 /// program's run. Lookups: a flow that is known takes 2 (flow, backend); a new one 4 more and 2
-/// inserts.
+/// inserts, with affinity 4 and an insert on top.
 ///
 /// # Errors
 /// No backend, port or room for a new flow.
@@ -54,10 +56,20 @@ pub fn find_or_open(
         flags => narrow_hash_of(key, flags),
     };
     let slot = hash::slot(slot_hash, service.table_size);
-    match open(key, service, from_host, hash, slot) {
+    let has_affinity = service.flags & service_flags::AFFINITY != 0;
+    let mut choice = u64::from(slot) << 32 | u64::from(NO_BACKEND);
+    if has_affinity {
+        choice = u64::from(slot) << 32 | u64::from(affinity::find(KeyWords::view(key), service));
+    }
+    match open(key, service, from_host, hash, choice) {
         // Looked up again rather than carried over, since another CPU may have opened it first.
         0 => {
             let flow = FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull)?;
+            if has_affinity {
+                // SAFETY: a map value's pointer is valid until the program returns.
+                let (backend, incarnation) = unsafe { ((*flow).backend, (*flow).incarnation) };
+                affinity::store(KeyWords::view(key), service, backend, incarnation);
+            }
             let backends = Backends::after(occupant(flow), previous);
             ctx.tell(Some(key), What::stored(service.index, backends), backends);
             Ok(flow)
@@ -110,16 +122,21 @@ const NO_BACKEND_CODE: i32 = 1;
 const PORT_CODE: i32 = 2;
 const FULL_CODE: i32 = 3;
 
-/// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above.
+/// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above. `choice`: the slot in the high
+/// half, in the low one the backend that the source's affinity names, or [`NO_BACKEND`].
 ///
 /// A function of its own, not inlined, so that its keys and values have a stack frame of their
 /// own: together with the caller's they would pass the verifier's 512 bytes.
 #[inline(never)]
-fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, slot: u32) -> i32 {
-    let Some(slot) = SLOTS.get_value(service.index, &slot) else {
-        return NO_BACKEND_CODE;
-    };
-    let index = slot.backend;
+fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, choice: u64) -> i32 {
+    let mut index = choice as u32;
+    if index == NO_BACKEND {
+        let slot = (choice >> 32) as u32;
+        let Some(slot) = SLOTS.get_value(service.index, &slot) else {
+            return NO_BACKEND_CODE;
+        };
+        index = slot.backend;
+    }
     if index == NO_BACKEND {
         return NO_BACKEND_CODE;
     }

@@ -1,6 +1,7 @@
 //! Flows of slots that moved: ARCHITECTURE.md, "Just enough flow tracking".
 
 use crate::{
+    affinity,
     dsr::Job,
     events::{Backends, Occupant, What, Witness},
     flow,
@@ -9,9 +10,11 @@ use crate::{
 };
 use aya_ebpf::bindings::BPF_ANY;
 use proxy_common::{
-    headers::tcp,
+    headers::{protocol, tcp},
     limits,
-    values::{BackendValue, ServiceValue, TrackedFlow, backend_flags, seen, service_flags, slot_state},
+    values::{
+        BackendValue, NO_BACKEND, ServiceValue, TrackedFlow, backend_flags, seen, service_flags, slot_state,
+    },
 };
 
 /// No room to store a flow that must be.
@@ -24,6 +27,9 @@ pub const FULL: u64 = u64::MAX;
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
 ///    An entry that didn't win changes nothing of that: it may be of long ago, and the flow the slot's since.
+///
+/// With affinity a packet that opens a flow goes to the source's backend instead of the slot's, if its flow can be stored. All such a
+/// service's flows are stored, or not taken: a datagram without an entry opens one.
 #[inline(never)]
 pub fn choose<W: Witness>(
     witness: &W,
@@ -62,10 +68,19 @@ pub fn choose<W: Witness>(
         return u64::from(current);
     }
     let before = if is_moving { live(previous) } else { None };
-    let chosen = match before {
-        Some(_) if !job.opens => previous,
+    let has_affinity = service.flags & service_flags::AFFINITY != 0;
+    let opens = job.opens || has_affinity && job.key.protocol() == protocol::UDP;
+    let unstored = match before {
+        Some(_) if !opens => previous,
         _ => current,
     };
+    let mut chosen = unstored;
+    if has_affinity && opens {
+        let found = affinity::find(&job.key, service);
+        if found != NO_BACKEND {
+            chosen = found;
+        }
+    }
     let Some(backend) = BACKENDS.get(chosen) else {
         return u64::from(chosen);
     };
@@ -84,15 +99,20 @@ pub fn choose<W: Witness>(
         if backend.flags & backend_flags::DEAD == 0 {
             let backends = Backends::after(Occupant::new(chosen, backend.incarnation), stale);
             tell(witness, job, service, backends);
+            if has_affinity && opens {
+                affinity::store(&job.key, service, chosen, backend.incarnation);
+            }
         }
         return u64::from(chosen);
     }
     report::count_untracked(service.index);
-    // Without an entry the flow's next packets go to the backend before: so must this one, if it may.
+    // Without an entry the flow's next packets go to the backend before: so must this one, if it may. Datagrams of a service with
+    // affinity would follow the source's backend of that time.
     match before {
-        Some(backend) if job.opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
-        Some(_) if job.opens => FULL,
-        _ => u64::from(chosen),
+        _ if opens && !job.opens => FULL,
+        Some(backend) if opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
+        Some(_) if opens => FULL,
+        _ => u64::from(unstored),
     }
 }
 
@@ -105,7 +125,7 @@ fn tell<W: Witness>(witness: &W, job: &Job, service: &ServiceValue, backends: Ba
 
 /// A backend that lives.
 #[inline(always)]
-fn live(index: u32) -> Option<&'static BackendValue> {
+pub fn live(index: u32) -> Option<&'static BackendValue> {
     let backend = BACKENDS.get(index)?;
     (backend.incarnation != 0 && backend.flags & backend_flags::DEAD == 0).then_some(backend)
 }

@@ -89,6 +89,10 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             "kernel.max_tracked_flows",
             running.max_tracked_flows != wanted.max_tracked_flows,
         ),
+        (
+            "kernel.max_affinities",
+            running.max_affinities != wanted.max_affinities,
+        ),
         ("role", running.role != wanted.role),
         ("decap", running.decap_vips != wanted.decap_vips),
         ("tunnel", running.tunnel != wanted.tunnel),

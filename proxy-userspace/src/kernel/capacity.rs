@@ -60,6 +60,7 @@ fn bytes(map: &aya_obj::Map, entries: u64, cpus: u64) -> u64 {
     const ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
     const PERCPU_ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
     const HASH: u32 = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+    const LRU_HASH: u32 = bpf_map_type::BPF_MAP_TYPE_LRU_HASH as u32;
     const ARRAY_OF_MAPS: u32 = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
     const RINGBUF: u32 = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
     const SOCKMAP: u32 = bpf_map_type::BPF_MAP_TYPE_SOCKMAP as u32;
@@ -71,14 +72,15 @@ fn bytes(map: &aya_obj::Map, entries: u64, cpus: u64) -> u64 {
         ARRAY_OF_MAPS | SOCKMAP => 8 * entries,
         // And three pages: the positions of its writers and its reader, and what the kernel keeps of it.
         RINGBUF => entries + 3 * 4_096,
-        HASH => {
+        HASH | LRU_HASH => {
             /// `struct bucket`: a list head and a lock.
             const BUCKET: u64 = 16;
             /// `struct htab_elem` in front of the key.
             const HEAD: u64 = 48;
             let element = HEAD + u64::from(map.key_size()).next_multiple_of(8) + value;
-            // One element a CPU in reserve, for updates in place.
-            entries.next_power_of_two() * BUCKET + (entries + cpus) * element
+            // One element a CPU in reserve, for updates in place; who evicts needs none.
+            let reserve = if map.map_type() == HASH { cpus } else { 0 };
+            entries.next_power_of_two() * BUCKET + (entries + reserve) * element
         }
         _ => 0,
     }

@@ -4,8 +4,9 @@ use super::{KernelError, Pins};
 use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
 use proxy_common::{
+    affinity::{Affinity, ServiceOptions},
     counters::Counters,
-    guard::ServiceLimits,
+    guard::{ServiceLimits, SourceKey},
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
@@ -25,6 +26,8 @@ pub(super) const NAMES: &[&str] = &[
     "source_rules",
     "service_limits",
     "source_rates",
+    "service_options",
+    "affinities",
     "service_counters",
     "backend_counters",
     "drop_counters",
@@ -52,6 +55,8 @@ pub(super) struct Maps {
     /// For its file descriptor: a service's rules.
     pub(super) source_rules: MapData,
     pub(super) service_limits: Array<MapData, ServiceLimits>,
+    pub(super) service_options: Array<MapData, ServiceOptions>,
+    pub(super) affinities: HashMap<MapData, SourceKey, Affinity>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
     pub(super) flows_data: MapData,
@@ -85,6 +90,8 @@ impl Maps {
             backends: open!(pins, "backends", Array),
             source_rules: data(pins, "source_rules")?,
             service_limits: open!(pins, "service_limits", Array),
+            service_options: open!(pins, "service_options", Array),
+            affinities: open!(pins, "affinities", LruHashMap),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,
             tracked_flows: open!(pins, "tracked_flows", HashMap),
@@ -117,7 +124,7 @@ impl Maps {
 }
 
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 13] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -128,6 +135,8 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 11] {
         ("next_hops", settings.max_backends),
         ("source_rules", settings.max_services),
         ("service_limits", settings.max_services),
+        ("service_options", settings.max_services),
+        ("affinities", settings.max_affinities),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
     ]

@@ -30,7 +30,7 @@ pub use error::KernelError;
 pub use events::{EventReader, clock_offset};
 pub use names::Names;
 pub use object::OBJECT;
-pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
+pub use question::{AffinityFacts, BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
 pub use steer::Steering;
 
 use crate::{

@@ -245,6 +245,10 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
     if from.hash != to.hash {
         part(format_args!("hash {} -> {}", from.hash, to.hash))?;
     }
+    let affinity = |service: &Service| service.affinity.map_or("none".to_owned(), |it| it.to_string());
+    if from.affinity != to.affinity {
+        part(format_args!("affinity {} -> {}", affinity(from), affinity(to)))?;
+    }
     if from.idle_timeouts != to.idle_timeouts {
         part(format_args!("idle_timeouts changed"))?;
     }

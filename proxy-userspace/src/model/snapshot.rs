@@ -56,6 +56,8 @@ pub struct DaemonSettings {
     pub max_flows: u32,
     /// Most flows stored of services without NAT, a map size.
     pub max_tracked_flows: u32,
+    /// Most sources remembered for affinity, a map size.
+    pub max_affinities: u32,
 }
 
 impl DaemonSettings {

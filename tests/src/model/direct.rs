@@ -185,10 +185,16 @@ impl Model {
             }
             previous => self.usable(previous).map(|backend| (previous, *backend)),
         };
-        let index = match before {
-            Some((previous, _)) if !said.opens => previous,
+        let has_affinity = service.flags & service_flags::AFFINITY != 0;
+        // All flows of such a service are stored: a datagram without an entry opens one.
+        let opens = said.opens || has_affinity && key.protocol == UDP;
+        let unstored = match before {
+            Some((previous, _)) if !opens => previous,
             _ => slot.backend,
         };
+        let source = IpAddr::from(key.source);
+        let affine = self.affine(service, source).filter(|_| opens);
+        let index = affine.unwrap_or(unstored);
         let Some(backend) = self.backends.get(&index).copied() else {
             return Ok(index);
         };
@@ -201,18 +207,22 @@ impl Model {
         };
         if self.tracked.contains_key(key) || self.tracked.len() < self.tracked_max {
             self.tracked.insert(*key, entry);
+            if opens {
+                self.remember(service, source, index);
+            }
             return Ok(index);
         }
         self.counts.services.entry(service.index).or_default().untracked += 1;
         match before {
-            Some((previous, backend)) if said.opens => {
+            _ if opens && !said.opens => Err(DropReason::FlowTableFull),
+            Some((previous, backend)) if opens => {
                 if backend.flags & backend_flags::DRAINING == 0 {
                     Ok(previous)
                 } else {
                     Err(DropReason::FlowTableFull)
                 }
             }
-            _ => Ok(index),
+            _ => Ok(unstored),
         }
     }
 

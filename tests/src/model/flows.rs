@@ -122,7 +122,11 @@ impl Model {
         }
         let hash = flow_hash(source, destination, key.protocol);
         let slot_hash = slot_hash(service, source, destination, key.protocol);
-        let (index, backend) = self.choose(service, slot_hash).ok_or(DropReason::NoBackend)?;
+        let affine = self.affine(service, source.0);
+        let affine = affine.and_then(|index| Some((index, *self.backends.get(&index)?)));
+        let (index, backend) = affine
+            .or_else(|| self.choose(service, slot_hash))
+            .ok_or(DropReason::NoBackend)?;
         let local = backend.flags & backend_flags::LOCAL != 0;
         let translator = if local { source.0 } else { backend.source.into() };
         let target = (IpAddr::from(backend.address), backend.port);
@@ -152,6 +156,7 @@ impl Model {
         if self.flows.len() + 2 > self.flow_entries_max {
             return Err(DropReason::FlowTableFull);
         }
+        self.remember(service, source.0, index);
         self.counts.opened(&forward);
         self.flows.insert(reply, backward);
         self.flows.insert(*key, forward);

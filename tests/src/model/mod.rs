@@ -1,6 +1,7 @@
 //! A second forwarder, written from docs/dataplane.md, docs/hashing.md and the RFCs: what the kernel
 //! programs must agree with. It shares the maps' keys and values with them, and no packet code.
 
+mod affinity;
 pub mod build;
 mod complaint;
 pub mod direct;
@@ -19,6 +20,7 @@ pub mod translate;
 use network::Network;
 use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, TCP, UDP};
 use proxy_common::{
+    affinity::Affinity,
     counters::Counters,
     keys::{FlowKey, ServiceKey},
     net::Address,
@@ -58,6 +60,12 @@ pub struct Model {
     pub guards: HashMap<ServiceKey, Guard>,
     /// What sources have left of a service's limits, by its index.
     pub left: HashMap<(u32, IpAddr), guard::Left>,
+    /// What is to be remembered of sources of services with affinity, by index.
+    pub affinity_rules: HashMap<u32, weir::model::Affinity>,
+    /// As in `affinities`, by service and network. `opened` as `last_seen` in `flows`, unless there is a clock.
+    pub affinities: HashMap<(u32, IpAddr), Affinity>,
+    /// The time on the programs' clock, for what depends on it.
+    pub now: u64,
     /// As in `service_counters` and `backend_counters`, by index.
     pub counts: Counts,
     /// NAT's ports.
@@ -147,6 +155,9 @@ impl Model {
             tracked_max,
             guards: HashMap::new(),
             left: HashMap::new(),
+            affinity_rules: HashMap::new(),
+            affinities: HashMap::new(),
+            now: 0,
             counts: Counts::default(),
             settings,
             network,

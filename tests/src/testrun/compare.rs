@@ -1,9 +1,11 @@
 //! Compares what the model says with what the program did.
 
 use super::program::{self, Ran};
-use crate::model::{Decision, Outcome, generate::Input};
+use crate::model::{Decision, Model, Outcome, generate::Input};
 use anyhow::{Result, ensure};
 use proxy_common::{
+    affinity::Affinity,
+    guard::SourceKey,
     keys::FlowKey,
     limits,
     net::Address,
@@ -101,6 +103,33 @@ pub fn compare_tracked_flows(
     let keys: HashSet<&FlowKey> = theirs.keys().chain(ours.keys()).collect();
     for key in keys {
         compare_tracked(key, ours.get(key), theirs.get(key))?;
+    }
+    Ok(())
+}
+
+/// Compares all of `affinities`, but for their times.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_affinities(model: &Model, theirs: &HashMap<SourceKey, Affinity>) -> Result<()> {
+    let key = |(service, network): &(u32, IpAddr)| SourceKey {
+        service: *service,
+        network: Address::from(*network).words(),
+    };
+    let named = |entry: &Affinity| (entry.backend, entry.incarnation);
+    let ours: HashMap<SourceKey, _> = (model.affinities.iter())
+        .map(|(source, entry)| (key(source), named(entry)))
+        .collect();
+    let theirs: HashMap<SourceKey, _> = theirs
+        .iter()
+        .map(|(source, entry)| (*source, named(entry)))
+        .collect();
+    for source in ours.keys().chain(theirs.keys()) {
+        let (ours, theirs) = (ours.get(source), theirs.get(source));
+        ensure!(
+            ours == theirs,
+            "the affinity of {source:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
+        );
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 
 use super::{
     Bench, coarse_now,
-    compare::{compare, compare_entry, compare_tracked, compare_tracked_flows, hex, report},
+    compare::{
+        compare, compare_affinities, compare_entry, compare_tracked, compare_tracked_flows, hex, report,
+    },
     isolated, metadata,
     scenario::{plan, pools},
     snapshot::{Plan, PlannedBackend, PlannedService},
@@ -111,6 +113,7 @@ impl Fuzz {
             self.change()?;
         }
         let input = self.generator.next(&self.model);
+        self.model.now = self.now();
         let expected = self.model.packet(input.ifindex, &input.frame, input.room);
         let before = self.now();
         let ran = self.bench.run(&input)?;
@@ -354,6 +357,7 @@ impl Fuzz {
         for (key, value) in &self.model.flows {
             compare_entry(key, Some(value), theirs.get(key))?;
         }
-        compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)
+        compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)?;
+        compare_affinities(&self.model, &self.bench.maps().affinities()?)
     }
 }

@@ -7,7 +7,9 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, of_maps::ArrayOfMaps},
 };
 use proxy_common::{
+    affinity::Affinity,
     counters::Counters,
+    guard::SourceKey,
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
@@ -32,6 +34,7 @@ pub struct Maps {
     flows: BpfHashMap<MapData, FlowKey, FlowValue>,
     flow_entries_max: usize,
     tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
+    affinities: BpfHashMap<MapData, SourceKey, Affinity>,
     settings: Array<MapData, Settings>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -51,6 +54,7 @@ impl Maps {
             flow_entries_max: open("flows")?.info()?.max_entries() as usize,
             flows: hash(open("flows")?)?,
             tracked_flows: hash(open("tracked_flows")?)?,
+            affinities: Map::LruHashMap(open("affinities")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
@@ -96,6 +100,14 @@ impl Maps {
     /// The kernel refused a lookup.
     pub fn tracked_flows(&self) -> Result<HashMap<FlowKey, TrackedFlow>> {
         self.tracked_flows.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// Every entry of `affinities`.
+    ///
+    /// # Errors
+    /// The kernel refused a lookup.
+    pub fn affinities(&self) -> Result<HashMap<SourceKey, Affinity>> {
+        self.affinities.iter().map(|entry| Ok(entry?)).collect()
     }
 
     /// Removes an entry from the flow table.
@@ -229,8 +241,13 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     let packets = u32::from(guard.packets.is_some()) * service_flags::PACKET_LIMIT;
     let connections = u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
     let limits = packets | connections;
-    ensure!(value.flags == hash | tracking | rules | limits, "flags {value:?}");
+    let affinity = u32::from(service.affinity.is_some()) * service_flags::AFFINITY;
+    let flags = hash | tracking | rules | limits | affinity;
+    ensure!(value.flags == flags, "flags {value:?}");
     model.guards.insert(key, guard.clone());
+    model
+        .affinity_rules
+        .extend(service.affinity.map(|affinity| (value.index, affinity)));
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
     let indices = check_backends(model, value.index, cluster)?;

@@ -195,6 +195,7 @@ impl Bench {
         new.flows = std::mem::take(&mut model.flows);
         new.tracked = std::mem::take(&mut model.tracked);
         new.left = std::mem::take(&mut model.left);
+        new.affinities = std::mem::take(&mut model.affinities);
         new.counts = std::mem::take(&mut model.counts);
         // An index that is used anew counts from zero.
         for (key, service) in &new.services {

@@ -5,13 +5,16 @@ use anyhow::Result;
 use proxy_common::net::Protocol;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use weir::model::{
-    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
-    IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking, TunnelSettings,
-    XdpMode, l7::L7Settings,
+    Affinity, BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard,
+    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking,
+    TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
+
+/// Sources that affinity remembers: far more than tests have, since the model never forgets one.
+const AFFINITIES: u32 = 65_536;
 
 /// A backend of a [`PlannedService`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +40,8 @@ pub struct PlannedService {
     pub mode: ForwardMode,
     /// Which flows are stored, without NAT.
     pub tracking: Tracking,
+    /// Whether a source's flows go to one backend.
+    pub affinity: Option<Affinity>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// What picks the backend.
@@ -74,6 +79,7 @@ impl PlannedService {
             protocol,
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
+            affinity: None,
             guard: Guard::default(),
             hash: FlowHash::FiveTuple,
             table_size: TABLE_SIZE,
@@ -125,6 +131,7 @@ impl Plan {
             cluster: name(at),
             mode: planned.mode,
             tracking: planned.tracking,
+            affinity: planned.affinity,
             guard: planned.guard.clone(),
             table_size: planned.table_size,
             hash: planned.hash,
@@ -167,6 +174,7 @@ impl Plan {
             max_backends: self.max_services_backends.1,
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
+            max_affinities: AFFINITIES,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -343,6 +343,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_backends: 8,
         max_flows: 64,
         max_tracked_flows: 64,
+        max_affinities: 64,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -64,6 +64,10 @@ pub struct Kernel {
     /// Most flows that are remembered at a time of services in modes other than NAT; each takes about 130 bytes.
     #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 131_072, extend("default" = limits::TRACKED_FLOWS))]
     pub(in crate::config) max_tracked_flows: Option<u32>,
+    /// Most clients that are remembered at a time for `affinity`, over all listeners; each takes about 120 bytes. The one that opened no
+    /// flow for the longest time makes room.
+    #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 65_536, extend("default" = limits::AFFINITIES))]
+    pub(in crate::config) max_affinities: Option<u32>,
 }
 
 /// The outer headers of packets in tunnels, modes `ipip` and `gue`.

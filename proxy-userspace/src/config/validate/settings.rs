@@ -26,6 +26,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_backends: limits::BACKENDS,
         max_flows: limits::FLOWS,
         max_tracked_flows: limits::TRACKED_FLOWS,
+        max_affinities: limits::AFFINITIES,
         tunnel: TunnelSettings::default(),
         role: match only_one(documents, "role", |raw| raw.role.as_ref(), checks) {
             Some((_, raw::Role::Backend)) => Role::Backend,
@@ -47,6 +48,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         settings.max_backends = kernel.max_backends.unwrap_or(settings.max_backends);
         settings.max_flows = kernel.max_flows.unwrap_or(settings.max_flows);
         settings.max_tracked_flows = kernel.max_tracked_flows.unwrap_or(settings.max_tracked_flows);
+        settings.max_affinities = kernel.max_affinities.unwrap_or(settings.max_affinities);
     }
     if let Some((place, tunnel)) = only_one(documents, "tunnel", |raw| raw.tunnel.as_ref(), checks) {
         settings.tunnel = tunnel_settings(tunnel, &place, checks);

@@ -38,6 +38,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         table_size: 65_537,
         hash: FlowHash::FiveTuple,
         tracking: Tracking::Auto,
+        affinity: None,
         guard: Guard::default(),
         idle_timeouts: IdleTimeouts::default(),
     }
@@ -65,6 +66,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_backends: 1,
             max_flows: 1,
             max_tracked_flows: 1,
+            max_affinities: 1,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -150,6 +150,7 @@ impl<'a> Round<'a> {
 
     /// Puts the programs' clock to where the round's is.
     pub(super) fn set_clock(&mut self) -> Result<()> {
+        self.model.now = self.clock;
         self.model.settings.clock_offset_ns = self.clock.wrapping_sub(coarse_now());
         self.bench.maps.set_settings(self.model.settings)
     }

@@ -37,6 +37,7 @@ impl Tally {
         "flow: SYN after FIN or RST",
         "flow: SYN of an established one",
         "flow: SYN kept from a draining backend",
+        "flow: opened by affinity",
         "flow: handshake ended",
         "flow: data",
         "flow: FIN",
