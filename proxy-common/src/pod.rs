@@ -33,6 +33,7 @@ pod!(
     TrackedFlow,
     NextHop,
     IcmpBudget,
+    FlowBudget,
     Settings,
     Layout,
     Counters,

@@ -350,6 +350,21 @@ pub struct IcmpBudget {
 
 const _: () = assert!(size_of::<IcmpBudget>() == 16);
 
+/// The one entry of `flow_budget`: a CPU's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct FlowBudget {
+    /// Flows that it may store a second, and at once; 0 for as many as come.
+    pub rate: u32,
+    /// Of which it may store so many now.
+    pub tokens: u32,
+    /// When that was counted: as [`FlowValue::last_seen`].
+    pub at: u64,
+}
+
+const _: () = assert!(size_of::<FlowBudget>() == 16);
+
 /// The one entry of `layout`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default)]

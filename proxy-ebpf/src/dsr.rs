@@ -219,6 +219,7 @@ pub fn choose<W: Witness>(witness: &W, job: &mut Job, service: &ServiceValue) ->
     } else {
         match tracked::choose(witness, job, service, slot.backend, slot.previous) {
             tracked::FULL => return Err(DropReason::FlowTableFull),
+            tracked::LIMITED => return Err(DropReason::FlowLimit),
             index => index as u32,
         }
     };

@@ -1,7 +1,7 @@
 //! The flow table: finding a packet's flow, opening one, and keeping its state.
 
 use crate::{
-    affinity,
+    affinity, budget,
     events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
@@ -48,6 +48,10 @@ pub fn find_or_open(
         // Errors mean somebody else removed them first.
         let _ = FLOWS.remove(&peer);
         let _ = FLOWS.remove(key);
+    }
+    // A flow in another's place makes the table no fuller.
+    if previous == Occupant::NONE && !budget::take() {
+        return Err(DropReason::FlowLimit);
     }
     let hash = hash_of(key);
     // Here, not in `open`: one more call below it would pass the verifier's 512 bytes for a chain of calls.

@@ -9,6 +9,7 @@
 )]
 
 mod affinity;
+mod budget;
 mod complain;
 mod decap;
 mod dsr;

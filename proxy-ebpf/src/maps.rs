@@ -16,8 +16,8 @@ use proxy_common::{
     net::Address,
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{
-        BackendValue, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow,
-        VipValue,
+        BackendValue, FlowBudget, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue,
+        TrackedFlow, VipValue,
     },
     verdict::DropReason,
 };
@@ -115,6 +115,10 @@ pub static AFFINITIES: LruHashMap<SourceKey, Affinity, { affinity::SOURCES as us
 /// What a CPU has sent of ICMP errors of our own. Written by the programs.
 #[btf_map(name = "icmp_budget")]
 pub static ICMP_BUDGET: PerCpuArray<IcmpBudget, 1> = PerCpuArray::new();
+
+/// How many new flows a CPU may store. The daemon writes the rate when it starts, the programs what is left.
+#[btf_map(name = "flow_budget")]
+pub static FLOW_BUDGET: PerCpuArray<FlowBudget, 1> = PerCpuArray::new();
 
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]

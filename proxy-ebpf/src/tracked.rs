@@ -1,7 +1,7 @@
 //! Flows of slots that moved: ARCHITECTURE.md, "Just enough flow tracking".
 
 use crate::{
-    affinity,
+    affinity, budget,
     dsr::Job,
     events::{Backends, Occupant, What, Witness},
     flow,
@@ -19,8 +19,11 @@ use proxy_common::{
 
 /// No room to store a flow that must be.
 pub const FULL: u64 = u64::MAX;
+/// The same for a host that stores as many new flows as it may.
+pub const LIMITED: u64 = u64::MAX - 1;
 
-/// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`].
+/// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`] or
+/// [`LIMITED`].
 /// Two lookups (entry, its backend), and an insert for a flow that has none.
 ///
 /// 1. An entry whose backend lives wins, unless the packet opens a new flow that this backend must not get.
@@ -91,9 +94,12 @@ pub fn choose<W: Witness>(
         seen: state(job),
         last_seen: flow::now(),
     };
-    if TRACKED_FLOWS
-        .insert(job.key.key(), &flow, u64::from(BPF_ANY))
-        .is_ok()
+    // A flow in another's place makes the table no fuller, and that one's entry would decide its next packets.
+    let is_limited = stale == Occupant::NONE && !budget::take();
+    if !is_limited
+        && TRACKED_FLOWS
+            .insert(job.key.key(), &flow, u64::from(BPF_ANY))
+            .is_ok()
     {
         // Of a dead one the packet's drop is told.
         if backend.flags & backend_flags::DEAD == 0 {
@@ -108,10 +114,11 @@ pub fn choose<W: Witness>(
     report::count_untracked(service.index);
     // Without an entry the flow's next packets go to the backend before: so must this one, if it may. Datagrams of a service with
     // affinity would follow the source's backend of that time.
+    let dropped = if is_limited { LIMITED } else { FULL };
     match before {
-        _ if opens && !job.opens => FULL,
+        _ if opens && !job.opens => dropped,
         Some(backend) if opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
-        Some(_) if opens => FULL,
+        Some(_) if opens => dropped,
         _ => u64::from(unstored),
     }
 }

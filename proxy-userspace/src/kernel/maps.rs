@@ -2,7 +2,7 @@
 
 use super::{KernelError, Pins};
 use crate::model::{DaemonSettings, NatSettings, TunnelSettings};
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use proxy_common::{
     affinity::{Affinity, ServiceOptions},
     counters::Counters,
@@ -10,7 +10,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
-    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
+    values::{BackendValue, FlowBudget, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
 };
 
 /// Every pinned map. `layout` comes last in [`write_layout`]: its value says the others are whole.
@@ -34,6 +34,7 @@ pub(super) const NAMES: &[&str] = &[
     "events",
     "event_losses",
     "icmp_budget",
+    "flow_budget",
     "decap_addresses",
     "decap_counters",
     "l7_services",
@@ -121,6 +122,25 @@ impl Maps {
         };
         self.settings.set(0, new, 0).map_err(refused)
     }
+}
+
+/// Gives every CPU its part of the new flows that the host may store a second; none for as many as come. Written anew by each
+/// daemon: what is left of this second is of no account.
+pub(super) fn write_flow_budget(pins: &Pins, per_second: Option<u32>) -> Result<(), KernelError> {
+    let counting = |(_, error): (_, std::io::Error)| KernelError::refused("counting the CPUs", error);
+    let online = aya::util::online_cpus().map_err(counting)?.len().max(1) as u32;
+    let possible = aya::util::nr_cpus().map_err(counting)?;
+    let rate = per_second.map_or(0, |rate| rate.div_ceil(online));
+    let budget = FlowBudget {
+        rate,
+        tokens: rate,
+        at: 0,
+    };
+    let mut map: PerCpuArray<MapData, FlowBudget> = open!(pins, "flow_budget", PerCpuArray);
+    let values = PerCpuValues::try_from(vec![budget; possible])
+        .map_err(|error| KernelError::refused("counting the CPUs", error))?;
+    map.set(0, values, 0)
+        .map_err(|error| KernelError::refused("writing the map flow_budget", error))
 }
 
 /// Sizes that the config sets, as (map, entries).

@@ -89,6 +89,7 @@ impl KernelPlane {
         let lock = pins.lock_settings()?;
         maps.write_settings(&settings.nat, &settings.tunnel)?;
         drop(lock);
+        maps::write_flow_budget(&pins, settings.new_flows_per_second)?;
         attach::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let steering = Steering::open(&pins)?;

@@ -58,6 +58,8 @@ pub struct DaemonSettings {
     pub max_tracked_flows: u32,
     /// Most sources remembered for affinity, a map size.
     pub max_affinities: u32,
+    /// New flows that the kernel plane stores a second; none for as many as come.
+    pub new_flows_per_second: Option<u32>,
 }
 
 impl DaemonSettings {

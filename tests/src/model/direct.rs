@@ -205,7 +205,8 @@ impl Model {
             seen: said.bits(),
             last_seen: 0,
         };
-        if self.tracked.contains_key(key) || self.tracked.len() < self.tracked_max {
+        let is_replaced = self.tracked.contains_key(key);
+        if is_replaced || !self.is_limited && self.tracked.len() < self.tracked_max {
             self.tracked.insert(*key, entry);
             if opens {
                 self.remember(service, source, index);
@@ -213,13 +214,18 @@ impl Model {
             return Ok(index);
         }
         self.counts.services.entry(service.index).or_default().untracked += 1;
+        let dropped = if self.is_limited {
+            DropReason::FlowLimit
+        } else {
+            DropReason::FlowTableFull
+        };
         match before {
-            _ if opens && !said.opens => Err(DropReason::FlowTableFull),
+            _ if opens && !said.opens => Err(dropped),
             Some((previous, backend)) if opens => {
                 if backend.flags & backend_flags::DRAINING == 0 {
                     Ok(previous)
                 } else {
-                    Err(DropReason::FlowTableFull)
+                    Err(dropped)
                 }
             }
             _ => Ok(unstored),

@@ -112,7 +112,11 @@ impl Model {
         key: &FlowKey,
         flags: u8,
     ) -> Result<(), DropReason> {
-        if let Some(value) = self.flows.get(key).copied() {
+        let stored = self.flows.get(key).copied();
+        if stored.is_none() && self.is_limited {
+            return Err(DropReason::FlowLimit);
+        }
+        if let Some(value) = stored {
             if self.is_good(&value, key.protocol, flags) {
                 return Ok(());
             }

@@ -64,6 +64,8 @@ pub struct Model {
     pub affinity_rules: HashMap<u32, weir::model::Affinity>,
     /// As in `affinities`, by service and network. `opened` as `last_seen` in `flows`, unless there is a clock.
     pub affinities: HashMap<(u32, IpAddr), Affinity>,
+    /// The host stores no new flows.
+    pub is_limited: bool,
     /// The time on the programs' clock, for what depends on it.
     pub now: u64,
     /// As in `service_counters` and `backend_counters`, by index.
@@ -157,6 +159,7 @@ impl Model {
             left: HashMap::new(),
             affinity_rules: HashMap::new(),
             affinities: HashMap::new(),
+            is_limited: false,
             now: 0,
             counts: Counts::default(),
             settings,

@@ -251,6 +251,8 @@ impl Fuzz {
     /// Changes the plan, applies it, and compares everything.
     fn change(&mut self) -> Result<()> {
         self.compare_tables()?;
+        let is_limited = self.random.once_in(8);
+        self.bench.limit_flows(&mut self.model, is_limited)?;
         for _ in 0..=self.random.below(3) {
             self.change_plan();
         }

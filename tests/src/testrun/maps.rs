@@ -4,7 +4,7 @@ use crate::model::{Model, direct::slot_after, maglev};
 use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, of_maps::ArrayOfMaps},
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues, of_maps::ArrayOfMaps},
 };
 use proxy_common::{
     affinity::Affinity,
@@ -13,8 +13,8 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
-        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
-        backend_flags, mode, service_flags,
+        BackendValue, FlowBudget, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow,
+        VipValue, backend_flags, mode, service_flags,
     },
     verdict::DropReason,
 };
@@ -36,6 +36,7 @@ pub struct Maps {
     tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
     affinities: BpfHashMap<MapData, SourceKey, Affinity>,
     settings: Array<MapData, Settings>,
+    flow_budget: PerCpuArray<MapData, FlowBudget>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, u64>,
@@ -55,6 +56,7 @@ impl Maps {
             flows: hash(open("flows")?)?,
             tracked_flows: hash(open("tracked_flows")?)?,
             affinities: Map::LruHashMap(open("affinities")?).try_into()?,
+            flow_budget: Map::PerCpuArray(open("flow_budget")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
@@ -156,6 +158,25 @@ impl Maps {
     /// The kernel refused the write.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
         Ok(self.settings.set(0, settings, 0)?)
+    }
+
+    /// Replaces every CPU's budget of new flows.
+    ///
+    /// # Errors
+    /// The kernel refused the write.
+    pub fn set_flow_budget(&mut self, budget: FlowBudget) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        Ok(self
+            .flow_budget
+            .set(0, PerCpuValues::try_from(vec![budget; cpus])?, 0)?)
+    }
+
+    /// Every CPU's budget of new flows.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn flow_budgets(&self) -> Result<Vec<FlowBudget>> {
+        Ok(self.flow_budget.get(&0, 0)?.to_vec())
     }
 
     /// Writes a backend past the daemon.

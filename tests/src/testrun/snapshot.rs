@@ -175,6 +175,7 @@ impl Plan {
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
             max_affinities: AFFINITIES,
+            new_flows_per_second: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -233,6 +233,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_flows,
         max_tracked_flows: max_flows,
         max_affinities: 1_024,
+        new_flows_per_second: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -68,6 +68,10 @@ pub struct Kernel {
     /// flow for the longest time makes room.
     #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 65_536, extend("default" = limits::AFFINITIES))]
     pub(in crate::config) max_affinities: Option<u32>,
+    /// Most new flows that are remembered a second, over all listeners, each CPU its part; by default as many as come. Beyond it a new NAT
+    /// flow is dropped, and others go where their hash says without being remembered.
+    #[schemars(range(min = 1, max = limits::MAX_SOURCE_RATE), example = 50_000)]
+    pub(in crate::config) new_flows_per_second: Option<u32>,
 }
 
 /// The outer headers of packets in tunnels, modes `ipip` and `gue`.

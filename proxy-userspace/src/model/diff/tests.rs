@@ -67,6 +67,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_flows: 1,
             max_tracked_flows: 1,
             max_affinities: 1,
+            new_flows_per_second: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

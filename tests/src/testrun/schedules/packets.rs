@@ -126,11 +126,16 @@ impl Round<'_> {
     fn note(&mut self, number: usize, packet: Packet, reached: Reached, known: Known) {
         let is_untracked = self.untracked(&known.service) != known.untracked;
         if is_untracked {
-            self.tally.note("flow: not stored, the table is full");
+            self.tally.note(if self.model.is_limited {
+                "flow: not stored, too many came"
+            } else {
+                "flow: not stored, the table is full"
+            });
         }
         let address = match reached {
             Reached::Backend(address) => address,
             Reached::Nobody(DropReason::FlowTableFull) => return self.tally.note("drop: flow_table_full"),
+            Reached::Nobody(DropReason::FlowLimit) => return self.tally.note("drop: flow_limit"),
             Reached::Nobody(_) => return self.tally.note("drop: no_backend"),
         };
         let state = known.flow.map(|flow| flow.state);
