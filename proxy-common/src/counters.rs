@@ -17,7 +17,7 @@ pub struct Counters {
     pub flows: u64,
     /// Packets from clients that were dropped after the service was known.
     pub drops: u64,
-    /// Packets whose flow was to be stored and found no room in `tracked_flows`.
+    /// Packets whose flow was to be stored in `tracked_flows` and was not: it was full, or too many came.
     pub untracked: u64,
 }
 

@@ -46,14 +46,15 @@ pub struct ServiceLimits {
 
 const _: () = assert!(size_of::<ServiceLimits>() == 16);
 
-/// Key of `source_rates`.
+/// Key of `source_rates` and `affinities`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(any(feature = "user", test), derive(Debug))]
 pub struct SourceKey {
     /// Index of the service.
     pub service: u32,
-    /// Words of the source in memory order: an IPv4 address in the last one, or the first 64 bits of an IPv6 one.
+    /// Words of the source in memory order, IPv4 as IPv4-mapped. In `source_rates` of an IPv6 one the first 64 bits alone; in
+    /// `affinities` what the service's masks leave.
     pub network: [u32; 4],
 }
 

@@ -5,6 +5,7 @@
 #[cfg(any(feature = "user", test))]
 extern crate std;
 
+pub mod affinity;
 pub mod checksum;
 pub mod counters;
 pub mod decap;

@@ -1,6 +1,7 @@
 //! Promises to aya that the shared structs are plain bytes without padding.
 
 use crate::{
+    affinity::{Affinity, ServiceOptions},
     counters::Counters,
     decap::DecapValue,
     fragments::{FragmentKey, FragmentValue},
@@ -36,6 +37,7 @@ pod!(
     FragmentValue,
     NextHop,
     IcmpBudget,
+    FlowBudget,
     Settings,
     Layout,
     Counters,
@@ -47,6 +49,8 @@ pod!(
     SourceRate,
     RangeKey,
     RangeValue,
+    ServiceOptions,
+    Affinity,
     L7Key,
     L7Service,
     WorkerLoad

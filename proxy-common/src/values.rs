@@ -45,6 +45,8 @@ pub mod service_flags {
     pub const PACKET_LIMIT: u32 = 64;
     /// Connections that a source opens are limited.
     pub const CONNECTION_LIMIT: u32 = 128;
+    /// A source's new flows go to the backend of its last one, for a time. Without NAT only together with TRACK_ALWAYS.
+    pub const AFFINITY: u32 = 256;
 }
 
 /// Forwarding modes of a service.
@@ -352,6 +354,21 @@ pub struct IcmpBudget {
 }
 
 const _: () = assert!(size_of::<IcmpBudget>() == 16);
+
+/// The one entry of `flow_budget`: a CPU's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(any(feature = "user", test), derive(Debug))]
+pub struct FlowBudget {
+    /// Flows that it may store a second, and at once; 0 for as many as come.
+    pub rate: u32,
+    /// Of which it may store so many now.
+    pub tokens: u32,
+    /// When that was counted: as [`FlowValue::last_seen`].
+    pub at: u64,
+}
+
+const _: () = assert!(size_of::<FlowBudget>() == 16);
 
 /// The one entry of `layout`.
 #[repr(C)]

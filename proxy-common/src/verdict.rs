@@ -76,6 +76,8 @@ drop_reasons! {
     PacketLimit = 14, "packet_limit";
     /// The source opens more connections to the service than it may.
     ConnectionLimit = 15, "connection_limit";
+    /// More new flows come to this host than it may store, and this one could not do without an entry.
+    FlowLimit = 16, "flow_limit";
 }
 
 impl DropReason {

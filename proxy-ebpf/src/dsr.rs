@@ -184,23 +184,53 @@ fn forward_untagged(
     service: &ServiceValue,
 ) -> Result<Verdict, DropReason> {
     choose(&XdpContext::new(ctx), job, service)?;
-    let mut verdict = Verdict::Pass;
-    if job.backend.flags & backend_flags::LOCAL == 0 {
-        let found = find_way(ctx, job, service)?;
-        let bytes = headers.l3() - ethernet::LENGTH;
-        let mut kept = 0;
-        if bytes != 0 {
-            kept = tags::take(ctx, bytes);
-            if kept == tags::NONE {
-                return Err(DropReason::Truncated);
-            }
+    if job.backend.flags & backend_flags::LOCAL != 0 {
+        report::count_client(service.index, job.index, headers.end() as u32, job.opens);
+        return Ok(Verdict::Pass);
+    }
+    let (_, hop) = find_way(ctx, job, service)?;
+    verdict::unpack(send_untagged(ctx, headers, job, service, hop))
+}
+
+/// What comes once the way is known; its stack frame isn't beneath those of finding it. The verdict comes packed.
+#[inline(never)]
+fn send_untagged(
+    ctx: *mut xdp_md,
+    headers: &Headers,
+    job: &mut Job,
+    service: &ServiceValue,
+    hop: &NextHop,
+) -> u64 {
+    verdict::pack(send_past_tags(ctx, headers, job, service, hop))
+}
+
+#[inline(always)]
+fn send_past_tags(
+    ctx: *mut xdp_md,
+    headers: &Headers,
+    job: &mut Job,
+    service: &ServiceValue,
+    hop: &NextHop,
+) -> Result<Verdict, DropReason> {
+    let bytes = headers.l3() - ethernet::LENGTH;
+    let mut kept = 0;
+    if bytes != 0 {
+        kept = tags::take(ctx, bytes);
+        if kept == tags::NONE {
+            return Err(DropReason::Truncated);
         }
-        verdict = send(ctx, job, service, found)?;
-        if let (true, Verdict::Transmit) = (bytes != 0, verdict)
-            && !tags::put(ctx, bytes, kept)
-        {
-            return Err(DropReason::NoHeadroom);
-        }
+    }
+    // Said by the hop itself: a sixth argument there is no register for.
+    let way = if hop.until == 0 {
+        Way::Unresolved
+    } else {
+        Way::Known
+    };
+    let verdict = send(ctx, job, service, (way, hop))?;
+    if let (true, Verdict::Transmit) = (bytes != 0, verdict)
+        && !tags::put(ctx, bytes, kept)
+    {
+        return Err(DropReason::NoHeadroom);
     }
     report::count_client(service.index, job.index, headers.end() as u32, job.opens);
     Ok(verdict)
@@ -228,6 +258,7 @@ pub fn choose<W: Witness>(witness: &W, job: &mut Job, service: &ServiceValue) ->
     } else {
         match tracked::choose(witness, job, service, slot.backend, slot.previous) {
             tracked::FULL => return Err(DropReason::FlowTableFull),
+            tracked::LIMITED => return Err(DropReason::FlowLimit),
             index => index as u32,
         }
     };

@@ -1,6 +1,7 @@
 //! The flow table: finding a packet's flow, opening one, and keeping its state.
 
 use crate::{
+    affinity, budget,
     events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
@@ -14,7 +15,10 @@ use proxy_common::{
     headers::{protocol, tcp},
     keys::FlowKey,
     limits,
-    values::{FlowValue, NO_BACKEND, SAME_PORT, ServiceValue, Settings, backend_flags, flow_flags, seen},
+    values::{
+        FlowValue, NO_BACKEND, SAME_PORT, ServiceValue, Settings, backend_flags, flow_flags, seen,
+        service_flags,
+    },
     verdict::DropReason,
 };
 
@@ -23,7 +27,7 @@ const EXISTS: i32 = -17;
 
 /// Finds the flow of a client's packet to `service`, or opens one. The pointer stays valid for the
 /// program's run. Lookups: a flow that is known takes 2 (flow, backend); a new one 4 more and 2
-/// inserts.
+/// inserts, with affinity 4 and an insert on top.
 ///
 /// # Errors
 /// No backend, port or room for a new flow.
@@ -41,12 +45,12 @@ pub fn find_or_open(
         if is_good(headers.tcp_flags, unsafe { &*flow }) {
             return Ok(flow);
         }
-        // SAFETY: as above, and read before the entry is removed.
-        let peer = unsafe { (*flow).peer_key() };
         previous = occupant(flow);
-        // Errors mean somebody else removed them first.
-        let _ = FLOWS.remove(&peer);
-        let _ = FLOWS.remove(key);
+        forget(key, flow);
+    }
+    // A flow in another's place makes the table no fuller.
+    if previous == Occupant::NONE && !budget::take() {
+        return Err(DropReason::FlowLimit);
     }
     let hash = hash_of(key);
     // Here, not in `open`: one more call below it would pass the verifier's 512 bytes for a chain of calls.
@@ -55,10 +59,20 @@ pub fn find_or_open(
         flags => narrow_hash_of(key, flags),
     };
     let slot = hash::slot(slot_hash, service.table_size);
-    match open(key, service, from_host, hash, slot) {
+    let has_affinity = service.flags & service_flags::AFFINITY != 0;
+    let mut choice = u64::from(slot) << 32 | u64::from(NO_BACKEND);
+    if has_affinity {
+        choice = u64::from(slot) << 32 | u64::from(affinity::find(KeyWords::view(key), service));
+    }
+    match open_flow(key, service, from_host.into(), hash, choice) {
         // Looked up again rather than carried over, since another CPU may have opened it first.
         0 => {
             let flow = FLOWS.get_ptr_mut(key).ok_or(DropReason::FlowTableFull)?;
+            if has_affinity {
+                // SAFETY: a map value's pointer is valid until the program returns.
+                let (backend, incarnation) = unsafe { ((*flow).backend, (*flow).incarnation) };
+                affinity::store(KeyWords::view(key), service, backend, incarnation);
+            }
             let backends = Backends::after(occupant(flow), previous);
             ctx.tell(Some(key), What::stored(service.index, backends), backends);
             Ok(flow)
@@ -67,6 +81,16 @@ pub fn find_or_open(
         PORT_CODE => Err(DropReason::PortExhausted),
         _ => Err(DropReason::FlowTableFull),
     }
+}
+
+/// Removes both entries of a flow.
+#[inline(never)]
+fn forget(key: &FlowKey, flow: *mut FlowValue) {
+    // SAFETY: a map value's pointer is valid until the program returns, and it is read before the entry is removed.
+    let peer = unsafe { (*flow).peer_key() };
+    // Errors mean somebody else removed them first.
+    let _ = FLOWS.remove(&peer);
+    let _ = FLOWS.remove(key);
 }
 
 /// Whose flow it is.
@@ -111,16 +135,38 @@ const NO_BACKEND_CODE: i32 = 1;
 const PORT_CODE: i32 = 2;
 const FULL_CODE: i32 = 3;
 
-/// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above.
+/// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above. `choice`: the slot in the high
+/// half, in the low one the backend that the source's affinity names, or [`NO_BACKEND`].
 ///
-/// A function of its own, not inlined, so that its keys and values have a stack frame of their
-/// own: together with the caller's they would pass the verifier's 512 bytes.
+/// A function with a frame of its own, and a global one: the verifier goes through it once, and not once for each state that a caller
+/// may be in (kernel/bpf/verifier.c, `do_check_subprogs`). Pointers of such are checked here, since any caller may be.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, slot: u32) -> i32 {
-    let Some(slot) = SLOTS.get_value(service.index, &slot) else {
+extern "C" fn open_flow(
+    key: *const FlowKey,
+    service: *const ServiceValue,
+    from_host: u64,
+    hash: u64,
+    choice: u64,
+) -> i32 {
+    if key.is_null() || service.is_null() {
         return NO_BACKEND_CODE;
-    };
-    let index = slot.backend;
+    }
+    // SAFETY: what callers pass lives as long as the call.
+    let (key, service) = unsafe { (&*key, &*service) };
+    open(key, service, from_host != 0, hash, choice)
+}
+
+#[inline(always)]
+fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, choice: u64) -> i32 {
+    let mut index = choice as u32;
+    if index == NO_BACKEND {
+        let slot = (choice >> 32) as u32;
+        let Some(slot) = SLOTS.get_value(service.index, &slot) else {
+            return NO_BACKEND_CODE;
+        };
+        index = slot.backend;
+    }
     if index == NO_BACKEND {
         return NO_BACKEND_CODE;
     }

@@ -127,9 +127,10 @@ fn take(key: &KeyWords, service: &ServiceValue, wanted: u32) -> u64 {
 
 /// Adds the whole tokens of the time since `at`, and leaves the rest of it for the next packet.
 #[inline(always)]
-fn refill(tokens: &mut u32, at: &mut u64, now: u64, rate: u32, burst: u32) {
+pub fn refill(tokens: &mut u32, at: &mut u64, now: u64, rate: u32, burst: u32) {
     const SECOND: u64 = 1_000_000_000;
-    let passed = now.wrapping_sub(*at);
+    // Another CPU may have counted a moment after this one asked for the time.
+    let passed = now.saturating_sub(*at);
     // A bucket is full after so long; also bounds the product below.
     if passed >= SECOND * 60 || rate == 0 {
         *tokens = if rate == 0 { *tokens } else { burst };

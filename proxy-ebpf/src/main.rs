@@ -8,6 +8,8 @@
     reason = "handed over by value, keys and values would be copied on the 512 bytes of stack"
 )]
 
+mod affinity;
+mod budget;
 mod complain;
 mod decap;
 mod dsr;

@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
+    affinity::{self, Affinity, ServiceOptions},
     counters::Counters,
     decap::{self, DecapOutcome, DecapValue},
     events::{self, Event},
@@ -17,8 +18,8 @@ use proxy_common::{
     ranges::{self, RangeKey, RangeValue},
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{
-        BackendValue, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue, TrackedFlow,
-        VipValue,
+        BackendValue, FlowBudget, FlowValue, IcmpBudget, Layout, NextHop, ServiceValue, Settings, SlotValue,
+        TrackedFlow, VipValue,
     },
     verdict::DropReason,
 };
@@ -115,9 +116,22 @@ pub static SERVICE_LIMITS: Array<ServiceLimits, { limits::SERVICES as usize }> =
 #[btf_map(name = "source_rates")]
 pub static SOURCE_RATES: LruHashMap<SourceKey, SourceRate, { guard::SOURCES as usize }> = LruHashMap::new();
 
+/// Service index to what is looked at only when a flow is opened. Written by the daemon. 32 bytes an entry.
+#[btf_map(name = "service_options")]
+pub static SERVICE_OPTIONS: Array<ServiceOptions, { limits::SERVICES as usize }> = Array::new();
+
+/// Sources of services with affinity, and whom their last flows were opened to. Written by the programs; age is judged where an
+/// entry is used, and the least recently used source makes room. 88 bytes an entry and 16 for a bucket.
+#[btf_map(name = "affinities")]
+pub static AFFINITIES: LruHashMap<SourceKey, Affinity, { affinity::SOURCES as usize }> = LruHashMap::new();
+
 /// What a CPU has sent of ICMP errors of our own. Written by the programs.
 #[btf_map(name = "icmp_budget")]
 pub static ICMP_BUDGET: PerCpuArray<IcmpBudget, 1> = PerCpuArray::new();
+
+/// How many new flows a CPU may store. The daemon writes the rate when it starts, the programs what is left.
+#[btf_map(name = "flow_budget")]
+pub static FLOW_BUDGET: PerCpuArray<FlowBudget, 1> = PerCpuArray::new();
 
 /// Packets dropped, by [`DropReason`]. Written by the programs.
 #[btf_map(name = "drop_counters")]

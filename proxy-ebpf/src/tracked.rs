@@ -1,6 +1,7 @@
 //! Flows of slots that moved: ARCHITECTURE.md, "Just enough flow tracking".
 
 use crate::{
+    affinity, budget,
     dsr::Job,
     events::{Backends, Occupant, What, Witness},
     flow,
@@ -9,21 +10,29 @@ use crate::{
 };
 use aya_ebpf::bindings::BPF_ANY;
 use proxy_common::{
-    headers::tcp,
+    headers::{protocol, tcp},
     limits,
-    values::{BackendValue, ServiceValue, TrackedFlow, backend_flags, seen, service_flags, slot_state},
+    values::{
+        BackendValue, NO_BACKEND, ServiceValue, TrackedFlow, backend_flags, seen, service_flags, slot_state,
+    },
 };
 
 /// No room to store a flow that must be.
 pub const FULL: u64 = u64::MAX;
+/// The same for a host that stores as many new flows as it may.
+pub const LIMITED: u64 = u64::MAX - 1;
 
-/// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`].
+/// The backend of a packet whose slot isn't plain, or all of whose service's flows are stored; its index, or [`FULL`] or
+/// [`LIMITED`].
 /// Two lookups (entry, its backend), and an insert for a flow that has none.
 ///
 /// 1. An entry of this service whose backend lives wins, unless the packet opens a new flow that this backend must not get.
 /// 2. A slot that isn't moving: its backend. Stored if all flows are.
 /// 3. A moving one: a packet that opens a flow goes to the slot's backend, any other to the one before, if it lives. Stored.
 ///    An entry that didn't win changes nothing of that: it may be of long ago, and the flow the slot's since.
+///
+/// With affinity a packet that opens a flow goes to the source's backend instead of the slot's, if its flow can be stored. All such a
+/// service's flows are stored, or not taken: a datagram without an entry opens one.
 #[inline(never)]
 pub fn choose<W: Witness>(
     witness: &W,
@@ -62,10 +71,19 @@ pub fn choose<W: Witness>(
         return u64::from(current);
     }
     let before = if is_moving { live(previous) } else { None };
-    let chosen = match before {
-        Some(_) if !job.opens => previous,
+    let has_affinity = service.flags & service_flags::AFFINITY != 0;
+    let opens = job.opens || has_affinity && job.key.protocol() == protocol::UDP;
+    let unstored = match before {
+        Some(_) if !opens => previous,
         _ => current,
     };
+    let mut chosen = unstored;
+    if has_affinity && opens {
+        let found = affinity::find(&job.key, service);
+        if found != NO_BACKEND {
+            chosen = found;
+        }
+    }
     let Some(backend) = BACKENDS.get(chosen) else {
         return u64::from(chosen);
     };
@@ -76,23 +94,32 @@ pub fn choose<W: Witness>(
         seen: state(job),
         last_seen: flow::now(),
     };
-    if TRACKED_FLOWS
-        .insert(job.key.key(), &flow, u64::from(BPF_ANY))
-        .is_ok()
+    // A flow in another's place makes the table no fuller, and that one's entry would decide its next packets.
+    let is_limited = stale == Occupant::NONE && !budget::take();
+    if !is_limited
+        && TRACKED_FLOWS
+            .insert(job.key.key(), &flow, u64::from(BPF_ANY))
+            .is_ok()
     {
         // Of a dead one the packet's drop is told.
         if backend.flags & backend_flags::DEAD == 0 {
             let backends = Backends::after(Occupant::new(chosen, backend.incarnation), stale);
             tell(witness, job, service, backends);
+            if has_affinity && opens {
+                affinity::store(&job.key, service, chosen, backend.incarnation);
+            }
         }
         return u64::from(chosen);
     }
     report::count_untracked(service.index);
-    // Without an entry the flow's next packets go to the backend before: so must this one, if it may.
+    // Without an entry the flow's next packets go to the backend before: so must this one, if it may. Datagrams of a service with
+    // affinity would follow the source's backend of that time.
+    let dropped = if is_limited { LIMITED } else { FULL };
     match before {
-        Some(backend) if job.opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
-        Some(_) if job.opens => FULL,
-        _ => u64::from(chosen),
+        _ if opens && !job.opens => dropped,
+        Some(backend) if opens && backend.flags & backend_flags::DRAINING == 0 => u64::from(previous),
+        Some(_) if opens => dropped,
+        _ => u64::from(unstored),
     }
 }
 
@@ -105,7 +132,7 @@ fn tell<W: Witness>(witness: &W, job: &Job, service: &ServiceValue, backends: Ba
 
 /// A backend that lives.
 #[inline(always)]
-fn live(index: u32) -> Option<&'static BackendValue> {
+pub fn live(index: u32) -> Option<&'static BackendValue> {
     let backend = BACKENDS.get(index)?;
     (backend.incarnation != 0 && backend.flags & backend_flags::DEAD == 0).then_some(backend)
 }

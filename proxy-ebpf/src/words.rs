@@ -102,6 +102,12 @@ impl KeyWords {
         (self.0[8] >> 16) as u16
     }
 
+    /// IANA number.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.0[9] as u8
+    }
+
     /// Whether both addresses are other than IPv4-mapped.
     #[inline(always)]
     pub fn is_pure_ipv6(&self) -> bool {

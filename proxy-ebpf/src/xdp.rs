@@ -122,7 +122,7 @@ fn transport(
         },
     };
     let mut mtu = 0;
-    let verdict = flow.and_then(|flow| translate(ctx, headers, flow, &mut mtu));
+    let verdict = flow.and_then(|flow| verdict::unpack(translate_frame(ctx.ctx, headers, flow, &mut mtu)));
     let Err(reason) = verdict else { return verdict };
     if let Some(service) = service {
         report::count_service_drop(service.index);
@@ -139,6 +139,12 @@ fn transport(
         }
     }
     verdict
+}
+
+/// [`translate`] with a stack frame of its own: it isn't beneath that of opening a flow.
+#[inline(never)]
+fn translate_frame(ctx: *mut xdp_md, headers: &Headers, flow: *mut FlowValue, mtu: &mut u32) -> u64 {
+    verdict::pack(translate(&XdpContext::new(ctx), headers, flow, mtu))
 }
 
 #[inline(always)]

@@ -239,6 +239,8 @@ fn capacity_is_what_the_kernel_counts() -> Result<()> {
         "fragments",
         "source_rates",
         "workers",
+        "affinities",
+        "service_options",
     ] {
         let shown = running.bpftool(&format!("map show pinned {}", running.daemon.pin(map).display()))?;
         let counted = shown["bytes_memlock"].as_f64().context("bytes_memlock")? / f64::from(1 << 20);

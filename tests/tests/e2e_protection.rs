@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::json;
 use std::{fs, net::SocketAddr, time::Duration};
-use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, Topology, expect_datagram, until};
+use weir_tests::lab::{Daemon, DaemonConfig, EchoServer, Family, SynFlood, Topology, expect_datagram, until};
 
 /// More than anything awaited here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -160,6 +160,54 @@ fn a_source_over_its_limit_is_dropped_and_counted() -> Result<()> {
     ensure!(
         daemon.drops("connection_limit")? == before,
         "dropped without a limit"
+    );
+    Ok(())
+}
+
+/// SYNs of a flood: at the rate below they would take minutes to be remembered all.
+const FLOOD: u64 = 3_000;
+
+/// Few new flows are remembered a second: with NAT the rest is dropped, without it forwarded.
+#[test]
+fn a_flood_of_new_flows_is_remembered_in_part() -> Result<()> {
+    let topology = Topology::new()?;
+    let vips = [1, 2].map(|n| SocketAddr::new(Family::V4.vip(n), PORT));
+    let endpoint = (SocketAddr::new(Family::V4.backend(0), PORT), 1);
+    let mut config = DaemonConfig::standard()
+        .service("translated", "tcp", vips[0], &[endpoint])
+        .service("direct", "tcp", vips[1], &[endpoint]);
+    config.value["kernel"] = json!({"new_flows_per_second": 4});
+    config.value["listeners"][1]["forward"]["mode"] = json!("ipip");
+    config.value["listeners"][1]["forward"]["tracking"] = json!("always");
+    let daemon = Daemon::start(&topology.balancer, &config)?;
+    let counter = |service: usize, name: &str| -> Result<u64> {
+        let status = daemon.status()?;
+        Ok(status["services"][service]["counters"][name]
+            .as_u64()
+            .unwrap_or(0))
+    };
+    for (service, vip) in vips.into_iter().enumerate() {
+        let flood = SynFlood::start(&topology.client, vip, FLOOD)?;
+        let arrived = || -> Result<u64> { Ok(counter(service, "packets")? + counter(service, "drops")?) };
+        until("the flood to arrive", Duration::from_secs(30), || {
+            (flood.sent() == FLOOD && arrived().is_ok_and(|arrived| arrived >= FLOOD / 2)).then_some(())
+        })?;
+    }
+    let dropped = daemon.drops("flow_limit")?;
+    let (translated, direct) = (counter(0, "flows")?, counter(1, "untracked")?);
+    ensure!(
+        dropped > FLOOD / 4 && translated < FLOOD / 4,
+        "NAT: {dropped} dropped, {translated} opened"
+    );
+    ensure!(
+        direct > FLOOD / 4 && counter(1, "drops")? == 0,
+        "without NAT {direct} went on without being remembered"
+    );
+    let socket = daemon.admin().socket().to_string_lossy().into_owned();
+    let shown = daemon.weir(&["status", "--socket", &socket])?.success()?;
+    ensure!(
+        shown.contains("FLOWS NOT REMEMBERED OF") && shown.contains("flow_limit"),
+        "{shown}"
     );
     Ok(())
 }

@@ -19,6 +19,8 @@ pub struct FlowAnswer {
     pub reason: String,
     /// What the hash says.
     pub slot: FlowSlot,
+    /// Whom the client's new flows go to by its affinity; null where the service has none, or the client opened none of late.
+    pub affinity: Option<FlowAffinity>,
     /// What the flow table says; null where it has no entry.
     pub entry: Option<FlowEntry>,
 }
@@ -36,6 +38,15 @@ pub struct FlowSlot {
     pub state: String,
     /// Whom a moving slot gave flows before.
     pub previous: Option<FlowBackend>,
+}
+
+/// A client's affinity.
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+pub struct FlowAffinity {
+    /// Whom its new flows go to.
+    pub backend: FlowBackend,
+    /// Since its last flow was opened.
+    pub age_seconds: f64,
 }
 
 /// A backend.

@@ -237,6 +237,9 @@ pub struct CounterStatus {
     pub flows: u64,
     /// Packets from clients that were dropped after the service was known.
     pub drops: u64,
+    /// Without NAT: packets whose flow was to be remembered and was not, since the table was full or too many came.
+    #[serde(default)]
+    pub untracked: u64,
 }
 
 impl From<Counters> for CounterStatus {
@@ -248,6 +251,7 @@ impl From<Counters> for CounterStatus {
             reply_bytes: counters.reply_bytes,
             flows: counters.flows,
             drops: counters.drops,
+            untracked: counters.untracked,
         }
     }
 }

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 #[derive(clap::Args)]
 #[command(after_help = "\
 A flow that has an entry goes where the entry says, as long as that backend is there. Any other goes where
-its hash says: to the backend of a slot of the service's Maglev table.")]
+its hash says: to the backend of a slot of the service's Maglev table. With `affinity` a new one goes where
+its client's last one went.")]
 pub(super) struct FlowArgs {
     /// The client as its packets arrive: IP:PORT, for IPv6 [IP]:PORT.
     client: SocketAddr,
@@ -60,6 +61,12 @@ fn render(answer: &FlowAnswer) -> String {
         None if slot.state == "tracked" => ", tracked\n".to_owned(),
         None => "\n".to_owned(),
     };
+    if let Some(affinity) = &answer.affinity {
+        text += &format!(
+            "affinity {} ({}), its last flow was opened {:.1} s ago\n",
+            affinity.backend.address, affinity.backend.state, affinity.age_seconds
+        );
+    }
     text += &match &answer.entry {
         Some(entry) => format!(
             "entry  {} ({}), {}, idle {:.1} s; sent as {} → {}\n",
@@ -78,7 +85,7 @@ fn render(answer: &FlowAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::flow::{FlowBackend, FlowEntry, FlowSlot};
+    use crate::admin::flow::{FlowAffinity, FlowBackend, FlowEntry, FlowSlot};
 
     #[test]
     fn says_where_and_why() {
@@ -100,6 +107,7 @@ mod tests {
                 state: "plain".to_owned(),
                 previous: None,
             },
+            affinity: None,
             entry: Some(FlowEntry {
                 backend: backend("10.0.0.11:53", "live"),
                 source: "10.0.0.1:20000".to_owned(),
@@ -117,6 +125,12 @@ mod tests {
         answer.slot.previous = Some(backend("10.0.0.11:53", "draining"));
         let moving = "slot   7 of 65537: 10.0.0.12:53 (live), moving from 10.0.0.11:53 (draining)\n";
         assert!(render(&answer).contains(moving));
+        answer.affinity = Some(FlowAffinity {
+            backend: backend("10.0.0.13:53", "live"),
+            age_seconds: 7.0,
+        });
+        let affinity = "affinity 10.0.0.13:53 (live), its last flow was opened 7.0 s ago\nentry";
+        assert!(render(&answer).contains(affinity));
         answer.slot.previous = None;
         answer.entry = None;
         answer.goes_to = None;

@@ -45,6 +45,7 @@ fn render(status: &Status, now: u64) -> String {
         parts.push(services(status));
         parts.push(backends(status, now));
     }
+    parts.extend(untracked(status));
     parts.extend(steering(&status.kernel));
     parts.extend(decap(&status.kernel));
     parts.extend(drops(&status.kernel));
@@ -152,6 +153,19 @@ fn backends(status: &Status, now: u64) -> String {
         }
     }
     table.render()
+}
+
+fn untracked(status: &Status) -> Option<String> {
+    let mut table = Table::new([("FLOWS NOT REMEMBERED OF", Left), ("PACKETS", Right)]);
+    let mut is_empty = true;
+    for service in &status.services {
+        let packets = service.counters.map_or(0, |counters| counters.untracked);
+        if packets > 0 {
+            table.row([service.name.clone(), grouped(packets)]);
+            is_empty = false;
+        }
+    }
+    (!is_empty).then(|| table.render())
 }
 
 fn steering(kernel: &KernelStatus) -> Option<String> {

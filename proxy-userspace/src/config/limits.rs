@@ -7,6 +7,15 @@ pub(super) use proxy_common::limits::{
 };
 use std::time::Duration;
 
+/// Clients remembered for affinity.
+pub(super) const AFFINITIES: u32 = proxy_common::affinity::SOURCES;
+
+/// How long a client's flows follow one another: Kubernetes' `ClientIP` affinity.
+pub(super) const AFFINITY: Duration = Duration::from_secs(3 * 3_600);
+
+/// Longest affinity: a month, as IPVS's persistence.
+pub(super) const MAX_AFFINITY: Duration = Duration::from_secs(31 * 24 * 3_600);
+
 /// Where maps and links are pinned unless configured.
 pub(super) const PIN_PATH: &str = DaemonSettings::PIN_PATH;
 

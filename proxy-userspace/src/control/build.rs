@@ -93,6 +93,14 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             "kernel.max_fragments",
             running.max_fragments != wanted.max_fragments,
         ),
+        (
+            "kernel.max_affinities",
+            running.max_affinities != wanted.max_affinities,
+        ),
+        (
+            "kernel.new_flows_per_second",
+            running.new_flows_per_second != wanted.new_flows_per_second,
+        ),
         ("role", running.role != wanted.role),
         ("decap", running.decap_vips != wanted.decap_vips),
         ("tunnel", running.tunnel != wanted.tunnel),

@@ -2,7 +2,7 @@
 
 use super::{Core, FlowQuestion, Refusal, RefusalKind};
 use crate::{
-    admin::flow::{FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
+    admin::flow::{FlowAffinity, FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
     kernel::{BackendFacts, Condition, FlowFacts, SlotState, Stage},
 };
 use proxy_common::keys::FlowKey;
@@ -67,6 +67,10 @@ impl Core {
                     SlotState::Plain | SlotState::Tracked => None,
                 },
             },
+            affinity: facts.affinity.map(|affinity| FlowAffinity {
+                backend: backend(affinity.backend),
+                age_seconds: affinity.age.as_secs_f64(),
+            }),
             entry: facts.entry.map(|entry| FlowEntry {
                 backend: backend(entry.backend),
                 source: entry.source.to_string(),
@@ -107,6 +111,10 @@ fn destination(facts: &FlowFacts) -> (Option<BackendFacts>, String) {
         (None, None) => "the table has no backend: packets are dropped as no_backend".to_owned(),
     };
     let Some(entry) = facts.entry else {
+        if let Some(affinity) = facts.affinity {
+            let reason = "no entry: a new flow, which goes where its source's last one went, by affinity";
+            return (Some(affinity.backend), reason.to_owned());
+        }
         if let SlotState::Moving(previous) = facts.slot_state
             && !matches!(previous.condition, Condition::Dead | Condition::Gone)
         {

@@ -136,6 +136,7 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
         }
     }
     writes += prepare_guard(maps, &plan, live)?;
+    writes += prepare_options(maps, &plan, live)?;
     let mut moving = live.and_then(|live| live.moving.clone());
     let table = if table_is_right {
         None
@@ -172,6 +173,22 @@ fn prepare_guard(maps: &mut Maps, plan: &Plan, live: Option<&LiveService>) -> Re
         .set(plan.value.index, guard::limits(&service.guard), 0)
         .map_err(|error| KernelError::refused("writing the map service_limits", error))?;
     Ok(writes + 1)
+}
+
+/// Writes what is looked at only when a flow is opened. Returns the number of map writes.
+fn prepare_options(maps: &mut Maps, plan: &Plan, live: Option<&LiveService>) -> Result<usize, KernelError> {
+    let Some((service, _)) = &plan.settled else {
+        return Ok(0);
+    };
+    let before = live.and_then(|live| live.settled.as_ref());
+    let options = encode::options(service);
+    if before.is_some_and(|(before, _)| encode::options(before) == options) {
+        return Ok(0);
+    }
+    maps.service_options
+        .set(plan.value.index, options, 0)
+        .map_err(|error| KernelError::refused("writing the map service_options", error))?;
+    Ok(1)
 }
 
 /// The service has rules.

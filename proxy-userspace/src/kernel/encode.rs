@@ -5,6 +5,8 @@ use crate::model::{
     TunnelSettings,
 };
 use proxy_common::{
+    affinity::ServiceOptions,
+    guard::SourceKey,
     keys::ServiceKey,
     net::{Address, Protocol},
     values::{ServiceValue, backend_flags, mode, service_flags},
@@ -65,9 +67,38 @@ fn flags_of(service: &Service) -> u32 {
             !guard.deny.is_empty() && guard.allow.is_empty(),
             service_flags::RULES,
         )
+        | flag(service.affinity.is_some(), service_flags::AFFINITY)
         | flag(!guard.allow.is_empty(), service_flags::RULES_ALLOW)
         | flag(guard.packets.is_some(), service_flags::PACKET_LIMIT)
         | flag(guard.connections.is_some(), service_flags::CONNECTION_LIMIT)
+}
+
+/// What of a service is looked at only when a flow is opened.
+pub(super) fn options(service: &Service) -> ServiceOptions {
+    let Some(affinity) = service.affinity else {
+        return ServiceOptions::default();
+    };
+    // Bits from the left, as addresses lie in memory.
+    let ipv4 = !u32::MAX.checked_shr(affinity.ipv4_prefix.into()).unwrap_or(0);
+    let ipv6 = !u128::MAX.checked_shr(affinity.ipv6_prefix.into()).unwrap_or(0);
+    ServiceOptions {
+        affinity_ns: affinity.timeout.as_nanos() as u64,
+        ipv4_mask: ipv4.to_be(),
+        pad: 0,
+        ipv6_mask: Address::from_ipv6(ipv6.to_be_bytes()).words(),
+    }
+}
+
+/// The key of a source in `affinities`.
+pub(super) fn affine_source(service: u32, source: &Address, options: &ServiceOptions) -> SourceKey {
+    let [a, b, c, d] = source.words();
+    let network = if source.is_ipv4() {
+        [a, b, c, d & options.ipv4_mask]
+    } else {
+        let [e, f, g, h] = options.ipv6_mask;
+        [a & e, b & f, c & g, d & h]
+    };
+    SourceKey { service, network }
 }
 
 /// A service at an index.

@@ -2,16 +2,17 @@
 
 use super::{KernelError, Pins, pins};
 use crate::model::DaemonSettings;
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use proxy_common::{
+    affinity::{Affinity, ServiceOptions},
     counters::Counters,
     fragments,
-    guard::ServiceLimits,
+    guard::{ServiceLimits, SourceKey},
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
     ranges,
-    values::{BackendValue, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
+    values::{BackendValue, FlowBudget, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
 };
 use std::path::Path;
 
@@ -30,12 +31,15 @@ pub(super) const NAMES: &[&str] = &[
     "source_rules",
     "service_limits",
     "source_rates",
+    "service_options",
+    "affinities",
     "service_counters",
     "backend_counters",
     "drop_counters",
     "events",
     "event_losses",
     "icmp_budget",
+    "flow_budget",
     "decap_addresses",
     "decap_counters",
     "l7_services",
@@ -57,6 +61,8 @@ pub(super) struct Maps {
     /// For its file descriptor: a service's rules.
     pub(super) source_rules: MapData,
     pub(super) service_limits: Array<MapData, ServiceLimits>,
+    pub(super) service_options: Array<MapData, ServiceOptions>,
+    pub(super) affinities: HashMap<MapData, SourceKey, Affinity>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
     pub(super) flows_data: MapData,
@@ -93,6 +99,8 @@ impl Maps {
             backends: open!(pins, "backends", Array),
             source_rules: data(pins, "source_rules")?,
             service_limits: open!(pins, "service_limits", Array),
+            service_options: open!(pins, "service_options", Array),
+            affinities: open!(pins, "affinities", LruHashMap),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,
             tracked_flows: open!(pins, "tracked_flows", HashMap),
@@ -125,8 +133,30 @@ impl Maps {
     }
 }
 
+/// Gives every CPU its part of the new flows that the host may store a second; none for as many as come. Written anew by each
+/// daemon: what is left of this second is of no account.
+pub(super) fn write_flow_budget(pins: &Pins, per_second: Option<u32>) -> Result<(), KernelError> {
+    let counting = |(_, error): (_, std::io::Error)| KernelError::refused("counting the CPUs", error);
+    let online = aya::util::online_cpus().map_err(counting)?.len().max(1) as u32;
+    let possible = aya::util::nr_cpus().map_err(counting)?;
+    let rate = per_second.map_or(0, |rate| rate.div_ceil(online));
+    let budget = FlowBudget {
+        rate,
+        tokens: rate,
+        at: 0,
+    };
+    let mut map: PerCpuArray<MapData, FlowBudget> = open!(pins, "flow_budget", PerCpuArray);
+    let values = PerCpuValues::try_from(vec![budget; possible])
+        .map_err(|error| KernelError::refused("counting the CPUs", error))?;
+    map.set(0, values, 0)
+        .map_err(|error| KernelError::refused("writing the map flow_budget", error))
+}
+
+/// Maps whose size the config sets.
+const SIZED: usize = 14;
+
 /// Sizes that the config sets, as (map, entries).
-pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 12] {
+pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); SIZED] {
     [
         ("services", settings.max_services),
         ("vips", settings.max_services),
@@ -137,6 +167,8 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 12] {
         ("next_hops", settings.max_backends),
         ("source_rules", settings.max_services),
         ("service_limits", settings.max_services),
+        ("service_options", settings.max_services),
+        ("affinities", settings.max_affinities),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
         // No map has no entries: with 0 the programs don't look at it.
@@ -149,7 +181,7 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); 12] {
 pub(super) fn sizes_to_load(
     pins: &Pins,
     settings: &DaemonSettings,
-) -> Result<[(&'static str, u32); 12], KernelError> {
+) -> Result<[(&'static str, u32); SIZED], KernelError> {
     let mut settings = settings.clone();
     for (name, size) in [
         ("services", &mut settings.max_services),

@@ -38,7 +38,7 @@ pub use events::{EventReader, clock_offset};
 pub use names::Names;
 pub use news::{News, NewsWatch};
 pub use object::OBJECT;
-pub use question::{BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
+pub use question::{AffinityFacts, BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage};
 pub use steer::Steering;
 
 use crate::{
@@ -140,6 +140,7 @@ impl KernelPlane {
         let lock = pins.lock_settings()?;
         maps.write_settings(settings)?;
         drop(lock);
+        maps::write_flow_budget(pins, settings.new_flows_per_second)?;
         host_settings::warn_of_port_overlap(settings.nat.ports);
         let ids = Ids::adopt(&maps)?;
         let steering = Steering::open(pins)?;

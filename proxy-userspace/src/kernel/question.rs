@@ -1,6 +1,11 @@
 //! Where a flow's packets go, asked of the maps as the programs ask them.
 
-use super::{KernelError, encode, expire, ids::Ids, maps::Maps, table::Memory};
+use super::{
+    KernelError, encode, expire,
+    ids::{Ids, LiveService},
+    maps::Maps,
+    table::Memory,
+};
 use crate::model::BackendAddr;
 use aya::maps::MapError;
 use proxy_common::{
@@ -23,8 +28,19 @@ pub struct FlowFacts {
     pub slot_backend: Option<BackendFacts>,
     /// What the slot's state says of flows without an entry.
     pub slot_state: SlotState,
+    /// Whom the source's affinity gives new flows, if it has one in force.
+    pub affinity: Option<AffinityFacts>,
     /// The flow's entry, if it has one that is looked at.
     pub entry: Option<EntryFacts>,
+}
+
+/// A source's affinity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AffinityFacts {
+    /// Whom it gives new flows.
+    pub backend: BackendFacts,
+    /// Since its last flow was opened.
+    pub age: Duration,
 }
 
 /// The state of a slot: ARCHITECTURE.md, "Just enough flow tracking".
@@ -115,6 +131,7 @@ pub(super) fn flow(
         None if value.previous == slot_state::TRACKED => SlotState::Tracked,
         None => SlotState::Plain,
     };
+    let affinity = affinity(maps, service, key)?;
     if service.value.mode != mode::NAT {
         let is_looked_at =
             slot_state != SlotState::Plain || service.value.flags & service_flags::TRACK_ALWAYS != 0;
@@ -124,6 +141,7 @@ pub(super) fn flow(
             table_size,
             slot_backend,
             slot_state,
+            affinity,
             entry,
         }));
     }
@@ -141,7 +159,33 @@ pub(super) fn flow(
         table_size,
         slot_backend,
         slot_state,
+        affinity,
         entry,
+    }))
+}
+
+/// As the programs judge it: by its age, and by what the backend gets.
+fn affinity(maps: &Maps, service: &LiveService, key: &FlowKey) -> Result<Option<AffinityFacts>, KernelError> {
+    let refused = |error| KernelError::refused("reading the pinned maps", error);
+    if service.value.flags & service_flags::AFFINITY == 0 {
+        return Ok(None);
+    }
+    let options = maps.service_options.get(&service.index, 0).map_err(refused)?;
+    let source = encode::affine_source(service.index, &key.source, &options);
+    let entry = match maps.affinities.get(&source, 0) {
+        Ok(entry) => entry,
+        Err(MapError::KeyNotFound) => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    let value = maps.backends.get(&entry.backend, 0).map_err(refused)?;
+    let facts = backend(value);
+    let age = expire::now(maps).saturating_sub(entry.opened);
+    let is_in_force = value.incarnation == entry.incarnation
+        && facts.condition == Condition::Live
+        && age <= options.affinity_ns;
+    Ok(is_in_force.then(|| AffinityFacts {
+        backend: facts,
+        age: Duration::from_nanos(age),
     }))
 }
 

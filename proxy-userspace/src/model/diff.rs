@@ -260,6 +260,10 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
     if (before.packets, before.connections) != (after.packets, after.connections) {
         part(format_args!("limits changed"))?;
     }
+    let affinity = |service: &Service| service.affinity.map_or("none".to_owned(), |it| it.to_string());
+    if from.affinity != to.affinity {
+        part(format_args!("affinity {} -> {}", affinity(from), affinity(to)))?;
+    }
     if from.idle_timeouts != to.idle_timeouts {
         part(format_args!("idle_timeouts changed"))?;
     }

@@ -13,6 +13,6 @@ pub use cluster::{
     Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, TcpCheck,
 };
 pub use diff::{Change, diff};
-pub use service::{FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
+pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
 pub use snapshot::{DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode};
 pub use span::Span;

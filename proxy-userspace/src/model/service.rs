@@ -26,10 +26,30 @@ pub struct Service {
     pub hash: FlowHash,
     /// Which flows are stored, in modes other than NAT.
     pub tracking: Tracking,
+    /// Whether a source's flows go to one backend. Such a service stores all its flows.
+    pub affinity: Option<Affinity>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// When idle flows end.
     pub idle_timeouts: IdleTimeouts,
+}
+
+/// A source's new flows go to the backend of its last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Affinity {
+    /// For this long after it was opened.
+    pub timeout: Duration,
+    /// First bits of an IPv4 address that count as one source, 1 to 32.
+    pub ipv4_prefix: u8,
+    /// The same of IPv6, 1 to 128.
+    pub ipv6_prefix: u8,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.timeout.as_secs();
+        write!(f, "{seconds}s by /{} and /{}", self.ipv4_prefix, self.ipv6_prefix)
+    }
 }
 
 /// Who may send to a service, and how much.

@@ -88,6 +88,10 @@ pub struct DaemonSettings {
     pub max_tracked_flows: u32,
     /// Most datagrams in fragments that are remembered, a map size; 0 for none, whose fragments are dropped.
     pub max_fragments: u32,
+    /// Most sources remembered for affinity, a map size.
+    pub max_affinities: u32,
+    /// New flows that the kernel plane stores a second; none for as many as come.
+    pub new_flows_per_second: Option<u32>,
 }
 
 impl DaemonSettings {

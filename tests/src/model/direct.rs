@@ -182,10 +182,16 @@ impl Model {
             }
             previous => self.usable(previous).map(|backend| (previous, *backend)),
         };
-        let index = match before {
-            Some((previous, _)) if !said.opens => previous,
+        let has_affinity = service.flags & service_flags::AFFINITY != 0;
+        // All flows of such a service are stored: a datagram without an entry opens one.
+        let opens = said.opens || has_affinity && key.protocol == UDP;
+        let unstored = match before {
+            Some((previous, _)) if !opens => previous,
             _ => slot.backend,
         };
+        let source = IpAddr::from(key.source);
+        let affine = self.affine(service, source).filter(|_| opens);
+        let index = affine.unwrap_or(unstored);
         let Some(backend) = self.backends.get(&index).copied() else {
             return Ok(index);
         };
@@ -196,20 +202,30 @@ impl Model {
             seen: said.bits(),
             last_seen: 0,
         };
-        if self.tracked.contains_key(key) || self.tracked.len() < self.tracked_max {
+        let is_replaced = self.tracked.contains_key(key);
+        if is_replaced || !self.is_limited && self.tracked.len() < self.tracked_max {
             self.tracked.insert(*key, entry);
+            if opens {
+                self.remember(service, source, index);
+            }
             return Ok(index);
         }
         self.counts.services.entry(service.index).or_default().untracked += 1;
+        let dropped = if self.is_limited {
+            DropReason::FlowLimit
+        } else {
+            DropReason::FlowTableFull
+        };
         match before {
-            Some((previous, backend)) if said.opens => {
+            _ if opens && !said.opens => Err(dropped),
+            Some((previous, backend)) if opens => {
                 if backend.flags & backend_flags::DRAINING == 0 {
                     Ok(previous)
                 } else {
-                    Err(DropReason::FlowTableFull)
+                    Err(dropped)
                 }
             }
-            _ => Ok(index),
+            _ => Ok(unstored),
         }
     }
 

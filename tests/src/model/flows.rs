@@ -62,7 +62,7 @@ impl Model {
             job.service = Some(service.index);
             self.admit(&service_key, &service, source.0, packet.protocol, flags)
                 .map_err(Failure::Dropped)?;
-            self.remember(packet, ports);
+            self.remember_ports(packet, ports);
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
@@ -71,7 +71,7 @@ impl Model {
         } else {
             let is_reply = self.is_nat_port(destination.1) && self.is_reply(&key);
             if is_reply || self.is_vip(packet.destination) {
-                self.remember(packet, ports);
+                self.remember_ports(packet, ports);
             }
             if packet.protocol == UDP && ports.1 == self.settings.gue_port {
                 job.is_looked_into = true;
@@ -116,7 +116,11 @@ impl Model {
         key: &FlowKey,
         flags: u8,
     ) -> Result<(), DropReason> {
-        if let Some(value) = self.flows.get(key).copied() {
+        let stored = self.flows.get(key).copied();
+        if stored.is_none() && self.is_limited {
+            return Err(DropReason::FlowLimit);
+        }
+        if let Some(value) = stored {
             if self.is_good(&value, key.protocol, flags) {
                 return Ok(());
             }
@@ -126,7 +130,11 @@ impl Model {
         }
         let hash = flow_hash(source, destination, key.protocol);
         let slot_hash = slot_hash(service, source, destination, key.protocol);
-        let (index, backend) = self.choose(service, slot_hash).ok_or(DropReason::NoBackend)?;
+        let affine = self.affine(service, source.0);
+        let affine = affine.and_then(|index| Some((index, *self.backends.get(&index)?)));
+        let (index, backend) = affine
+            .or_else(|| self.choose(service, slot_hash))
+            .ok_or(DropReason::NoBackend)?;
         let local = backend.flags & backend_flags::LOCAL != 0;
         let translator = if local { source.0 } else { backend.source.into() };
         let port = if backend.port == 0 {
@@ -161,6 +169,7 @@ impl Model {
         if self.flows.len() + 2 > self.flow_entries_max {
             return Err(DropReason::FlowTableFull);
         }
+        self.remember(service, source.0, index);
         self.counts.opened(&forward);
         self.flows.insert(reply, backward);
         self.flows.insert(*key, forward);

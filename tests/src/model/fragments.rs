@@ -20,7 +20,7 @@ impl Model {
     }
 
     /// Remembers what the first fragment says, if this is one.
-    pub(super) fn remember(&mut self, packet: &Packet, ports: (u16, u16)) {
+    pub(super) fn remember_ports(&mut self, packet: &Packet, ports: (u16, u16)) {
         let Piece::First(identification) = packet.piece else {
             return;
         };

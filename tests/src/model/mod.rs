@@ -1,6 +1,7 @@
 //! A second forwarder, written from docs/dataplane.md, docs/hashing.md and the RFCs: what the kernel
 //! programs must agree with. It shares the maps' keys and values with them, and no packet code.
 
+mod affinity;
 pub mod build;
 mod complaint;
 pub mod decap;
@@ -22,6 +23,7 @@ pub mod translate;
 use network::Network;
 use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, Piece, TCP, UDP};
 use proxy_common::{
+    affinity::Affinity,
     counters::Counters,
     fragments::{FragmentKey, FragmentValue},
     keys::{FlowKey, ServiceKey},
@@ -66,12 +68,18 @@ pub struct Model {
     pub tunnels: decap::Tunnels,
     /// Later fragments that followed their first.
     pub followed: u64,
-    /// The time, on the clock of `last_seen`: the caller's to keep.
-    pub now: u64,
     /// Rules and limits of services that have some.
     pub guards: HashMap<ServiceKey, Guard>,
     /// What sources have left of a service's limits, by its index.
     pub left: HashMap<(u32, IpAddr), guard::Left>,
+    /// What is to be remembered of sources of services with affinity, by index.
+    pub affinity_rules: HashMap<u32, weir::model::Affinity>,
+    /// As in `affinities`, by service and network. `opened` as `last_seen` in `flows`, unless there is a clock.
+    pub affinities: HashMap<(u32, IpAddr), Affinity>,
+    /// The host stores no new flows.
+    pub is_limited: bool,
+    /// The time on the programs' clock, for what depends on it.
+    pub now: u64,
     /// As in `service_counters` and `backend_counters`, by index.
     pub counts: Counts,
     /// NAT's ports.
@@ -165,9 +173,12 @@ impl Model {
             fragments: HashMap::new(),
             tunnels: decap::Tunnels::default(),
             followed: 0,
-            now: 0,
             guards: HashMap::new(),
             left: HashMap::new(),
+            affinity_rules: HashMap::new(),
+            affinities: HashMap::new(),
+            is_limited: false,
+            now: 0,
             counts: Counts::default(),
             settings,
             network,

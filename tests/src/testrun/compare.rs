@@ -4,11 +4,13 @@ use super::{
     maps::Maps,
     program::{self, Ran},
 };
-use crate::model::{Decision, Outcome, generate::Input};
+use crate::model::{Decision, Model, Outcome, generate::Input};
 use anyhow::{Result, ensure};
 use proxy_common::{
+    affinity::Affinity,
     decap::DecapOutcome,
     fragments::{FragmentKey, FragmentValue},
+    guard::SourceKey,
     keys::FlowKey,
     limits,
     net::Address,
@@ -134,6 +136,33 @@ pub fn compare_fragments(
         ensure!(
             are_same,
             "the datagram {key:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Compares all of `affinities`, but for their times.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_affinities(model: &Model, theirs: &HashMap<SourceKey, Affinity>) -> Result<()> {
+    let key = |(service, network): &(u32, IpAddr)| SourceKey {
+        service: *service,
+        network: Address::from(*network).words(),
+    };
+    let named = |entry: &Affinity| (entry.backend, entry.incarnation);
+    let ours: HashMap<SourceKey, _> = (model.affinities.iter())
+        .map(|(source, entry)| (key(source), named(entry)))
+        .collect();
+    let theirs: HashMap<SourceKey, _> = theirs
+        .iter()
+        .map(|(source, entry)| (*source, named(entry)))
+        .collect();
+    for source in ours.keys().chain(theirs.keys()) {
+        let (ours, theirs) = (ours.get(source), theirs.get(source));
+        ensure!(
+            ours == theirs,
+            "the affinity of {source:?} differs\nmodel:   {ours:?}\nprogram: {theirs:?}"
         );
     }
     Ok(())

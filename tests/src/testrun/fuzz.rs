@@ -4,8 +4,8 @@
 use super::{
     Bench, coarse_now,
     compare::{
-        compare, compare_entry, compare_fragments, compare_outcomes, compare_tracked, compare_tracked_flows,
-        hex, report,
+        compare, compare_affinities, compare_entry, compare_fragments, compare_outcomes, compare_tracked,
+        compare_tracked_flows, hex, report,
     },
     isolated, metadata,
     scenario::{plan, pools},
@@ -264,6 +264,8 @@ impl Fuzz {
     /// Changes the plan, applies it, and compares everything.
     fn change(&mut self) -> Result<()> {
         self.compare_tables()?;
+        let is_limited = self.random.once_in(8);
+        self.bench.limit_flows(&mut self.model, is_limited)?;
         for _ in 0..=self.random.below(3) {
             self.change_plan();
         }
@@ -393,6 +395,7 @@ impl Fuzz {
         }
         compare_outcomes(&self.model.tunnels.outcomes, self.bench.maps())?;
         compare_fragments(&self.model.fragments, &self.bench.maps().fragments()?)?;
-        compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)
+        compare_tracked_flows(&self.model.tracked, &self.bench.maps().tracked_flows()?)?;
+        compare_affinities(&self.model, &self.bench.maps().affinities()?)
     }
 }

@@ -4,17 +4,19 @@ use crate::model::{Model, direct::slot_after, maglev, ranges::Range};
 use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, of_maps::ArrayOfMaps},
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues, of_maps::ArrayOfMaps},
 };
 use proxy_common::{
+    affinity::Affinity,
     counters::Counters,
     decap::{DecapOutcome, DecapValue, decap_flags},
     fragments::{FragmentKey, FragmentValue},
+    guard::SourceKey,
     keys::{FlowKey, ServiceKey},
     net::Address,
     values::{
-        BackendValue, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue,
-        backend_flags, mode, service_flags,
+        BackendValue, FlowBudget, FlowValue, NO_BACKEND, ServiceValue, Settings, SlotValue, TrackedFlow,
+        VipValue, backend_flags, mode, service_flags,
     },
     verdict::DropReason,
 };
@@ -35,7 +37,9 @@ pub struct Maps {
     flow_entries_max: usize,
     tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
     fragments: BpfHashMap<MapData, FragmentKey, FragmentValue>,
+    affinities: BpfHashMap<MapData, SourceKey, Affinity>,
     settings: Array<MapData, Settings>,
+    flow_budget: PerCpuArray<MapData, FlowBudget>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, u64>,
@@ -57,6 +61,8 @@ impl Maps {
             flows: hash(open("flows")?)?,
             tracked_flows: hash(open("tracked_flows")?)?,
             fragments: Map::LruHashMap(open("fragments")?).try_into()?,
+            affinities: Map::LruHashMap(open("affinities")?).try_into()?,
+            flow_budget: Map::PerCpuArray(open("flow_budget")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
             backend_counters: Map::PerCpuArray(open("backend_counters")?).try_into()?,
@@ -122,6 +128,14 @@ impl Maps {
         Ok(self.fragments.remove(key)?)
     }
 
+    /// Every entry of `affinities`.
+    ///
+    /// # Errors
+    /// The kernel refused a lookup.
+    pub fn affinities(&self) -> Result<HashMap<SourceKey, Affinity>> {
+        self.affinities.iter().map(|entry| Ok(entry?)).collect()
+    }
+
     /// Removes an entry from the flow table.
     ///
     /// # Errors
@@ -183,6 +197,25 @@ impl Maps {
     /// The kernel refused the write.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
         Ok(self.settings.set(0, settings, 0)?)
+    }
+
+    /// Replaces every CPU's budget of new flows.
+    ///
+    /// # Errors
+    /// The kernel refused the write.
+    pub fn set_flow_budget(&mut self, budget: FlowBudget) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        Ok(self
+            .flow_budget
+            .set(0, PerCpuValues::try_from(vec![budget; cpus])?, 0)?)
+    }
+
+    /// Every CPU's budget of new flows.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn flow_budgets(&self) -> Result<Vec<FlowBudget>> {
+        Ok(self.flow_budget.get(&0, 0)?.to_vec())
     }
 
     /// Writes a backend past the daemon.
@@ -296,8 +329,13 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     let packets = u32::from(guard.packets.is_some()) * service_flags::PACKET_LIMIT;
     let connections = u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
     let limits = packets | connections;
-    ensure!(value.flags == hash | tracking | rules | limits, "flags {value:?}");
+    let affinity = u32::from(service.affinity.is_some()) * service_flags::AFFINITY;
+    let flags = hash | tracking | rules | limits | affinity;
+    ensure!(value.flags == flags, "flags {value:?}");
     model.guards.insert(key, guard.clone());
+    model
+        .affinity_rules
+        .extend(service.affinity.map(|affinity| (value.index, affinity)));
     let table = maps.slots.get(&value.index, 0)?;
     let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
     let indices = check_backends(model, value.index, cluster)?;

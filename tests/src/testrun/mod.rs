@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use classifier::Classifier;
 use maps::Maps;
 use program::{METADATA_FULL, Program, Ran};
-use proxy_common::values::Settings;
+use proxy_common::values::{FlowBudget, Settings};
 use snapshot::Plan;
 use std::{
     fs,
@@ -174,6 +174,19 @@ impl Bench {
         Ok(EventReader::open(&self.pins, sample)?)
     }
 
+    /// Has the host store no new flows, or as many as come; tells the model. By an empty bucket on every CPU that is never refilled.
+    ///
+    /// # Errors
+    /// The kernel refused the write.
+    pub fn limit_flows(&mut self, model: &mut Model, is_limited: bool) -> Result<()> {
+        model.is_limited = is_limited;
+        self.maps.set_flow_budget(FlowBudget {
+            rate: u32::from(is_limited),
+            tokens: 0,
+            at: u64::MAX,
+        })
+    }
+
     /// The program's maps.
     pub fn maps(&mut self) -> &mut Maps {
         &mut self.maps
@@ -210,6 +223,8 @@ impl Bench {
         new.followed = model.followed;
         new.tunnels.outcomes = std::mem::take(&mut model.tunnels.outcomes);
         new.left = std::mem::take(&mut model.left);
+        new.is_limited = model.is_limited;
+        new.affinities = std::mem::take(&mut model.affinities);
         new.counts = std::mem::take(&mut model.counts);
         // An index that is used anew counts from zero.
         for (key, service) in &new.services {

@@ -8,8 +8,8 @@ use super::{
 use crate::model::generate::Pools;
 use anyhow::{Result, bail};
 use proxy_common::{fragments::FRAGMENTS, limits::GUE_PORT, net::Protocol};
-use std::net::IpAddr;
-use weir::model::{FlowHash, ForwardMode, ListenAddr, Rate, Role, Span, Tracking};
+use std::{net::IpAddr, time::Duration};
+use weir::model::{Affinity, FlowHash, ForwardMode, ListenAddr, Rate, Role, Span, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -82,6 +82,27 @@ fn direct_services(
     services[0].hash = FlowHash::FiveTuple;
     services[5].hash = FlowHash::Source;
     services[7].hash = FlowHash::SourceDestination;
+    Ok(services)
+}
+
+/// Services with affinity, in every mode.
+fn affine_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<Vec<PlannedService>> {
+    use ForwardMode::{DsrL2, Gue, Ipip, Nat};
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let mut services = vec![
+        direct(&vip(8, 80), tcp, Ipip, Tracking::Always, &all[..6])?,
+        direct(&vip(8, 53), udp, Gue, Tracking::Always, &all[..6])?,
+        direct(&vip(8, 81), tcp, DsrL2, Tracking::Always, &all[..4])?,
+        direct(&vip(8, 82), tcp, Nat, Tracking::Auto, &all[..6])?,
+        direct(&vip(8, 54), udp, Nat, Tracking::Auto, &all[..6])?,
+    ];
+    for (at, service) in services.iter_mut().enumerate() {
+        service.affinity = Some(Affinity {
+            timeout: Duration::from_secs([60, 10_800][at % 2]),
+            ipv4_prefix: [32, 24, 15][at % 3],
+            ipv6_prefix: [128, 63, 32][at % 3],
+        });
+    }
     Ok(services)
 }
 
@@ -182,6 +203,7 @@ pub(super) fn plan() -> Result<Plan> {
         services.extend(direct_services(&vip, all, other)?);
         services.extend(guarded_services(&vip, all)?);
         services.extend(ranges(&vip, all, network)?);
+        services.extend(affine_services(&vip, all)?);
     }
     Ok(Plan {
         services,

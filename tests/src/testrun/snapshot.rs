@@ -9,13 +9,16 @@ use std::{
     sync::Arc,
 };
 use weir::model::{
-    BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, Health,
-    IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
+    Affinity, BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard,
+    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
     TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
+
+/// Sources that affinity remembers: far more than tests have, since the model never forgets one.
+const AFFINITIES: u32 = 65_536;
 
 /// A backend of a [`PlannedService`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +46,8 @@ pub struct PlannedService {
     pub mode: ForwardMode,
     /// Which flows are stored, without NAT.
     pub tracking: Tracking,
+    /// Whether a source's flows go to one backend.
+    pub affinity: Option<Affinity>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// What picks the backend.
@@ -88,6 +93,7 @@ impl PlannedService {
             protocol,
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
+            affinity: None,
             guard: Guard::default(),
             hash: FlowHash::FiveTuple,
             table_size: TABLE_SIZE,
@@ -148,6 +154,7 @@ impl Plan {
             cluster: name(at),
             mode: planned.mode,
             tracking: planned.tracking,
+            affinity: planned.affinity,
             guard: planned.guard.clone(),
             table_size: planned.table_size,
             hash: planned.hash,
@@ -191,6 +198,8 @@ impl Plan {
             max_flows: self.max_flows,
             max_tracked_flows: self.max_tracked_flows,
             max_fragments: self.max_fragments,
+            max_affinities: AFFINITIES,
+            new_flows_per_second: None,
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

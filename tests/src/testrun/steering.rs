@@ -344,6 +344,8 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_flows: 64,
         max_tracked_flows: 64,
         max_fragments: 0,
+        max_affinities: 64,
+        new_flows_per_second: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -15,7 +15,7 @@ use weir_tests::{
         translate::End,
     },
     testrun::{
-        Bench,
+        Bench, coarse_now,
         compare::{compare, compare_entry, report},
         isolated, metadata,
         snapshot::{Plan, PlannedService},
@@ -213,6 +213,11 @@ pub fn with(plan: Plan, test: impl FnOnce(&mut Fixture) + Send) {
 }
 
 impl Fixture {
+    /// The time on the programs' clock.
+    pub fn now(&self) -> u64 {
+        coarse_now().wrapping_add(self.model.settings.clock_offset_ns)
+    }
+
     /// One row of a table: what it is, frame in, verdict, frame out (none: the frame that came in).
     pub fn row(&mut self, what: &str, frame: &[u8], decision: Decision, out: Option<&[u8]>) {
         self.row_at(what, self.bench.topology.arriving, frame, decision, out);
@@ -229,6 +234,7 @@ impl Fixture {
     }
 
     pub fn check(&mut self, what: &str, input: &Input, decision: Decision, out: Option<&[u8]>) {
+        self.model.now = self.now();
         let model = self.model.packet(input.ifindex, &input.frame, input.room);
         let expected = Outcome {
             decision,

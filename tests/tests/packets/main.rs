@@ -1,6 +1,8 @@
 //! Packet tables: what it is, packet in, verdict, packet out; through the real program by TestRun, with
 //! the model beside it.
 
+mod affinity;
+mod budget;
 mod egress;
 mod events;
 mod fixture;

@@ -58,6 +58,7 @@ fn frame(reason: DropReason) -> (Frame, bool) {
             frame.destination.1 = LIMITING_PORT;
             frame.flags = 0x02;
         }
+        DropReason::FlowLimit => frame.source.1 = 40_002,
         DropReason::NoHeadroom => {
             frame.destination.1 = TUNNEL_PORT;
             room = false;
@@ -132,6 +133,10 @@ fn every_drop_reason_is_reached_and_counted() {
                 fixture.model.packet(input.ifindex, &input.frame, input.room);
                 fixture.bench.run(&input).unwrap();
             }
+            fixture
+                .bench
+                .limit_flows(&mut fixture.model, reason == DropReason::FlowLimit)
+                .unwrap();
             fixture.check(reason.label(), &input, Decision::Drop(reason), None);
             assert_eq!(
                 fixture.bench.maps().drops(reason).unwrap(),

@@ -109,7 +109,10 @@ fn status() -> Status {
             protocol: "udp".into(),
             mode: "nat".into(),
             cluster: "resolvers".into(),
-            counters: counters(1_234_576),
+            counters: counters(1_234_576).map(|counters| CounterStatus {
+                untracked: 1_500,
+                ..counters
+            }),
             backends: vec![heavy, dead],
         }],
     }
@@ -131,6 +134,9 @@ dns      udp 192.0.2.53:53  nat   resolvers  1,234,576  117.7 MiB  1,234,576    
 SERVICE  BACKEND          STATE      WEIGHT          SHARE    PACKETS  FLOWS OPENED  HEALTH CHECK
 dns      198.51.100.1:53  healthy    3 (config: 1)  50.0 %  1,234,567             7  passes for 1h 1m
 dns      198.51.100.2:53  unhealthy  1               0.0 %          9             7  fails for 5s: 198.51.100.2:53: connection refused
+
+FLOWS NOT REMEMBERED OF  PACKETS
+dns                        1,500
 
 L7 CONNECTIONS STEERED  COUNT
 least_loaded            1,000

@@ -142,6 +142,9 @@ pub struct Forward {
     /// Which flows the kernel remembers the backend of. With NAT it is all of them.
     #[schemars(example = &"auto", extend("default" = "auto"))]
     pub(in crate::config) tracking: Option<Tracking>,
+    /// A client's new flows go to the endpoint of its last one, however the endpoints' weights change meanwhile.
+    #[schemars(example = json!({"timeout": "3h"}))]
+    pub(in crate::config) affinity: Option<Affinity>,
     /// Sources that may send to the service: if any are listed, no others may. Of `allow` and `deny` the longest prefix decides.
     #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["192.0.2.0/24"]))]
     pub(in crate::config) allow: Option<List<PrefixText>>,
@@ -160,6 +163,21 @@ pub struct Forward {
     /// After how long without a packet a flow ends.
     #[schemars(example = json!({"tcp": "2h30m", "udp": "120s"}))]
     pub(in crate::config) idle_timeouts: Option<IdleTimeouts>,
+}
+
+/// Which of a client's flows go to one endpoint. All flows of the service are remembered for it.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Affinity {
+    /// How long after a flow was opened the client's next one follows it; whole seconds.
+    #[schemars(example = &"3h", extend("default" = "3h"))]
+    pub(in crate::config) timeout: Option<Duration>,
+    /// First bits of an IPv4 address that count as one client.
+    #[schemars(range(min = 1, max = 32), example = 24, extend("default" = 32))]
+    pub(in crate::config) ipv4_prefix: Option<u8>,
+    /// First bits of an IPv6 address that count as one client.
+    #[schemars(range(min = 1, max = 128), example = 64, extend("default" = 128))]
+    pub(in crate::config) ipv6_prefix: Option<u8>,
 }
 
 /// What one source may send to a service.

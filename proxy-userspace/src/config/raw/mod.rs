@@ -21,8 +21,8 @@ pub(super) use http::{
     EncodedSlashes, Forwarded, HttpLimits, HttpTimeouts, PathOptions, ServerHeader, ServerHeaderWord,
 };
 pub(super) use listener::{
-    FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, SourceRate, TcpProxy,
-    Tracking,
+    Affinity, FlowHash, Forward, IdleTimeouts, ListenAddresses, Listener, Mode, Protocol, SourceRate,
+    TcpProxy, Tracking,
 };
 pub(super) use log::{AccessLog, LogForm};
 pub(super) use route::{

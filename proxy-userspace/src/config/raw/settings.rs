@@ -68,6 +68,14 @@ pub struct Kernel {
     /// 0: fragments for a VIP are dropped.
     #[schemars(range(min = 0, max = limits::MAX_FLOWS), example = 8_192, extend("default" = limits::FRAGMENTS))]
     pub(in crate::config) max_fragments: Option<u32>,
+    /// Most clients that are remembered at a time for `affinity`, over all listeners; each takes about 120 bytes. The one that opened no
+    /// flow for the longest time makes room.
+    #[schemars(range(min = 1, max = limits::MAX_FLOWS), example = 65_536, extend("default" = limits::AFFINITIES))]
+    pub(in crate::config) max_affinities: Option<u32>,
+    /// Most new flows that are remembered a second, over all listeners, each CPU its part; by default as many as come. Beyond it a new NAT
+    /// flow is dropped, and others go where their hash says without being remembered.
+    #[schemars(range(min = 1, max = limits::MAX_SOURCE_RATE), example = 50_000)]
+    pub(in crate::config) new_flows_per_second: Option<u32>,
 }
 
 /// The outer headers of packets in tunnels, modes `ipip` and `gue`.

@@ -6,10 +6,13 @@ use super::{
 };
 use crate::{
     config::{duration, limits, prime, raw, suggest::shown},
-    model::{ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Service, Span, Tracking},
+    model::{
+        Affinity, ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Service, Span,
+        Tracking,
+    },
 };
 use proxy_common::net::Protocol;
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// A listener as far as it could be read.
 pub(super) struct ReadService<'a> {
@@ -23,6 +26,7 @@ pub(super) struct ReadService<'a> {
     pub(super) mode: ForwardMode,
     hash: FlowHash,
     tracking: Tracking,
+    affinity: Option<Affinity>,
     guard: Guard,
     idle_timeouts: IdleTimeouts,
 }
@@ -39,6 +43,7 @@ impl ReadService<'_> {
             table_size: self.table_size?,
             hash: self.hash,
             tracking: self.tracking,
+            affinity: self.affinity,
             guard: self.guard,
             idle_timeouts: self.idle_timeouts,
         })
@@ -68,6 +73,20 @@ pub(super) fn read<'a>(
         );
     }
     let address = only_address(typed, place, addresses, checks);
+    let affinity_place = forward_place.key("affinity");
+    let affinity = forward
+        .and_then(|forward| forward.affinity.as_ref())
+        .map(|typed| affinity(typed, &affinity_place, checks));
+    let typed_tracking = forward.and_then(|forward| forward.tracking);
+    if let (false, true, Some(raw::Tracking::Auto | raw::Tracking::Never)) =
+        (is_nat, affinity.is_some(), typed_tracking)
+    {
+        checks.error(
+            &forward_place.key("tracking"),
+            "with affinity every flow is remembered: it may have another backend than its hash says",
+            "write `tracking: always`, or remove it",
+        );
+    }
     ReadService {
         name: typed.name.as_ref().map(|name| name.0.as_str()),
         address: address.map(|(address, _)| address),
@@ -81,11 +100,14 @@ pub(super) fn read<'a>(
             Some(raw::Mode::Ipip) => ForwardMode::Ipip,
             Some(raw::Mode::Gue) => ForwardMode::Gue,
         },
-        tracking: match forward.and_then(|forward| forward.tracking) {
+        tracking: match typed_tracking {
+            // Without an entry a flow's packets would follow their slot.
+            _ if affinity.is_some() && !is_nat => Tracking::Always,
             None | Some(raw::Tracking::Auto) => Tracking::Auto,
             Some(raw::Tracking::Always) => Tracking::Always,
             Some(raw::Tracking::Never) => Tracking::Never,
         },
+        affinity,
         guard: forward.map_or_else(Guard::default, |forward| {
             guard::read(forward, &forward_place, checks)
         }),
@@ -99,6 +121,41 @@ pub(super) fn read<'a>(
         }),
         place: place.clone(),
     }
+}
+
+fn affinity(typed: &raw::Affinity, place: &Place<'_>, checks: &mut Checks<'_>) -> Affinity {
+    let timeout = typed.timeout.as_ref();
+    let timeout_place = place.key("timeout");
+    let bounds = limits::MIN_IDLE..=limits::MAX_AFFINITY;
+    Affinity {
+        timeout: timeout.map_or(limits::AFFINITY, |typed| {
+            whole_seconds(typed, &bounds, limits::AFFINITY, &timeout_place, checks)
+        }),
+        ipv4_prefix: typed.ipv4_prefix.unwrap_or(32),
+        ipv6_prefix: typed.ipv6_prefix.unwrap_or(128),
+    }
+}
+
+/// A duration that is compared with stamps of half a second.
+fn whole_seconds(
+    typed: &raw::Duration,
+    bounds: &RangeInclusive<Duration>,
+    default: Duration,
+    place: &Place<'_>,
+    checks: &mut Checks<'_>,
+) -> Duration {
+    let Some(parsed) = checks.parsed(place, duration::parse(&typed.0, bounds)) else {
+        return default;
+    };
+    if parsed.subsec_nanos() != 0 {
+        let seconds = duration::text(Duration::from_secs(parsed.as_secs() + 1));
+        checks.error(
+            place,
+            format!("{} is not whole seconds", shown(&typed.0)),
+            format!("write {seconds}"),
+        );
+    }
+    parsed
 }
 
 fn table_size(forward: Option<&raw::Forward>, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<u32> {
@@ -134,18 +191,7 @@ fn idle_timeouts(
             );
             checks.warning(&place, problem, "remove it");
         }
-        let Some(parsed) = checks.parsed(&place, duration::parse(&typed.0, &bounds)) else {
-            return default;
-        };
-        if parsed.subsec_nanos() != 0 {
-            let seconds = duration::text(Duration::from_secs(parsed.as_secs() + 1));
-            checks.error(
-                &place,
-                format!("{} is not whole seconds", shown(&typed.0)),
-                format!("write {seconds}"),
-            );
-        }
-        parsed
+        whole_seconds(typed, &bounds, default, &place, checks)
     };
     IdleTimeouts {
         tcp: time("tcp", Protocol::Tcp, typed.tcp.as_ref(), default.tcp),

@@ -27,6 +27,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         max_flows: limits::FLOWS,
         max_tracked_flows: limits::TRACKED_FLOWS,
         max_fragments: limits::FRAGMENTS,
+        max_affinities: limits::AFFINITIES,
+        new_flows_per_second: None,
         tunnel: TunnelSettings::default(),
         role: match only_one(documents, "role", |raw| raw.role.as_ref(), checks) {
             Some((_, raw::Role::Backend)) => Role::Backend,
@@ -49,6 +51,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         settings.max_flows = kernel.max_flows.unwrap_or(settings.max_flows);
         settings.max_tracked_flows = kernel.max_tracked_flows.unwrap_or(settings.max_tracked_flows);
         settings.max_fragments = kernel.max_fragments.unwrap_or(settings.max_fragments);
+        settings.max_affinities = kernel.max_affinities.unwrap_or(settings.max_affinities);
+        settings.new_flows_per_second = kernel.new_flows_per_second;
     }
     if let Some((place, tunnel)) = only_one(documents, "tunnel", |raw| raw.tunnel.as_ref(), checks) {
         settings.tunnel = tunnel_settings(tunnel, &place, checks);

@@ -39,6 +39,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         table_size: 65_537,
         hash: FlowHash::FiveTuple,
         tracking: Tracking::Auto,
+        affinity: None,
         guard: Guard::default(),
         idle_timeouts: IdleTimeouts::default(),
     }
@@ -67,6 +68,8 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_flows: 1,
             max_tracked_flows: 1,
             max_fragments: 1,
+            max_affinities: 1,
+            new_flows_per_second: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -161,7 +161,7 @@ fn check_drop(service: &PlannedService, reason: DropReason) -> Result<()> {
         .iter()
         .any(|backend| !backend.dead && !is_draining(backend));
     let may = match reason {
-        DropReason::FlowTableFull => true,
+        DropReason::FlowTableFull | DropReason::FlowLimit => true,
         DropReason::NoBackend => !takes_any,
         _ => false,
     };

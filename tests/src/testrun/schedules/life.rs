@@ -10,8 +10,11 @@ use crate::{
 };
 use anyhow::Result;
 use proxy_common::net::Protocol;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use weir::model::{FlowHash, ForwardMode, Tracking};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+use weir::model::{Affinity, FlowHash, ForwardMode, Tracking};
 
 /// Neighbours of both links that the kernel knows: each has a MAC address of its own.
 const BACKENDS_IPV4: [&str; 6] = [
@@ -35,6 +38,14 @@ const BACKENDS_IPV6: [&str; 6] = [
 
 /// Slots: few, so that flows share them, and tables are soon read back.
 const TABLE_SIZE: u32 = 13;
+
+/// The affinity of services that have one: two of an address's flows are a while apart. No round number, or an age could be
+/// so near to it that milliseconds count.
+const AFFINITY: Affinity = Affinity {
+    timeout: Duration::from_millis(77_077),
+    ipv4_prefix: 32,
+    ipv6_prefix: 128,
+};
 
 /// Flows that clients may have to a service at a time, each by a tuple of its own.
 pub(super) const TUPLES: usize = 12;
@@ -74,7 +85,7 @@ impl Life {
         let mut service = PlannedService::new(&address, protocol, &backends)?;
         service.mode = mode;
         service.table_size = TABLE_SIZE;
-        service.tracking = if random.once_in(5) {
+        service.tracking = if random.once_in(3) {
             Tracking::Always
         } else {
             Tracking::Auto
@@ -85,6 +96,9 @@ impl Life {
             FlowHash::Source,
             FlowHash::SourceDestination,
         ]);
+        if service.tracking == Tracking::Always && random.once_in(2) {
+            service.affinity = Some(AFFINITY);
+        }
         let mut spare = Vec::new();
         for _ in 0..2 + random.below(3) {
             spare.push(service.backends.swap_remove(random.below(service.backends.len())));
@@ -162,11 +176,12 @@ impl Life {
     pub(super) fn words(&self) -> String {
         let service = &self.service;
         format!(
-            "{} {:?}, {}, tracking {}, hash {:?}: {}",
+            "{} {:?}, {}, tracking {}, affinity {}, hash {:?}: {}",
             service.address,
             service.protocol,
             service.mode,
             service.tracking,
+            service.affinity.is_some(),
             service.hash,
             self.backends()
         )

@@ -1,7 +1,7 @@
 //! Packets of a round: each through the program and the model, held against what is known of its flow.
 
 use super::{
-    account::{Flow, Packet, Reached, State, judge},
+    account::{Flow, Packet, Reached, State, is_draining, judge},
     round::Round,
 };
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     testrun::{
         compare::compare,
         program::{self, Ran},
+        snapshot::PlannedService,
     },
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +28,8 @@ struct Known {
     service: ServiceValue,
     slot: SlotValue,
     flow: Option<Flow>,
+    /// It is stored.
+    has_entry: bool,
     /// Packets of the service whose flow was to be stored, and was not.
     untracked: u64,
 }
@@ -68,6 +71,7 @@ impl Round<'_> {
         ));
         let life = &mut self.lives[number];
         life.flows[tuple] = judge(&life.service, known.flow, packet, reached, self.clock)?;
+        check_affinity(&life.service, packet, reached, known)?;
         same.context("the model decided otherwise")?;
         self.failed = None;
         self.tally.packets += 1;
@@ -89,6 +93,7 @@ impl Round<'_> {
             service,
             slot,
             flow,
+            has_entry: self.model.tracked.contains_key(&key),
             untracked: self.untracked(&service),
         })
     }
@@ -121,11 +126,16 @@ impl Round<'_> {
     fn note(&mut self, number: usize, packet: Packet, reached: Reached, known: Known) {
         let is_untracked = self.untracked(&known.service) != known.untracked;
         if is_untracked {
-            self.tally.note("flow: not stored, the table is full");
+            self.tally.note(if self.model.is_limited {
+                "flow: not stored, too many came"
+            } else {
+                "flow: not stored, the table is full"
+            });
         }
         let address = match reached {
             Reached::Backend(address) => address,
             Reached::Nobody(DropReason::FlowTableFull) => return self.tally.note("drop: flow_table_full"),
+            Reached::Nobody(DropReason::FlowLimit) => return self.tally.note("drop: flow_limit"),
             Reached::Nobody(_) => return self.tally.note("drop: no_backend"),
         };
         let state = known.flow.map(|flow| flow.state);
@@ -145,6 +155,11 @@ impl Round<'_> {
         let is_draining = before.is_some_and(|backend| backend.flags & backend_flags::DRAINING != 0);
         if packet == Packet::Syn && is_draining && self.is_slots(known.slot, address) {
             self.tally.note("flow: SYN kept from a draining backend");
+        }
+        let opens = matches!(packet, Packet::Syn | Packet::Datagram) && !known.has_entry;
+        let has_affinity = self.lives[number].service.affinity.is_some();
+        if opens && has_affinity && !self.is_slots(known.slot, address) && !is_untracked {
+            self.tally.note("flow: opened by affinity");
         }
         match known.flow {
             Some(flow) if packet != Packet::Syn && !flow.is_lost => {
@@ -190,6 +205,22 @@ impl Round<'_> {
             tally.note(kind);
         }
     }
+}
+
+/// With affinity a datagram without an entry opens a flow, which no backend that drains must get.
+fn check_affinity(service: &PlannedService, packet: Packet, reached: Reached, known: Known) -> Result<()> {
+    let (Reached::Backend(address), Packet::Datagram, false, Some(_)) =
+        (reached, packet, known.has_entry, service.affinity)
+    else {
+        return Ok(());
+    };
+    let mut backends = service.backends.iter();
+    let backend = backends.find(|backend| backend.address.ip() == address);
+    ensure!(
+        !backend.is_some_and(is_draining),
+        "{address} drains and got a new flow of datagrams"
+    );
+    Ok(())
 }
 
 /// The backend that a frame went to; none for a drop.

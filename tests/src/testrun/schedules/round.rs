@@ -96,6 +96,9 @@ impl<'a> Round<'a> {
     fn turns(&mut self) -> Result<()> {
         self.apply()?;
         for turn in 0..TURNS {
+            // Most of the time as many flows are stored as come.
+            let is_limited = self.random.once_in(6);
+            self.bench.limit_flows(&mut self.model, is_limited)?;
             self.send_some()?;
             match self.random.below(16) {
                 0..8 => self.change()?,
@@ -150,6 +153,7 @@ impl<'a> Round<'a> {
 
     /// Puts the programs' clock to where the round's is.
     pub(super) fn set_clock(&mut self) -> Result<()> {
+        self.model.now = self.clock;
         self.model.settings.clock_offset_ns = self.clock.wrapping_sub(coarse_now());
         self.bench.maps.set_settings(self.model.settings)
     }
@@ -310,6 +314,8 @@ impl<'a> Round<'a> {
         self.set_clock()?;
         let plan = self.plan();
         self.bench.restart(&plan)?;
+        // A new daemon writes its own budget.
+        self.model.is_limited = false;
         self.adopt()?;
         self.restarted = self.clock;
         self.tally.note("restart");
