@@ -23,11 +23,10 @@ mod yaml;
 pub use error::{ConfigError, ConfigErrors};
 pub use schema::schema;
 
-use crate::model::{Cluster, ClusterName, DaemonSettings, Service, l7::Listener};
+use crate::model::{Clusters, DaemonSettings, Service, l7::Listener};
 use error::{Mistake, Report};
 use path::KeyPath;
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -41,7 +40,7 @@ pub struct Loaded {
     /// L7 listeners, in the order of files and lines.
     pub listeners: Vec<Listener>,
     /// By name; every endpoint's health is still unknown.
-    pub clusters: BTreeMap<ClusterName, Cluster>,
+    pub clusters: Clusters,
     /// What the daemon reads once at start.
     pub settings: DaemonSettings,
     /// The files it came from, in the order they were read.

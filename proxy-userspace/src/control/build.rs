@@ -1,32 +1,56 @@
 //! From what is wanted and what is known to a Snapshot.
 
-use super::{desired::Desired, overrides::Overrides};
-use crate::{
-    config::Loaded,
-    model::{
-        BackendAddr, Cluster, ClusterName, DaemonSettings, EndpointId, Health, ListenAddr, Service, Snapshot,
-    },
+use super::{
+    desired::{Desired, Touched},
+    overrides::Overrides,
+    verdicts::Verdicts,
 };
-use proxy_common::net::Protocol;
+use crate::model::{Cluster, ClusterName, DaemonSettings, EndpointId, Health, Service, Snapshot};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::SystemTime,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
 };
-
-/// What is known of an endpoint's health.
-#[derive(Clone, Debug)]
-pub(super) struct Verdict {
-    pub(super) health: Health,
-    pub(super) last_error: Option<String>,
-    pub(super) changed: Option<SystemTime>,
-}
-
-/// By endpoint; only those that are checked.
-pub(super) type Verdicts = HashMap<EndpointId, Verdict>;
 
 /// The snapshot for what is wanted, and warnings about what has to wait for the next start.
-/// `running` is none for the first one.
+/// `running` is what runs, and the warnings that came with it; none for the first one.
 pub(super) fn build(
+    generation: u64,
+    desired: &Desired,
+    verdicts: &Verdicts,
+    running: Option<(&Snapshot, &[String])>,
+) -> (Snapshot, Vec<String>) {
+    match (running, &desired.touched) {
+        (Some((running, warnings)), Touched::These(names)) => {
+            let next = retouched(generation, desired, verdicts, running, names);
+            (next, warnings.to_vec())
+        }
+        _ => build_all(generation, desired, verdicts, running.map(|(running, _)| running)),
+    }
+}
+
+/// What runs, with these clusters made anew.
+fn retouched(
+    generation: u64,
+    desired: &Desired,
+    verdicts: &Verdicts,
+    running: &Snapshot,
+    names: &BTreeSet<ClusterName>,
+) -> Snapshot {
+    let mut next = Snapshot {
+        generation,
+        ..running.clone()
+    };
+    let clusters = names
+        .iter()
+        .filter_map(|name| desired.clusters.get_key_value(name));
+    for (name, cluster) in clusters {
+        let cluster = with_overrides_and_health(cluster, &desired.overrides, verdicts);
+        Arc::make_mut(&mut next.clusters).insert(name.clone(), Arc::new(cluster));
+    }
+    next
+}
+
+fn build_all(
     generation: u64,
     desired: &Desired,
     verdicts: &Verdicts,
@@ -38,25 +62,34 @@ pub(super) fn build(
     let mut settings = config.settings.clone();
     if let Some(running) = running {
         warnings.extend(frozen_settings(&running.settings, &config.settings));
-        settings = running.settings.clone();
+        settings = DaemonSettings::clone(&running.settings);
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {
-        (
-            name.clone(),
-            with_overrides_and_health(cluster, &desired.overrides, verdicts),
-        )
+        let cluster = with_overrides_and_health(cluster, &desired.overrides, verdicts);
+        let same = running.and_then(|running| running.clusters.get(name));
+        let same = same.filter(|running| ***running == cluster);
+        (name.clone(), same.map_or_else(|| Arc::new(cluster), Arc::clone))
     });
-    (
-        Snapshot {
-            generation,
-            services,
-            listeners: config.listeners.clone(),
-            clusters: clusters.collect(),
-            settings,
-        },
-        warnings,
-    )
+    let next = Snapshot {
+        generation,
+        services: shared(services, running.map(|running| &running.services)),
+        listeners: shared(
+            config.listeners.clone(),
+            running.map(|running| &running.listeners),
+        ),
+        clusters: Arc::new(clusters.collect()),
+        settings: Arc::new(settings),
+    };
+    (next, warnings)
+}
+
+/// What runs, if it is equal: whoever sees that it is the same needn't compare.
+fn shared<T: PartialEq>(next: T, running: Option<&Arc<T>>) -> Arc<T> {
+    match running {
+        Some(running) if **running == next => Arc::clone(running),
+        _ => Arc::new(next),
+    }
 }
 
 fn with_overrides_and_health(cluster: &Cluster, overrides: &Overrides, verdicts: &Verdicts) -> Cluster {
@@ -142,44 +175,62 @@ fn freeze_table_sizes(running: &[Service], wanted: &mut [Service], warnings: &mu
     }
 }
 
-/// Verdicts on the checked endpoints among these backends.
-pub(super) fn verdicts_of_dead(dead: &[(ListenAddr, Protocol, BackendAddr)], config: &Loaded) -> Verdicts {
-    let clusters: HashMap<_, _> = (config.services.iter())
-        .map(|service| ((service.address, service.protocol), &service.cluster))
-        .collect();
-    let mut verdicts: Verdicts = (dead.iter())
-        .filter_map(|(address, protocol, backend)| {
-            let cluster = ClusterName::clone(clusters.get(&(*address, *protocol))?);
-            let last_error = Some("dead before weir was started again".into());
-            let verdict = Verdict {
-                health: Health::Unhealthy,
-                last_error,
-                changed: None,
-            };
-            Some((
-                EndpointId {
-                    cluster,
-                    address: *backend,
-                },
-                verdict,
-            ))
-        })
-        .collect();
-    prune(&mut verdicts, &config.clusters);
-    verdicts
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::status::EndpointPatch,
+        config,
+        control::verdicts::Verdict,
+        model::{BackendAddr, diff},
+    };
+    use std::{env, fs, process};
 
-/// Forgets what was known of endpoints that are gone or no longer checked.
-pub(super) fn prune(verdicts: &mut Verdicts, clusters: &BTreeMap<ClusterName, Cluster>) {
-    let checked = clusters.values().filter(|cluster| cluster.health_check.is_some());
-    let checked: HashSet<EndpointId> = checked
-        .flat_map(|cluster| {
-            let id = |address| EndpointId {
-                cluster: cluster.name.clone(),
-                address,
-            };
-            cluster.endpoints.iter().map(move |endpoint| id(endpoint.address))
-        })
-        .collect();
-    verdicts.retain(|id, _| checked.contains(id));
+    const CONFIG: &str = "interfaces: [eth0]
+listeners:
+  - { name: a, address: 192.0.2.1:80, forward: { cluster: a } }
+  - { name: b, address: 192.0.2.2:80, forward: { cluster: b } }
+clusters:
+  - { name: a, endpoints: [198.51.100.1:80, 198.51.100.2:80], health_check: { tcp: {} } }
+  - { name: b, endpoints: [198.51.100.3:80] }
+";
+
+    fn id(cluster: &str, address: &str) -> EndpointId {
+        EndpointId {
+            cluster: ClusterName(cluster.into()),
+            address: BackendAddr(address.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_was_not_touched_is_shared_and_the_outcome_is_that_of_building_all() {
+        let path = env::temp_dir().join(format!("weir-build-{}.yaml", process::id()));
+        fs::write(&path, CONFIG).unwrap();
+        let mut desired = Desired::new(config::load(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+        let mut verdicts = Verdicts::new();
+        let (first, warnings) = build(1, &desired, &verdicts, None);
+        desired.touched = Touched::nothing();
+        let unhealthy = Verdict {
+            health: Health::Unhealthy,
+            last_error: None,
+            changed: None,
+        };
+        let drain = EndpointPatch {
+            weight: None,
+            drain: Some(true),
+        };
+        desired.set_endpoint(&id("a", "198.51.100.1:80"), drain).unwrap();
+        verdicts.insert(id("a", "198.51.100.2:80"), unhealthy);
+        let (next, _) = build(2, &desired, &verdicts, Some((&first, &warnings)));
+        desired.touched = Touched::All;
+        let (all, _) = build(2, &desired, &verdicts, Some((&first, &warnings)));
+        assert_eq!(next, all);
+        assert_eq!(diff(&first, &next).len(), 2);
+        for snapshot in [&next, &all] {
+            let others = snapshot.clusters_besides(&first);
+            assert_eq!(others.map(|cluster| &*cluster.name.0).collect::<Vec<_>>(), ["a"]);
+            assert!(Arc::ptr_eq(&snapshot.services, &first.services));
+        }
+    }
 }

@@ -2,19 +2,19 @@
 
 use super::{
     Event, Plane, PlaneError, ReferencedFiles, Refusal, RefusalKind, Trigger, Want, Wish,
-    build::{Verdict, Verdicts, build, prune, verdicts_of_dead},
-    desired::Desired,
+    build::build,
+    desired::{Desired, Touched},
     report::{counted, unix_seconds},
+    verdicts::{Verdicts, prune, verdicts_of_dead},
 };
 use crate::{
     admin::status::{ChangeAnswer, ErrorStatus},
     config::{self, Loaded},
     discovery, health,
     kernel::News,
-    model::{Change, Cluster, ClusterName, Health, Snapshot, diff},
+    model::{Change, Clusters, Snapshot, diff},
 };
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -63,6 +63,7 @@ impl Core {
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
         warnings.iter().for_each(|warning| warn!("{warning}"));
+        desired.touched = Touched::nothing();
         Ok(Self {
             path,
             desired,
@@ -80,7 +81,7 @@ impl Core {
     }
 
     /// What is to be checked and resolved.
-    pub fn clusters(&self) -> &BTreeMap<ClusterName, Cluster> {
+    pub fn clusters(&self) -> &Clusters {
         &self.snapshot.clusters
     }
 
@@ -113,6 +114,7 @@ impl Core {
         }
         let resolved = self.desired.resolve(answers);
         self.stale |= resolved;
+        let reloads = wishes.iter().any(|wish| wish.trigger().is_some());
         let granted = self.grant(wishes);
         if !granted {
             self.settle();
@@ -123,7 +125,7 @@ impl Core {
         for (question, asker) in questions {
             let _gone = asker.send(self.flow(&question));
         }
-        granted | resolved
+        granted && reloads || resolved
     }
 
     /// The turn of the timer: looks at the host, whatever the news were, tries again what could not be applied, ends idle flows.
@@ -218,22 +220,27 @@ impl Core {
 
     /// Makes this the wanted state and the planes equal to it.
     fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
-        for gone in desired.overrides.reconcile(&desired.clusters) {
-            info!("{gone}: its override is forgotten with it");
+        let has_other_endpoints = desired.touched.is_all();
+        if has_other_endpoints {
+            for gone in desired.overrides.reconcile(&desired.clusters) {
+                info!("{gone}: its override is forgotten with it");
+            }
         }
         let (mut next, warnings) = build(
             self.snapshot.generation + 1,
             &desired,
             &self.verdicts,
-            Some(&self.snapshot),
+            Some((&self.snapshot, &self.warnings)),
         );
         let changes = self.advance_to(&mut next);
         if !changes.is_empty() || self.plane.is_torn() {
             self.apply(&next)?;
         }
-        prune(&mut self.verdicts, &desired.clusters);
-        self.adopt(next, &changes);
+        if has_other_endpoints {
+            prune(&mut self.verdicts, &desired.clusters);
+        }
         self.desired = desired;
+        self.adopt(next, &changes);
         warnings
             .iter()
             .filter(|warning| !self.warnings.contains(warning))
@@ -256,7 +263,7 @@ impl Core {
             self.snapshot.generation + 1,
             &self.desired,
             &self.verdicts,
-            Some(&self.snapshot),
+            Some((&self.snapshot, &self.warnings)),
         );
         let changes = self.advance_to(&mut next);
         let outcome = self.apply(&next);
@@ -288,6 +295,7 @@ impl Core {
         log_changes(next.generation, changes);
         self.sweep_due |= changes.iter().any(Change::ends_flows);
         self.snapshot = next;
+        self.desired.touched = Touched::nothing();
         self.stale = false;
     }
 
@@ -309,33 +317,6 @@ impl Core {
             }
             Err(error) => self.note_kernel_trouble(&error.into()),
         }
-    }
-
-    fn record(&mut self, report: health::Report) {
-        let id = report.endpoint;
-        let unknown = Verdict {
-            health: Health::Unknown,
-            last_error: None,
-            changed: None,
-        };
-        let verdict = self.verdicts.entry(id.clone()).or_insert(unknown);
-        // A check that was restarted brings no error of its own at first.
-        verdict.last_error = report.last_error.or(verdict.last_error.take());
-        if verdict.health == report.health {
-            return;
-        }
-        match report.health {
-            Health::Unhealthy => {
-                warn!(
-                    "{id}: unhealthy: {}",
-                    verdict.last_error.as_deref().unwrap_or("no reason given")
-                );
-            }
-            health => info!("{id}: {health}"),
-        }
-        verdict.health = report.health;
-        verdict.changed = Some(SystemTime::now());
-        self.stale = true;
     }
 
     fn note_refused_config(&mut self, trigger: Trigger, refusal: &Refusal) {

@@ -9,23 +9,51 @@ use crate::{
     admin::status::{ConfiguredStatus, EndpointPatch},
     config::Loaded,
     discovery::Answer,
-    model::{Cluster, ClusterName, Endpoint, EndpointId},
+    model::{ClusterName, Clusters, Endpoint, EndpointId},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Cheap to clone: a candidate is made of it, and dropped if it can't be applied.
 #[derive(Clone)]
 pub(super) struct Desired {
     pub(super) config: Arc<Loaded>,
     /// The config's, with an endpoint for every address of a name.
-    pub(super) clusters: Arc<BTreeMap<ClusterName, Cluster>>,
+    pub(super) clusters: Arc<Clusters>,
     pub(super) resolved: Resolved,
     pub(super) overrides: Overrides,
+    pub(super) touched: Touched,
+}
+
+/// Which clusters may be others than in the Snapshot that runs; if all may, so may everything else of it.
+#[derive(Clone)]
+pub(super) enum Touched {
+    All,
+    These(BTreeSet<ClusterName>),
+}
+
+impl Touched {
+    /// None.
+    pub(super) fn nothing() -> Self {
+        Self::These(BTreeSet::new())
+    }
+
+    /// This one too.
+    pub(super) fn add(&mut self, cluster: &ClusterName) {
+        if let Self::These(names) = self {
+            names.insert(cluster.clone());
+        }
+    }
+
+    /// Whether it is more than weights, drains and verdicts.
+    pub(super) fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
 }
 
 impl Desired {
     pub(super) fn new(config: Loaded) -> Self {
         Self {
+            touched: Touched::All,
             clusters: Arc::new(config.clusters.clone()),
             config: Arc::new(config),
             resolved: Resolved::default(),
@@ -38,6 +66,7 @@ impl Desired {
         self.resolved.prune(&config.clusters);
         self.clusters = Arc::new(self.resolved.expand(&config.clusters));
         self.config = config;
+        self.touched = Touched::All;
     }
 
     /// Takes in what names resolved to; returns whether endpoints are others than before.
@@ -45,6 +74,7 @@ impl Desired {
         let changed =
             (answers.into_iter()).fold(false, |changed, answer| self.resolved.record(answer) | changed);
         if changed {
+            self.touched = Touched::All;
             self.clusters = Arc::new(self.resolved.expand(&self.config.clusters));
         }
         changed
@@ -81,6 +111,7 @@ impl Desired {
             ));
         }
         self.overrides.set(id.clone(), patch, endpoint);
+        self.touched.add(&id.cluster);
         Ok(())
     }
 

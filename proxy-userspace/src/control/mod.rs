@@ -13,6 +13,7 @@ mod report_flow;
 mod report_l7;
 mod resolved;
 mod turns;
+mod verdicts;
 mod watch;
 
 pub use self::core::Core;

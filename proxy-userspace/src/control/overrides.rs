@@ -2,7 +2,7 @@
 
 use crate::{
     admin::status::EndpointPatch,
-    model::{Cluster, ClusterName, Endpoint, EndpointId},
+    model::{Clusters, Endpoint, EndpointId},
 };
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Overrides {
 
     /// After a reload: forgets overrides of endpoints that are gone, and those that the config now
     /// says too. Returns the endpoints that are gone.
-    pub(super) fn reconcile(&mut self, clusters: &BTreeMap<ClusterName, Cluster>) -> Vec<EndpointId> {
+    pub(super) fn reconcile(&mut self, clusters: &Clusters) -> Vec<EndpointId> {
         let mut gone = Vec::new();
         self.0.retain(|id, patch| match find(clusters, id) {
             Some(configured) => {
@@ -56,10 +56,7 @@ impl Overrides {
 }
 
 /// The endpoint with this id.
-pub(super) fn find<'a>(
-    clusters: &'a BTreeMap<ClusterName, Cluster>,
-    id: &EndpointId,
-) -> Option<&'a Endpoint> {
+pub(super) fn find<'a>(clusters: &'a Clusters, id: &EndpointId) -> Option<&'a Endpoint> {
     let cluster = clusters.get(&id.cluster)?;
     cluster
         .endpoints
@@ -77,9 +74,9 @@ fn without_equal(patch: EndpointPatch, configured: &Endpoint) -> EndpointPatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BackendAddr, Health};
+    use crate::model::{BackendAddr, Cluster, ClusterName, Health};
 
-    fn config(weight: u32) -> (BTreeMap<ClusterName, Cluster>, EndpointId) {
+    fn config(weight: u32) -> (Clusters, EndpointId) {
         let name = ClusterName("web".into());
         let address = BackendAddr("198.51.100.1:80".parse().unwrap());
         let endpoint = Endpoint {
@@ -97,7 +94,7 @@ mod tests {
             l7: crate::model::l7::L7Settings::default(),
         };
         (
-            BTreeMap::from([(name.clone(), cluster)]),
+            BTreeMap::from([(name.clone(), cluster.into())]),
             EndpointId {
                 cluster: name,
                 address,
@@ -119,11 +116,7 @@ mod tests {
         }
     }
 
-    fn seen(
-        overrides: &Overrides,
-        clusters: &BTreeMap<ClusterName, Cluster>,
-        id: &EndpointId,
-    ) -> (u32, bool) {
+    fn seen(overrides: &Overrides, clusters: &Clusters, id: &EndpointId) -> (u32, bool) {
         let mut endpoint = find(clusters, id).unwrap().clone();
         overrides.apply(id, &mut endpoint);
         (endpoint.weight, endpoint.drain)

@@ -2,7 +2,7 @@
 
 use crate::{
     discovery::Answer,
-    model::{BackendAddr, Cluster, ClusterName, Endpoint, Health},
+    model::{BackendAddr, Cluster, Clusters, Endpoint, Health},
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -47,7 +47,7 @@ impl Resolved {
     }
 
     /// Forgets names that no cluster has.
-    pub(super) fn prune(&mut self, clusters: &BTreeMap<ClusterName, Cluster>) {
+    pub(super) fn prune(&mut self, clusters: &Clusters) {
         let named = clusters.values().flat_map(|cluster| &cluster.dns);
         let named: HashSet<&str> = named.map(|endpoint| &*endpoint.name).collect();
         self.0.retain(|name, _| named.contains(&**name));
@@ -55,9 +55,12 @@ impl Resolved {
 
     /// The clusters with an endpoint for every address of their names. An address that is listed already, or has
     /// another name, stays one endpoint: the one that stands first.
-    pub(super) fn expand(&self, clusters: &BTreeMap<ClusterName, Cluster>) -> BTreeMap<ClusterName, Cluster> {
+    pub(super) fn expand(&self, clusters: &Clusters) -> Clusters {
         let expanded = clusters.iter().map(|(name, cluster)| {
-            let mut cluster = cluster.clone();
+            if cluster.dns.is_empty() {
+                return (name.clone(), Arc::clone(cluster));
+            }
+            let mut cluster = Cluster::clone(cluster);
             let mut listed: HashSet<BackendAddr> = cluster
                 .endpoints
                 .iter()
@@ -84,7 +87,7 @@ impl Resolved {
                             }),
                     );
             }
-            (name.clone(), cluster)
+            (name.clone(), Arc::new(cluster))
         });
         expanded.collect()
     }
@@ -106,13 +109,13 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DnsEndpoint, l7::L7Settings};
+    use crate::model::{ClusterName, DnsEndpoint, l7::L7Settings};
 
     fn addresses(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn clusters() -> BTreeMap<ClusterName, Cluster> {
+    fn clusters() -> Clusters {
         let dns = |name: &str, weight| DnsEndpoint {
             name: name.into(),
             port: 80,
@@ -134,7 +137,7 @@ mod tests {
             health_check: None,
             l7: L7Settings::default(),
         };
-        BTreeMap::from([(name, cluster)])
+        Clusters::from([(name, Arc::new(cluster))])
     }
 
     #[test]

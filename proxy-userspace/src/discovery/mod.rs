@@ -6,10 +6,10 @@
 
 mod resolver;
 
-use crate::model::{Cluster, ClusterName};
+use crate::model::Clusters;
 use resolver::{Source, State};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -75,7 +75,7 @@ impl Discovery {
     }
 
     /// Begins with names that came, ends with those that went. Must be called within a tokio runtime.
-    pub fn follow(&mut self, clusters: &BTreeMap<ClusterName, Cluster>) {
+    pub fn follow(&mut self, clusters: &Clusters) {
         let wanted = clusters.values().flat_map(|cluster| &cluster.dns);
         let wanted: HashSet<&Arc<str>> = wanted.map(|endpoint| &endpoint.name).collect();
         self.running.retain(|name, _| wanted.contains(name));

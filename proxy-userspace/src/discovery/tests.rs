@@ -1,7 +1,7 @@
 //! A real DNS server (dnsmasq) whose records change, that dies and comes back.
 
 use super::*;
-use crate::model::{DnsEndpoint, l7::L7Settings};
+use crate::model::{Cluster, ClusterName, DnsEndpoint, l7::L7Settings};
 use std::{
     fs,
     net::UdpSocket,
@@ -106,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-fn clusters(names: &[&str]) -> BTreeMap<ClusterName, Cluster> {
+fn clusters(names: &[&str]) -> Clusters {
     let name = ClusterName("web".into());
     let dns = names.iter().map(|name| DnsEndpoint {
         name: (*name).into(),
@@ -121,7 +121,7 @@ fn clusters(names: &[&str]) -> BTreeMap<ClusterName, Cluster> {
         health_check: None,
         l7: L7Settings::default(),
     };
-    BTreeMap::from([(name, cluster)])
+    Clusters::from([(name, cluster.into())])
 }
 
 impl Answer {
@@ -214,7 +214,7 @@ fn the_first_answers_are_waited_for_and_no_longer() {
         let first = discovery.first(Duration::from_secs(30)).await;
         let outcomes: Vec<_> = first.into_iter().map(|answer| answer.outcome).collect();
         assert_eq!(outcomes, [found(&["192.0.2.1"])]);
-        discovery.follow(&BTreeMap::new());
+        discovery.follow(&Clusters::new());
         assert_eq!(discovery.first(Duration::from_secs(30)).await, []);
         // Nobody answers at a port that is taken and silent.
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -5,13 +5,13 @@ mod judge;
 mod probe;
 
 use crate::model::{
-    Cluster, ClusterName, Endpoint, EndpointId, Health, HealthCheck, Probe,
+    Cluster, Clusters, Endpoint, EndpointId, Health, HealthCheck, Probe,
     l7::{ProxyHeader, UpstreamProtocol, UpstreamTls},
 };
 use judge::Judge;
 use probe::Outcome;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::Arc,
@@ -111,7 +111,7 @@ impl Checks {
     /// Starts checks for endpoints that came, ends those of endpoints that went, and restarts those
     /// that are to be probed otherwise; these go on from the verdict they had. Others run on
     /// undisturbed. Must be called within a tokio runtime.
-    pub fn follow(&mut self, clusters: &BTreeMap<ClusterName, Cluster>, ways: &Ways) {
+    pub fn follow(&mut self, clusters: &Clusters, ways: &Ways) {
         let mut before = std::mem::take(&mut self.running);
         for cluster in clusters.values() {
             let Some(check) = &cluster.health_check else {

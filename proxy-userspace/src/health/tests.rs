@@ -3,13 +3,13 @@
 mod http_checks;
 
 use super::*;
-use crate::model::{BackendAddr, Endpoint, Probe, TcpCheck};
+use crate::model::{BackendAddr, ClusterName, Endpoint, Probe, TcpCheck};
 use std::net::TcpListener;
 use tokio::runtime;
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
-fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> BTreeMap<ClusterName, Cluster> {
+fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> Clusters {
     let name = ClusterName("web".into());
     let endpoints = addresses.iter().map(|address| Endpoint {
         address: BackendAddr(*address),
@@ -25,7 +25,7 @@ fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> BTreeMap<Clu
         dns: Vec::new(),
         l7: crate::model::l7::L7Settings::default(),
     };
-    BTreeMap::from([(name, cluster)])
+    Clusters::from([(name, cluster.into())])
 }
 
 fn check(rise: u32, fall: u32) -> HealthCheck {

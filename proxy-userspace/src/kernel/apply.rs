@@ -8,11 +8,11 @@ use super::{
     KernelError, encode, guard,
     ids::{Ids, Indices, LiveService},
     maps::Maps,
-    plan::{Plan, Sources, endpoints_of, plan},
+    plan::{Plan, Sources, plan},
     slots::Moving,
     table, tracking,
 };
-use crate::model::Snapshot;
+use crate::model::{ClusterName, Service, Snapshot};
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use proxy_common::{
     counters::Counters,
@@ -20,30 +20,40 @@ use proxy_common::{
     net::Address,
     values::{BackendValue, NO_BACKEND, SlotValue, VipValue, backend_flags, service_flags, slot_state},
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-/// Applies a snapshot; returns the number of map writes.
+/// Applies a snapshot; returns the number of map writes. `before` is the one that the maps hold, if they hold one.
 pub(super) fn apply(
     maps: &mut Maps,
     ids: &mut Ids,
     sources: Sources<'_>,
     snapshot: &Snapshot,
+    before: Option<&Snapshot>,
 ) -> Result<usize, KernelError> {
     // Indices are given out on a copy: a full map is found before the first write.
     let mut indices = ids.indices.clone();
-    let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(encode::service_key).collect();
-    let gone: Vec<ServiceKey> = ids
-        .services
-        .keys()
-        .filter(|key| !wanted.contains(*key))
-        .copied()
-        .collect();
+    let before = before.filter(|before| Arc::ptr_eq(&before.services, &snapshot.services));
+    let gone = match before {
+        Some(_) => Vec::new(),
+        None => gone(ids, snapshot),
+    };
     for key in &gone {
         release(ids, &mut indices, key);
     }
+    let others: Option<HashSet<&ClusterName>> = before.map(|before| {
+        let clusters = snapshot.clusters_besides(before);
+        clusters.map(|cluster| &cluster.name).collect()
+    });
+    let may_differ = |service: &&Service| {
+        let others = others.as_ref();
+        others.is_none_or(|others| others.contains(&service.cluster))
+    };
     let mut plans = Vec::new();
-    for service in &snapshot.services {
-        if !ids.is_settled(service, endpoints_of(snapshot, service)) {
+    for service in snapshot.services.iter().filter(may_differ) {
+        if !ids.is_settled(service, snapshot.clusters.get(&service.cluster)) {
             plans.push(plan(ids, &mut indices, sources, snapshot, service)?);
         }
     }
@@ -57,6 +67,13 @@ pub(super) fn apply(
         ids.recount();
     }
     written
+}
+
+/// Services in the maps that no listener is any longer.
+fn gone(ids: &Ids, snapshot: &Snapshot) -> Vec<ServiceKey> {
+    let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(encode::service_key).collect();
+    let gone = ids.services.keys().filter(|key| !wanted.contains(*key));
+    gone.copied().collect()
 }
 
 fn write(

@@ -1,7 +1,7 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
-use super::{KernelError, encode, maps::Maps, slots::Moving};
-use crate::model::{BackendAddr, Endpoint, ListenAddr, Service};
+use super::{KernelError, encode, maps::Maps, plan::endpoints_of, slots::Moving};
+use crate::model::{BackendAddr, Cluster, ListenAddr, Service};
 use aya::maps::MapError;
 use proxy_common::{
     keys::ServiceKey,
@@ -10,7 +10,7 @@ use proxy_common::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::IpAddr,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct LiveService {
     /// What its table was built from; none if this daemon hasn't built it.
     pub(super) table: Option<Vec<(BackendAddr, u32)>>,
     /// What the maps hold it for; none if this daemon hasn't written it, or it is to be looked at again.
-    pub(super) settled: Option<(Service, Vec<Endpoint>)>,
+    pub(super) settled: Option<(Service, Option<Arc<Cluster>>)>,
     /// IANA protocol number.
     pub(super) protocol: u8,
     /// How long slots have been moving; none while all are plain and no flow is stored.
@@ -37,6 +37,8 @@ pub(super) struct Ids {
     pub(super) services: HashMap<ServiceKey, LiveService>,
     /// What `vips` holds; none while that has to be read.
     pub(super) vips: Option<HashMap<Address, VipValue>>,
+    /// The index of the service that is to be looked at next, changed or not.
+    next_look: u32,
     pub(super) indices: Indices,
 }
 
@@ -96,6 +98,7 @@ impl Ids {
             },
             services,
             vips: None,
+            next_look: 0,
         })
     }
 
@@ -106,10 +109,14 @@ impl Ids {
 
     /// Whether the maps hold a service for these endpoints already: it is passed over, since what 10,000 others need to be
     /// asked of routes and tables would take longer than the change of one.
-    pub(super) fn is_settled(&self, service: &Service, endpoints: &[Endpoint]) -> bool {
+    pub(super) fn is_settled(&self, service: &Service, cluster: Option<&Arc<Cluster>>) -> bool {
+        let are_same = |with: &Option<Arc<Cluster>>| match (with, cluster) {
+            (Some(with), Some(cluster)) => Arc::ptr_eq(with, cluster) || with.endpoints == cluster.endpoints,
+            (with, cluster) => endpoints_of(with.as_ref()) == endpoints_of(cluster),
+        };
         let live = self.services.get(&encode::service_key(service));
         live.and_then(|live| live.settled.as_ref())
-            .is_some_and(|(settled, with)| settled == service && with == endpoints)
+            .is_some_and(|(settled, with)| are_same(with) && settled == service)
     }
 
     /// Has every service looked at with the next apply: routes, and with them sources, may have changed since.
@@ -117,16 +124,21 @@ impl Ids {
         self.services.values_mut().for_each(|live| live.settled = None);
     }
 
-    /// Has services looked at with the next apply that have a backend without a source: no route led to it when it was written.
-    /// Returns whether there are any.
-    pub(super) fn unsettle_unrouted(&mut self) -> bool {
-        let mut is_any = false;
-        for live in self.services.values_mut() {
-            let has_no_source =
-                |(_, value): &(u32, BackendValue)| IpAddr::from(value.source).is_unspecified();
-            if live.backends.values().any(has_no_source) {
-                live.settled = None;
-                is_any = true;
+    /// Has some services looked at with the next apply, about so many backends together, and others the next time. Returns
+    /// whether there are any.
+    pub(super) fn unsettle_next(&mut self, backends: usize) -> bool {
+        let mut behind: Vec<(u32, &mut LiveService)> = (self.services.values_mut())
+            .map(|live| (live.index.wrapping_sub(self.next_look), live))
+            .collect();
+        behind.sort_unstable_by_key(|(distance, _)| *distance);
+        let mut left = backends;
+        let is_any = !behind.is_empty();
+        for (_, live) in behind {
+            live.settled = None;
+            self.next_look = live.index.wrapping_add(1);
+            left = left.saturating_sub(live.backends.len().max(1));
+            if left == 0 {
+                break;
             }
         }
         is_any

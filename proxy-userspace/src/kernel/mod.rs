@@ -63,18 +63,19 @@ use ranges::Ranges;
 use std::{
     collections::HashMap,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracking::Rules;
 
-/// How often an apply looks at services too that it has nothing new about: the host's routes may have changed since.
-const LOOK_AT_ALL: Duration = Duration::from_secs(30);
+/// How often, at most, services are looked at that nothing new is known of: the host's routes may have changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many backends then, in turns: a question to the kernel each.
+const LOOK_BACKENDS: usize = 1_024;
 
 /// What loading gives.
 type Loaded = (Maps, Ids, Steering, Decap, Interfaces);
-
-/// How often services are looked at that have backends without a route.
-const LOOK_AT_ROUTES: Duration = Duration::from_secs(1);
 
 /// The attached programs and their maps. Dropping it detaches nothing: maps and links are pinned.
 pub struct KernelPlane {
@@ -89,10 +90,10 @@ pub struct KernelPlane {
     rules: HashMap<u32, Rules>,
     flows: usize,
     tracked_flows: usize,
-    /// When every service was looked at, changed or not.
+    /// When services were looked at that nothing new was known of.
     looked_at: Instant,
-    /// When services were looked at whose backends have no route.
-    routes_looked_at: Instant,
+    /// What the maps hold; none where some of it is to be looked at again.
+    applied: Option<Snapshot>,
     /// Holds the lock on the maps.
     pins: Pins,
 }
@@ -125,7 +126,7 @@ impl KernelPlane {
             flows: 0,
             tracked_flows: 0,
             looked_at: Instant::now(),
-            routes_looked_at: Instant::now(),
+            applied: None,
             pins,
         })
     }
@@ -157,28 +158,17 @@ impl KernelPlane {
     /// A map is full (nothing was written then), or the kernel refused a write.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<usize, KernelError> {
         self.steering.check(&snapshot.listeners)?;
-        if self.looked_at.elapsed() > LOOK_AT_ALL {
-            self.ids.unsettle();
-            self.looked_at = Instant::now();
-        }
         self.ranges.check(snapshot)?;
-        let mut writes = apply::apply(&mut self.maps, &mut self.ids, (&self.nat, &self.tunnel), snapshot)?;
+        let before = self.applied.take();
+        let sources = (&self.nat, &self.tunnel);
+        let mut writes = apply::apply(&mut self.maps, &mut self.ids, sources, snapshot, before.as_ref())?;
         writes += self.ranges.apply(&self.pins, snapshot)?;
         writes += self.steering.apply(&snapshot.listeners)?;
         writes += self.decap.apply()?;
-        self.rules = snapshot
-            .services
-            .iter()
-            .filter_map(|service| {
-                Some((
-                    self.ids.service(&encode::service_key(service))?.index,
-                    Rules {
-                        timeouts: service.idle_timeouts,
-                        tracking: service.tracking,
-                    },
-                ))
-            })
-            .collect();
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.services, &snapshot.services)) {
+            self.rules = rules(&self.ids, snapshot);
+        }
+        self.applied = Some(snapshot.clone());
         Ok(writes)
     }
 
@@ -193,15 +183,16 @@ impl KernelPlane {
                 .any(|ifindex| self.interfaces.has(*ifindex))
         {
             self.ids.unsettle();
-            self.looked_at = Instant::now();
+            self.applied = None;
             return true;
         }
-        // A routing daemon may change a thousand a second.
-        if self.routes_looked_at.elapsed() < LOOK_AT_ROUTES {
+        // A routing daemon may change a thousand routes a second, and there may be 100,000 backends.
+        if self.looked_at.elapsed() < LOOK {
             return false;
         }
-        self.routes_looked_at = Instant::now();
-        self.ids.unsettle_unrouted()
+        self.looked_at = Instant::now();
+        self.applied = None;
+        self.ids.unsettle_next(LOOK_BACKENDS)
     }
 
     /// Where workers are registered for the connections that [`KernelPlane::apply`] steers.
@@ -293,4 +284,16 @@ impl KernelPlane {
             Ok(removed)
         })
     }
+}
+
+/// What sweeps have to know of each service, by its index.
+fn rules(ids: &Ids, snapshot: &Snapshot) -> HashMap<u32, Rules> {
+    let rules = snapshot.services.iter().filter_map(|service| {
+        let rules = Rules {
+            timeouts: service.idle_timeouts,
+            tracking: service.tracking,
+        };
+        Some((ids.service(&encode::service_key(service))?.index, rules))
+    });
+    rules.collect()
 }

@@ -5,14 +5,19 @@ use super::{
     ids::{Ids, Indices},
     slots,
 };
-use crate::model::{BackendAddr, Endpoint, ForwardMode, NatSettings, Service, Snapshot, TunnelSettings};
+use crate::model::{
+    BackendAddr, Cluster, Endpoint, ForwardMode, NatSettings, Service, Snapshot, TunnelSettings,
+};
 use proxy_common::{
     keys::ServiceKey,
     maglev::MaglevEndpoint,
     net::Address,
     values::{BackendValue, ServiceValue, backend_flags, mode},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// What packets to backends get as their source.
 pub(super) type Sources<'a> = (&'a NatSettings, &'a TunnelSettings);
@@ -30,7 +35,7 @@ pub(super) struct Plan {
     /// Whether its slots remember where they moved from.
     pub(super) has_states: bool,
     /// What it comes from.
-    pub(super) settled: Option<(Service, Vec<Endpoint>)>,
+    pub(super) settled: Option<(Service, Option<Arc<Cluster>>)>,
 }
 
 impl Plan {
@@ -75,15 +80,14 @@ pub(super) fn plan(
         has_states: service.mode != ForwardMode::Nat && slots::has_states(service.tracking),
         settled: None,
     };
-    let endpoints = endpoints_of(snapshot, service);
-    plan_backends(indices, sources, endpoints, old, &mut plan)?;
-    plan.settled = Some((service.clone(), endpoints.to_vec()));
+    let cluster = snapshot.clusters.get(&service.cluster);
+    plan_backends(indices, sources, endpoints_of(cluster), old, &mut plan)?;
+    plan.settled = Some((service.clone(), cluster.cloned()));
     Ok(plan)
 }
 
-/// The endpoints of a service's cluster.
-pub(super) fn endpoints_of<'a>(snapshot: &'a Snapshot, service: &Service) -> &'a [Endpoint] {
-    let cluster = snapshot.clusters.get(&service.cluster);
+/// A cluster's endpoints.
+pub(super) fn endpoints_of(cluster: Option<&Arc<Cluster>>) -> &[Endpoint] {
     cluster.map_or(&[][..], |cluster| &cluster.endpoints)
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Cluster, EndpointId, Guard, Health, ListenAddr, Service, Snapshot, l7::Listener};
 use proxy_common::net::Protocol;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// One change; its text is a line for the log and for the API's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,11 +19,7 @@ pub enum Change {
     /// Another weight: from, to.
     WeightChanged(EndpointId, u32, u32),
     /// The address is another name's: from, to.
-    NameChanged(
-        EndpointId,
-        Option<std::sync::Arc<str>>,
-        Option<std::sync::Arc<str>>,
-    ),
+    NameChanged(EndpointId, Option<Arc<str>>, Option<Arc<str>>),
     /// Begins or ends draining.
     DrainChanged(EndpointId, bool),
     /// A verdict: from, to.
@@ -60,32 +56,43 @@ impl Change {
 
 /// The changes that lead from one snapshot to the other; none when they differ in generation only.
 pub fn diff(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
-    let old = by_address(from);
-    let new = by_address(to);
-    let mut changes: Vec<Change> = (from.services.iter())
-        .filter(|service| !new.contains_key(&identity(service)))
-        .map(|service| Change::ServiceRemoved(Box::new(service.clone())))
-        .collect();
-    for (name, cluster) in &to.clusters {
-        match from.clusters.get(name) {
-            None => changes.push(Change::ClusterAdded(Box::new(cluster.clone()))),
+    let (mut changes, of_services) = diff_services(from, to);
+    for cluster in to.clusters_besides(from) {
+        match from.clusters.get(&cluster.name) {
+            None => changes.push(Change::ClusterAdded(Box::new(Cluster::clone(cluster)))),
             Some(before) => diff_cluster(before, cluster, &mut changes),
         }
     }
-    for service in &to.services {
-        match old.get(&identity(service)) {
-            None => changes.push(Change::ServiceAdded(Box::new(service.clone()))),
-            Some(before) if *before != service => changes.push(Change::ServiceChanged(
-                Box::new((*before).clone()),
-                Box::new(service.clone()),
-            )),
-            Some(_) => {}
-        }
+    changes.extend(of_services);
+    if !Arc::ptr_eq(&from.listeners, &to.listeners) {
+        diff_listeners(&from.listeners, &to.listeners, &mut changes);
     }
-    diff_listeners(&from.listeners, &to.listeners, &mut changes);
-    let gone = (from.clusters.iter()).filter(|(name, _)| !to.clusters.contains_key(*name));
-    changes.extend(gone.map(|(_, cluster)| Change::ClusterRemoved(Box::new(cluster.clone()))));
+    let gone = from
+        .clusters_besides(to)
+        .filter(|cluster| !to.clusters.contains_key(&cluster.name));
+    changes.extend(gone.map(|cluster| Change::ClusterRemoved(Box::new(Cluster::clone(cluster)))));
     changes
+}
+
+/// Services that are gone; and those that came, or have changed.
+fn diff_services(from: &Snapshot, to: &Snapshot) -> (Vec<Change>, Vec<Change>) {
+    if Arc::ptr_eq(&from.services, &to.services) {
+        return (Vec::new(), Vec::new());
+    }
+    let old = by_address(from);
+    let new = by_address(to);
+    let gone = (from.services.iter())
+        .filter(|service| !new.contains_key(&identity(service)))
+        .map(|service| Change::ServiceRemoved(Box::new(service.clone())));
+    let others = (to.services.iter()).filter_map(|service| match old.get(&identity(service)) {
+        None => Some(Change::ServiceAdded(Box::new(service.clone()))),
+        Some(before) if *before != service => Some(Change::ServiceChanged(
+            Box::new((*before).clone()),
+            Box::new(service.clone()),
+        )),
+        Some(_) => None,
+    });
+    (gone.collect(), others.collect())
 }
 
 fn diff_listeners(from: &[Listener], to: &[Listener], changes: &mut Vec<Change>) {
@@ -208,7 +215,7 @@ impl fmt::Display for Change {
             Self::EndpointAdded(id, weight) => write!(f, "{id}: added, weight {weight}"),
             Self::EndpointRemoved(id) => write!(f, "{id}: removed"),
             Self::NameChanged(id, from, to) => {
-                let shown = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or("none").to_owned();
+                let shown = |name: &Option<Arc<str>>| name.as_deref().unwrap_or("none").to_owned();
                 write!(f, "{id}: name {} -> {}", shown(from), shown(to))
             }
             Self::WeightChanged(id, from, to) => write!(f, "{id}: weight {from} -> {to}"),

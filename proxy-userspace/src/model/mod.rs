@@ -14,5 +14,7 @@ pub use cluster::{
 };
 pub use diff::{Change, diff};
 pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
-pub use snapshot::{DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode};
+pub use snapshot::{
+    Clusters, DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode,
+};
 pub use span::Span;

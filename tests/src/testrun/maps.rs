@@ -259,7 +259,7 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
     );
     model.backends = backends(maps)?;
     let mut expected = HashSet::new();
-    for service in &snapshot.services {
+    for service in snapshot.services.iter() {
         load_service(model, maps, service, &snapshot.clusters[&service.cluster])
             .with_context(|| format!("service {}", service.name))?;
         expected.insert(service.address.0.ip());

@@ -168,14 +168,14 @@ impl Plan {
                 dns: Vec::new(),
                 l7: L7Settings::default(),
             };
-            (name(at), cluster)
+            (name(at), Arc::new(cluster))
         };
         Ok(Snapshot {
             generation: 1,
-            listeners: Vec::new(),
-            services: self.services.iter().enumerate().map(service).collect(),
-            clusters: self.services.iter().enumerate().map(cluster).collect(),
-            settings: self.settings(pins)?,
+            listeners: Arc::default(),
+            services: Arc::new(self.services.iter().enumerate().map(service).collect()),
+            clusters: Arc::new(self.services.iter().enumerate().map(cluster).collect()),
+            settings: Arc::new(self.settings(pins)?),
         })
     }
 

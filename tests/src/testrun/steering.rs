@@ -375,9 +375,9 @@ fn snapshot(generation: u64, ranges: &[PortRange], pins: &Path) -> Snapshot {
     };
     Snapshot {
         generation,
-        services: Vec::new(),
-        listeners: ranges.iter().enumerate().map(listener).collect(),
-        clusters: BTreeMap::new(),
-        settings: settings(pins),
+        services: Arc::default(),
+        listeners: Arc::new(ranges.iter().enumerate().map(listener).collect()),
+        clusters: Arc::default(),
+        settings: Arc::new(settings(pins)),
     }
 }

@@ -21,6 +21,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 use weir::{
     kernel::{KernelCounters, KernelPlane},
@@ -265,7 +266,7 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
             dns: Vec::new(),
             l7: L7Settings::default(),
         };
-        clusters.insert(name.clone(), cluster);
+        clusters.insert(name.clone(), Arc::new(cluster));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             services.push(Service {
                 name: format!("service-{family}-{protocol:?}").into(),
@@ -285,9 +286,9 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
     }
     Snapshot {
         generation: 1,
-        listeners: Vec::new(),
-        services,
-        clusters,
-        settings,
+        listeners: Arc::default(),
+        services: Arc::new(services),
+        clusters: Arc::new(clusters),
+        settings: Arc::new(settings),
     }
 }

@@ -27,10 +27,9 @@ use super::{
     raw,
     yaml::Node,
 };
-use crate::model::{Cluster, ClusterName, DaemonSettings, Service, l7::Listener};
+use crate::model::{Clusters, DaemonSettings, Service, l7::Listener};
 use files::Files;
 use std::{
-    collections::BTreeMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -63,7 +62,7 @@ impl Document {
 pub(super) struct Model {
     pub(super) services: Vec<Service>,
     pub(super) listeners: Vec<Listener>,
-    pub(super) clusters: BTreeMap<ClusterName, Cluster>,
+    pub(super) clusters: Clusters,
     pub(super) settings: DaemonSettings,
     pub(super) referenced_files: Vec<PathBuf>,
 }
@@ -93,7 +92,7 @@ pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
             .collect(),
         clusters: (clusters.into_iter())
             .filter_map(|cluster| cluster.model())
-            .map(|cluster| (cluster.name.clone(), cluster))
+            .map(|cluster| (cluster.name.clone(), Arc::new(cluster)))
             .collect(),
         settings,
         referenced_files: checks.files.named(),

@@ -327,7 +327,7 @@ fn checks_by_http_follow_how_the_cluster_is_spoken_to() {
         checks.follow(&clusters, &Ways::new());
         assert!(checks.is_current(&first), "nothing that matters has changed");
         for cluster in clusters.values_mut() {
-            cluster.l7.protocol = UpstreamProtocol::Http2;
+            Arc::make_mut(cluster).l7.protocol = UpstreamProtocol::Http2;
         }
         checks.follow(&clusters, &Ways::new());
         assert!(!checks.is_current(&first), "it is asked by HTTP/2 now");

@@ -48,13 +48,15 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
 fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
     Snapshot {
         generation: 1,
-        listeners: Vec::new(),
-        services,
-        clusters: clusters
-            .into_iter()
-            .map(|cluster| (cluster.name.clone(), cluster))
-            .collect(),
-        settings: DaemonSettings {
+        listeners: Arc::default(),
+        services: Arc::new(services),
+        clusters: Arc::new(
+            clusters
+                .into_iter()
+                .map(|cluster| (cluster.name.clone(), Arc::new(cluster)))
+                .collect(),
+        ),
+        settings: Arc::new(DaemonSettings {
             interfaces: Vec::new(),
             pin_path: "/sys/fs/bpf/none".into(),
             admin_socket: "/run/none".into(),
@@ -76,8 +78,14 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),
-        },
+        }),
     }
+}
+
+/// A cluster of a snapshot, to change.
+fn cluster_of<'a>(snapshot: &'a mut Snapshot, name: &str) -> &'a mut Cluster {
+    let clusters = Arc::make_mut(&mut snapshot.clusters);
+    Arc::make_mut(clusters.get_mut(&ClusterName(name.into())).unwrap())
 }
 
 fn lines(from: &Snapshot, to: &Snapshot) -> Vec<String> {
@@ -106,19 +114,17 @@ fn generation_alone_is_no_change() {
 #[test]
 fn order_of_endpoints_and_services_is_no_change() {
     let mut from = base();
-    from.services.push(service("ntp", "192.0.2.53:123", "dns"));
+    Arc::make_mut(&mut from.services).push(service("ntp", "192.0.2.53:123", "dns"));
     let mut to = from.clone();
-    to.services.reverse();
-    to.clusters
-        .values_mut()
-        .for_each(|cluster| cluster.endpoints.reverse());
+    Arc::make_mut(&mut to.services).reverse();
+    cluster_of(&mut to, "dns").endpoints.reverse();
     assert_eq!(diff(&from, &to), []);
 }
 
 #[test]
 fn each_property_of_an_endpoint_has_its_line() {
     let mut to = base();
-    let endpoints = &mut to.clusters.get_mut(&ClusterName("dns".into())).unwrap().endpoints;
+    let endpoints = &mut cluster_of(&mut to, "dns").endpoints;
     endpoints[0].weight = 3;
     endpoints[0].drain = true;
     endpoints[0].health = Health::Unhealthy;
@@ -155,9 +161,9 @@ fn nothing_is_referred_to_before_it_exists_or_after_it_is_gone() {
         ],
         vec![cluster("new", vec![endpoint("198.51.100.1:53", 1)])],
     );
-    to.services[0].idle_timeouts.udp = Duration::from_secs(1);
+    Arc::make_mut(&mut to.services)[0].idle_timeouts.udp = Duration::from_secs(1);
     let mut from = base();
-    from.services.push(service("old", "192.0.2.53:54", "dns"));
+    Arc::make_mut(&mut from.services).push(service("old", "192.0.2.53:54", "dns"));
     assert_eq!(
         lines(&from, &to),
         [
@@ -173,17 +179,14 @@ fn nothing_is_referred_to_before_it_exists_or_after_it_is_gone() {
 #[test]
 fn a_listener_is_its_address_not_its_name() {
     let mut to = base();
-    to.services[0].name = "resolver".into();
+    Arc::make_mut(&mut to.services)[0].name = "resolver".into();
     assert_eq!(lines(&base(), &to), ["service dns: renamed resolver"]);
 }
 
 #[test]
 fn another_health_check_is_a_change() {
     let mut to = base();
-    to.clusters
-        .get_mut(&ClusterName("dns".into()))
-        .unwrap()
-        .health_check = Some(HealthCheck {
+    cluster_of(&mut to, "dns").health_check = Some(HealthCheck {
         probe: Probe::Tcp(TcpCheck { port: None }),
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
