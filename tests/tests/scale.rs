@@ -54,6 +54,7 @@ fn plan() -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 16,
         max_tracked_flows: 1024,
+        decap: Vec::new(),
         max_services_backends: (SERVICES, BACKENDS),
     })
 }

@@ -2,16 +2,18 @@
 
 use super::{
     AttachedInterface, KernelError, Pins,
-    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC},
+    object::{
+        self, TC_EGRESS, TC_INGRESS, TC_SEGMENTS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC,
+    },
     steer,
 };
 use crate::model::{DaemonSettings, Interface, Role, XdpMode};
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, TcAttachType, Xdp, XdpMode as Attach,
+        LinkOrder, ProgramError, TcAttachType, Xdp, XdpMode as Attach,
         links::{FdLink, PinnedLink},
-        tc::SchedClassifierLink,
+        tc::{SchedClassifierLink, TcAttachOptions},
         xdp::XdpLink,
     },
 };
@@ -44,8 +46,10 @@ pub(super) fn attach(
         if !settings.decap_vips.is_empty() {
             keep_quiet_about_vips(&interface.name)?;
         }
-        for (program, hook) in classifiers(settings.role) {
-            let (program, hook) = (*program, *hook);
+        let segments = settings
+            .decap_segment
+            .map(|_| (TC_SEGMENTS, TcAttachType::Egress));
+        for (program, hook) in classifiers(settings.role).iter().copied().chain(segments) {
             let path = pins.link(&interface.name, program);
             attach_classifier(object, program, hook, &interface.name, &path)?;
             wanted.push(path);
@@ -202,8 +206,14 @@ fn attach_classifier(
     if adopted {
         return Ok(());
     }
+    // Before others, which may end a packet's way.
+    let order = if program == TC_SEGMENTS {
+        LinkOrder::first()
+    } else {
+        LinkOrder::default()
+    };
     let id = classifier
-        .attach(interface, hook)
+        .attach_with_options(interface, hook, TcAttachOptions::TcxOrder(order))
         .map_err(|error| refused(&error))?;
     let link = classifier.take_link(id).map_err(|error| refused(&error))?;
     let link: FdLink = link.try_into().map_err(|error| refused(&error))?;

@@ -13,4 +13,6 @@ pub use cluster::{
 };
 pub use diff::{Change, diff};
 pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
-pub use snapshot::{DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode};
+pub use snapshot::{
+    DaemonSettings, Interface, NatSettings, Role, SegmentSize, Snapshot, TunnelSettings, XdpMode,
+};

@@ -4,7 +4,7 @@ use super::{
     Model,
     build::{Checksum, Frame},
     flows::peer,
-    mutate::mutate,
+    mutate::{mutate, tcp_options},
     parse::{TCP, UDP},
     random::Random,
     translate::End,
@@ -182,7 +182,7 @@ impl Generator {
                 _ => random.bits() as u8,
             };
             if random.once_in(4) {
-                frame.tcp_options = vec![1; 4 * random.below(11)];
+                frame.tcp_options = tcp_options(random);
             }
         }
         frame.ttl = match random.below(64) {

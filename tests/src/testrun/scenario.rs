@@ -153,6 +153,7 @@ pub(super) fn plan() -> Result<Plan> {
             bail!("eight services a family");
         };
         dns.hash = FlowHash::Source;
+        web.max_segment_size = Some(536);
         web.hash = FlowHash::SourceDestination;
         if let Some(nobody) = services.last_mut() {
             nobody.backends[0].weight = 0;
@@ -166,6 +167,7 @@ pub(super) fn plan() -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 250,
         max_tracked_flows: 60,
+        decap: Vec::new(),
         max_services_backends: (64, 1024),
     })
 }

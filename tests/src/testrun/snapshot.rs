@@ -3,15 +3,22 @@
 use super::topology::{ARRIVING, CLOSED, LEAVING, NAT_SOURCE};
 use anyhow::Result;
 use proxy_common::net::Protocol;
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 use weir::model::{
     Affinity, BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard,
-    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Tracking,
+    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, SegmentSize, Service, Snapshot, Tracking,
     TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
+
+/// What clients may send to [`Plan::decap`] in a TCP segment.
+pub const DECAP_SEGMENT: u16 = 1_300;
 
 /// Sources that affinity remembers: far more than tests have, since the model never forgets one.
 const AFFINITIES: u32 = 65_536;
@@ -42,6 +49,8 @@ pub struct PlannedService {
     pub tracking: Tracking,
     /// Whether a source's flows go to one backend.
     pub affinity: Option<Affinity>,
+    /// The largest TCP segment, with NAT.
+    pub max_segment_size: Option<u16>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// What picks the backend.
@@ -63,6 +72,8 @@ pub struct Plan {
     pub max_flows: u32,
     /// Flows that fit into `tracked_flows`.
     pub max_tracked_flows: u32,
+    /// VIPs that this host serves as a backend.
+    pub decap: Vec<IpAddr>,
     /// Services and backends that fit.
     pub max_services_backends: (u32, u32),
 }
@@ -80,6 +91,7 @@ impl PlannedService {
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
             affinity: None,
+            max_segment_size: None,
             guard: Guard::default(),
             hash: FlowHash::FiveTuple,
             table_size: TABLE_SIZE,
@@ -132,6 +144,7 @@ impl Plan {
             mode: planned.mode,
             tracking: planned.tracking,
             affinity: planned.affinity,
+            max_segment_size: planned.max_segment_size,
             guard: planned.guard.clone(),
             table_size: planned.table_size,
             hash: planned.hash,
@@ -178,7 +191,8 @@ impl Plan {
             new_flows_per_second: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
-            decap_vips: Vec::new(),
+            decap_vips: self.decap.clone(),
+            decap_segment: (!self.decap.is_empty()).then_some(SegmentSize::Bytes(DECAP_SEGMENT)),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

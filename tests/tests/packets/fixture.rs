@@ -186,6 +186,7 @@ pub fn plan() -> Plan {
         ports: PORTS,
         max_flows: 10_000,
         max_tracked_flows: 10_000,
+        decap: Vec::new(),
         max_services_backends: (64, 1024),
     }
 }

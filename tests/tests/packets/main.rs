@@ -11,3 +11,4 @@ mod icmp;
 mod nat;
 mod parsing;
 mod reasons;
+mod segments;

@@ -119,6 +119,7 @@ fn empty(max_tracked_flows: u32) -> Result<Plan> {
         ports: (1024, 1055),
         max_flows: 64,
         max_tracked_flows,
+        decap: Vec::new(),
         max_services_backends: (64, 1024),
     })
 }
