@@ -9,8 +9,8 @@ pub struct ServiceOptions {
     pub affinity_ns: u64,
     /// What of an IPv4 source counts for that, as it lies in memory.
     pub ipv4_mask: u32,
-    /// Zero.
-    pub pad: u32,
+    /// What either end of its connections may send in a TCP segment at most, with NAT; 0 for as much as the ends agree on.
+    pub max_segment_size: u32,
     /// The same of an IPv6 source.
     pub ipv6_mask: [u32; 4],
 }

@@ -15,6 +15,8 @@ pub mod decap_flags {
     pub const END: u32 = 1;
     /// Packets in tunnels may be for this address: a VIP that this host serves.
     pub const VIP: u32 = 2;
+    /// Where a number of 16 bits begins: what clients may send to this VIP in a TCP segment at most; 0 for as much as its servers say.
+    pub const MAX_SEGMENT_SHIFT: u32 = 16;
 }
 
 /// Addresses in `decap_addresses`.

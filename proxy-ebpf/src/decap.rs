@@ -69,7 +69,7 @@ fn count(outcome: DecapOutcome) {
 
 /// The IP header's offset behind VLAN tags, and whether it is IPv4's.
 #[inline(always)]
-fn link(packet: &Packet) -> Option<(usize, bool)> {
+pub fn link(packet: &Packet) -> Option<(usize, bool)> {
     let mut l3 = ethernet::LENGTH;
     let mut ethertype = u16::from_be(packet.read(l3 - 2)?);
     for _ in 0..limits::VLAN_TAGS {

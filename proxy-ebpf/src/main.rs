@@ -30,6 +30,7 @@ mod ranges;
 mod report;
 mod rewrite;
 mod route;
+mod segment;
 mod sk_steer;
 mod tags;
 mod tc;
@@ -87,6 +88,13 @@ pub fn tc_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     report::tc_action(tc::egress(&ctx))
+}
+
+/// Handshakes that a backend's host sends from a VIP. Goes before `tc_egress`, and never ends the way of a packet: TCX_NEXT.
+#[classifier]
+pub fn tc_segments(ctx: TcContext) -> i32 {
+    segment::egress(ctx.skb.skb);
+    -1
 }
 
 /// Connections to L7 addresses: which worker's socket gets them. Never drops: what it doesn't steer is the host's.

@@ -8,7 +8,7 @@ use crate::{
     report::{self, TC_PASS},
     rewrite::Ttl,
     route::Hop,
-    tc_direct, xdp,
+    segment, tc_direct, xdp,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
@@ -157,6 +157,9 @@ fn translate(ctx: &TcContext, headers: &Headers, flow: *mut FlowValue) -> Result
     let mut hop = Hop::new();
     if !is_to_host && !is_reply {
         hop.find(ctx, headers, &value.source, &value.destination, ifindex, 0)?;
+    }
+    if headers.tcp_flags & tcp::SYN != 0 {
+        segment::lower_skb(ctx.skb.skb, headers, value.service);
     }
     rewrite(ctx.skb.skb, headers, value);
     report::count_forwarded(value, length as usize);

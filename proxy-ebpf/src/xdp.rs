@@ -10,6 +10,7 @@ use crate::{
     report,
     rewrite::{self, Ttl},
     route::{Hop, Reach},
+    segment,
     words::KeyWords,
 };
 use aya_ebpf::{
@@ -163,6 +164,9 @@ fn translate(
         *mtu = hop.mtu();
     }
     let reach = reach?;
+    if headers.tcp_flags & tcp::SYN != 0 {
+        segment::lower_xdp(ctx.ctx, headers, flow.service);
+    }
     if !rewrite_frame(ctx.ctx, headers, flow, !matches!(reach, Reach::Host)) {
         return Err(DropReason::Truncated);
     }

@@ -7,6 +7,12 @@ pub(super) use proxy_common::limits::{
 };
 use std::time::Duration;
 
+/// Least MSS: what fits into IPv6's least MTU of 1,280 is less than IPv4's default of 536, but links with smaller ones exist (RFC 791: 68).
+pub(super) const MIN_SEGMENT: u16 = 88;
+
+/// Greatest MSS: none larger fits an IP packet.
+pub(super) const MAX_SEGMENT: u16 = 65_495;
+
 /// Clients remembered for affinity.
 pub(super) const AFFINITIES: u32 = proxy_common::affinity::SOURCES;
 

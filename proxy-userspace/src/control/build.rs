@@ -135,7 +135,10 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             running.new_flows_per_second != wanted.new_flows_per_second,
         ),
         ("role", running.role != wanted.role),
-        ("decap", running.decap_vips != wanted.decap_vips),
+        (
+            "decap",
+            (&running.decap_vips, running.decap_segment) != (&wanted.decap_vips, wanted.decap_segment),
+        ),
         ("tunnel", running.tunnel != wanted.tunnel),
         (
             "nat.source_ipv4",

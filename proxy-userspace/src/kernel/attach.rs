@@ -3,13 +3,15 @@
 use super::{
     KernelError, Pins,
     links::{Link, Target},
-    object::{self, TC_EGRESS, TC_INGRESS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC},
+    object::{
+        self, TC_EGRESS, TC_INGRESS, TC_SEGMENTS, XDP_BALANCER, XDP_DECAP, XDP_DECAP_GENERIC, XDP_GENERIC,
+    },
     occupant,
 };
 use crate::model::{Interface, Role, XdpMode};
 use aya::{
     Ebpf,
-    programs::{TcAttachType, Xdp, XdpMode as Attach, links::FdLink},
+    programs::{LinkOrder, TcAttachType, Xdp, XdpMode as Attach, links::FdLink, tc::TcAttachOptions},
 };
 use std::{
     fs,
@@ -23,8 +25,17 @@ pub(super) struct Place<'a> {
     pub(super) interface: &'a Interface,
     /// Its index now.
     pub(super) ifindex: u32,
+    /// What programs it gets.
+    pub(super) host: Host,
+}
+
+/// What decides on the programs of an interface.
+#[derive(Clone, Copy)]
+pub(super) struct Host {
     /// What this host is.
     pub(super) role: Role,
+    /// Whether what handshakes say of segments is lowered.
+    pub(super) has_segments: bool,
 }
 
 /// Attaches all programs to an interface, or points the pinned links to them: a new link is made only where there is none, or
@@ -38,13 +49,14 @@ pub(super) fn attach(
     pins: &Pins,
     place: &Place<'_>,
 ) -> Result<(&'static str, Option<String>), KernelError> {
-    let (before, after) = classifiers(place.role).split_at(classifiers(place.role).len() / 2);
+    let (after, before): (Vec<Classifier>, Vec<Classifier>) =
+        classifiers(place.host).partition(|(program, _)| *program == TC_INGRESS);
     for classifier in before {
-        attach_classifier(object, pins, place, *classifier)?;
+        attach_classifier(object, pins, place, classifier)?;
     }
     let attached = match place.interface.xdp {
         XdpMode::Off => {
-            let (native, generic) = xdp_programs(place.role);
+            let (native, generic) = xdp_programs(place.host.role);
             for program in [native, generic] {
                 let _ = fs::remove_file(pins.link(&place.interface.name, program));
             }
@@ -53,7 +65,7 @@ pub(super) fn attach(
         _ => attach_xdp(object, pins, place)?,
     };
     for classifier in after {
-        attach_classifier(object, pins, place, *classifier)?;
+        attach_classifier(object, pins, place, classifier)?;
     }
     Ok(attached)
 }
@@ -64,30 +76,35 @@ pub(super) fn refuse_another(pins: &Pins, place: &Place<'_>) -> Result<(), Kerne
         return Ok(());
     }
     let name = &place.interface.name;
-    occupant::refuse_another(name, place.ifindex, &links(pins, name, place.role))
+    occupant::refuse_another(name, place.ifindex, &links(pins, name, place.host))
 }
 
 /// The pins that an interface's links can have.
-pub(super) fn links(pins: &Pins, name: &str, role: Role) -> Vec<PathBuf> {
-    let (native, generic) = xdp_programs(role);
-    let programs = classifiers(role).iter().map(|(program, _)| *program);
+pub(super) fn links(pins: &Pins, name: &str, host: Host) -> Vec<PathBuf> {
+    let (native, generic) = xdp_programs(host.role);
+    let programs = classifiers(host).map(|(program, _)| program);
     let programs = programs.chain([native, generic]);
     programs.map(|program| pins.link(name, program)).collect()
 }
 
 /// How many links an interface has.
-pub(super) fn count(interface: &Interface, role: Role) -> usize {
-    classifiers(role).len() + usize::from(interface.xdp != XdpMode::Off)
+pub(super) fn count(interface: &Interface, host: Host) -> usize {
+    classifiers(host).count() + usize::from(interface.xdp != XdpMode::Off)
 }
 
-fn classifiers(role: Role) -> &'static [(&'static str, TcAttachType)] {
-    match role {
+/// A TC program and where it belongs.
+type Classifier = (&'static str, TcAttachType);
+
+fn classifiers(host: Host) -> impl Iterator<Item = Classifier> {
+    let of_role: &[Classifier] = match host.role {
         Role::Balancer => &[
             (TC_EGRESS, TcAttachType::Egress),
             (TC_INGRESS, TcAttachType::Ingress),
         ],
         Role::Backend => &[],
-    }
+    };
+    let segments = host.has_segments.then_some((TC_SEGMENTS, TcAttachType::Egress));
+    of_role.iter().copied().chain(segments)
 }
 
 /// The XDP programs of a role: native, generic.
@@ -131,8 +148,14 @@ fn attach_classifier(
     if adopt(&path, place.ifindex, fd.as_fd()) {
         return Ok(());
     }
+    // Before others, which may end a packet's way.
+    let order = if program == TC_SEGMENTS {
+        LinkOrder::first()
+    } else {
+        LinkOrder::default()
+    };
     let id = classifier
-        .attach(interface, hook)
+        .attach_with_options(interface, hook, TcAttachOptions::TcxOrder(order))
         .map_err(|error| refused(&error))?;
     let link = classifier.take_link(id).map_err(|error| refused(&error))?;
     let link: FdLink = link.try_into().map_err(|error| refused(&error))?;
@@ -148,7 +171,7 @@ fn attach_xdp(
 ) -> Result<(&'static str, Option<String>), KernelError> {
     let name = &place.interface.name;
     let mode = place.interface.xdp;
-    let (native, generic) = xdp_programs(place.role);
+    let (native, generic) = xdp_programs(place.host.role);
     let mut xdp = Attaching { object, pins, place };
     let mut warning = None;
     if mode != XdpMode::Generic {

@@ -1,10 +1,16 @@
 //! The end of tunnels on a backend's host: which addresses they end at, and which VIPs are served here.
 
 use super::{KernelError, Pins, maps, steer, vip_addresses};
-use crate::model::DaemonSettings;
+use crate::model::{DaemonSettings, SegmentSize};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+};
 use proxy_common::{
     decap::{DECAP_ADDRESSES, DecapOutcome, DecapValue, decap_flags},
+    headers::{ipv4, ipv6, tcp, udp},
     net::Address,
 };
 use std::{
@@ -18,6 +24,9 @@ pub(super) struct Decap {
     addresses: HashMap<MapData, Address, DecapValue>,
     counters: PerCpuArray<MapData, u64>,
     vips: BTreeSet<IpAddr>,
+    segment: Option<SegmentSize>,
+    /// Whose MTU counts for [`SegmentSize::Fitting`].
+    interfaces: Vec<String>,
 }
 
 impl Decap {
@@ -27,6 +36,10 @@ impl Decap {
             addresses: maps::open!(pins, "decap_addresses", HashMap),
             counters: maps::open!(pins, "decap_counters", PerCpuArray),
             vips: settings.decap_vips.iter().copied().collect(),
+            segment: settings.decap_segment,
+            interfaces: (settings.interfaces.iter())
+                .map(|interface| interface.name.clone())
+                .collect(),
         })
     }
 
@@ -42,8 +55,16 @@ impl Decap {
                 wanted.entry(address.into()).or_default().flags |= decap_flags::END;
             }
         }
+        let mtu = match self.segment {
+            Some(SegmentSize::Fitting) => least_mtu(&self.interfaces)?,
+            _ => 0,
+        };
         for vip in &self.vips {
-            wanted.entry((*vip).into()).or_default().flags |= decap_flags::VIP;
+            let segment = self
+                .segment
+                .map_or(0, |size| largest_segment(size, mtu, vip.is_ipv4()));
+            wanted.entry((*vip).into()).or_default().flags |=
+                decap_flags::VIP | u32::from(segment) << decap_flags::MAX_SEGMENT_SHIFT;
         }
         if wanted.len() > DECAP_ADDRESSES as usize {
             return Err(KernelError::missing(
@@ -78,6 +99,40 @@ impl Decap {
     }
 }
 
+/// What clients may send in a TCP segment so that it fits into any tunnel over such links: into the largest outer headers, of GUE in
+/// IPv6, behind which the client's own are.
+fn largest_segment(size: SegmentSize, mtu: u32, is_ipv4: bool) -> u16 {
+    let outer = ipv6::LENGTH + udp::LENGTH;
+    let inner = tcp::LENGTH + if is_ipv4 { ipv4::LENGTH } else { ipv6::LENGTH };
+    match size {
+        SegmentSize::Bytes(bytes) => bytes,
+        SegmentSize::Fitting => u16::try_from(mtu.saturating_sub((outer + inner) as u32)).unwrap_or(u16::MAX),
+    }
+}
+
+/// The least MTU of these interfaces, as it is now.
+fn least_mtu(interfaces: &[String]) -> Result<u32, KernelError> {
+    let mut least = u32::MAX;
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let visit = |answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else {
+            return;
+        };
+        let is_ours = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfName(name) if interfaces.contains(name));
+        if !link.attributes.iter().any(is_ours) {
+            return;
+        }
+        for attribute in &link.attributes {
+            if let LinkAttribute::Mtu(mtu) = attribute {
+                least = least.min(*mtu);
+            }
+        }
+    };
+    let asked = steer::Netlink::open().and_then(|mut netlink| netlink.ask(question, NLM_F_DUMP, visit));
+    asked.map_err(|error| KernelError::refused("MTUs of the interfaces, by netlink", error))?;
+    Ok(least)
+}
+
 /// Takes the VIPs of a pinned map from this host again, for `weir unload`; all of Weir's where it can't be read. Returns what
 /// was removed.
 pub(super) fn remove_vips(pin_path: &Path) -> Result<Vec<String>, KernelError> {
@@ -109,4 +164,21 @@ fn vips_of(there: &BTreeMap<Address, DecapValue>) -> BTreeSet<IpAddr> {
 
 fn refused(error: aya::maps::MapError) -> KernelError {
     KernelError::refused("the maps of decap", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_fits_into_the_largest_outer_headers() {
+        // 1,500 less IPv6 and UDP outside, and IP and TCP inside.
+        assert_eq!(largest_segment(SegmentSize::Fitting, 1_500, true), 1_412);
+        assert_eq!(largest_segment(SegmentSize::Fitting, 1_500, false), 1_392);
+        assert_eq!(
+            largest_segment(SegmentSize::Fitting, 65_536 + 200, true),
+            u16::MAX
+        );
+        assert_eq!(largest_segment(SegmentSize::Bytes(1_360), 1_500, false), 1_360);
+    }
 }

@@ -75,8 +75,12 @@ fn flags_of(service: &Service) -> u32 {
 
 /// What of a service is looked at only when a flow is opened.
 pub(super) fn options(service: &Service) -> ServiceOptions {
+    let max_segment_size = service.max_segment_size.map_or(0, u32::from);
     let Some(affinity) = service.affinity else {
-        return ServiceOptions::default();
+        return ServiceOptions {
+            max_segment_size,
+            ..ServiceOptions::default()
+        };
     };
     // Bits from the left, as addresses lie in memory.
     let ipv4 = !u32::MAX.checked_shr(affinity.ipv4_prefix.into()).unwrap_or(0);
@@ -84,7 +88,7 @@ pub(super) fn options(service: &Service) -> ServiceOptions {
     ServiceOptions {
         affinity_ns: affinity.timeout.as_nanos() as u64,
         ipv4_mask: ipv4.to_be(),
-        pad: 0,
+        max_segment_size,
         ipv6_mask: Address::from_ipv6(ipv6.to_be_bytes()).words(),
     }
 }

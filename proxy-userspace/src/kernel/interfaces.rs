@@ -2,7 +2,7 @@
 
 use super::{
     AttachedInterface, KernelError, Pins,
-    attach::{self, Place},
+    attach::{self, Host, Place},
     host_settings,
     links::{Link, Target},
     steer,
@@ -23,7 +23,7 @@ pub(super) const REFUSED: &str = "refused";
 pub(super) struct Interfaces {
     object: Ebpf,
     wanted: Vec<Interface>,
-    role: Role,
+    host: Host,
     /// This host has VIPs that its neighbours must not hear of.
     is_quiet: bool,
     states: Vec<AttachedInterface>,
@@ -39,7 +39,10 @@ impl Interfaces {
         let mut interfaces = Self {
             object,
             wanted: settings.interfaces.clone(),
-            role: settings.role,
+            host: Host {
+                role: settings.role,
+                has_segments: settings.decap_segment.is_some(),
+            },
             is_quiet: !settings.decap_vips.is_empty(),
             states: Vec::new(),
         };
@@ -60,7 +63,7 @@ impl Interfaces {
             let state = match ifindex {
                 Some(ifindex) => {
                     let state = interfaces.attach(pins, interface, ifindex)?;
-                    links.extend(attach::links(pins, &interface.name, interfaces.role));
+                    links.extend(attach::links(pins, &interface.name, interfaces.host));
                     state
                 }
                 None => {
@@ -115,13 +118,13 @@ impl Interfaces {
 
     /// Whether all of an interface's links are there and its own: one of that name may have been deleted and made anew.
     fn is_attached(&self, pins: &Pins, at: usize, (interface, ifindex): (&Interface, u32)) -> bool {
-        let links = attach::links(pins, &interface.name, self.role);
+        let links = attach::links(pins, &interface.name, self.host);
         let in_place = links
             .iter()
             .filter_map(|path| Link::open(path).ok())
             .filter(|link| link.target == Target::Interface(ifindex))
             .count();
-        self.states[at].ifindex == ifindex && in_place == attach::count(interface, self.role)
+        self.states[at].ifindex == ifindex && in_place == attach::count(interface, self.host)
     }
 
     fn attach_checked(
@@ -140,7 +143,7 @@ impl Interfaces {
         interface: &Interface,
         ifindex: u32,
     ) -> Result<AttachedInterface, KernelError> {
-        if self.role == Role::Balancer {
+        if self.host.role == Role::Balancer {
             host_settings::enable_forwarding(&interface.name)?;
         }
         if self.is_quiet {
@@ -149,7 +152,7 @@ impl Interfaces {
         let place = Place {
             interface,
             ifindex,
-            role: self.role,
+            host: self.host,
         };
         let (xdp, warning) = attach::attach(&mut self.object, pins, &place)?;
         Ok(AttachedInterface {
@@ -164,7 +167,7 @@ impl Interfaces {
         Place {
             interface,
             ifindex,
-            role: self.role,
+            host: self.host,
         }
     }
 
@@ -180,7 +183,7 @@ impl Interfaces {
     }
 
     fn unpin(&self, pins: &Pins, interface: &Interface) {
-        for path in attach::links(pins, &interface.name, self.role) {
+        for path in attach::links(pins, &interface.name, self.host) {
             let _ = fs::remove_file(path);
         }
     }

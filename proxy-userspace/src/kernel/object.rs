@@ -17,6 +17,7 @@ pub(super) const XDP_DECAP: &str = "xdp_decap";
 pub(super) const XDP_DECAP_GENERIC: &str = "xdp_decap_generic";
 pub(super) const TC_INGRESS: &str = "tc_ingress";
 pub(super) const TC_EGRESS: &str = "tc_egress";
+pub(super) const TC_SEGMENTS: &str = "tc_segments";
 pub(super) const SK_STEER: &str = "sk_steer";
 
 /// Loads the object: its maps are the pinned ones where there are any, and are pinned where not. The map `layout` is the last:
@@ -56,7 +57,8 @@ pub(super) fn load(pins: &Pins, settings: &DaemonSettings) -> Result<Ebpf, Kerne
         Role::Balancer => &[XDP_BALANCER, TC_INGRESS, TC_EGRESS, SK_STEER],
         Role::Backend => &[XDP_DECAP, SK_STEER],
     };
-    for name in needed {
+    let segments = settings.decap_segment.is_some().then_some(&TC_SEGMENTS);
+    for name in needed.iter().chain(segments) {
         verify(&mut object, pins, name)?;
     }
     Ok(object)

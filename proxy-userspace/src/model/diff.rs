@@ -271,6 +271,9 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
     if from.affinity != to.affinity {
         part(format_args!("affinity {} -> {}", affinity(from), affinity(to)))?;
     }
+    if from.max_segment_size != to.max_segment_size {
+        part(format_args!("max_segment_size changed"))?;
+    }
     if from.idle_timeouts != to.idle_timeouts {
         part(format_args!("idle_timeouts changed"))?;
     }

@@ -15,6 +15,6 @@ pub use cluster::{
 pub use diff::{Change, diff};
 pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
 pub use snapshot::{
-    Clusters, DaemonSettings, Interface, NatSettings, Role, Snapshot, TunnelSettings, XdpMode,
+    Clusters, DaemonSettings, Interface, NatSettings, Role, SegmentSize, Snapshot, TunnelSettings, XdpMode,
 };
 pub use span::Span;

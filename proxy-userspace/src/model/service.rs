@@ -28,6 +28,8 @@ pub struct Service {
     pub tracking: Tracking,
     /// Whether a source's flows go to one backend. Such a service stores all its flows.
     pub affinity: Option<Affinity>,
+    /// The largest TCP segment that either end of its connections may send, with NAT; none for what they agree on.
+    pub max_segment_size: Option<u16>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// When idle flows end.

@@ -96,6 +96,8 @@ pub struct DaemonSettings {
     pub role: Role,
     /// VIPs that tunnels from balancers bring packets for.
     pub decap_vips: Vec<IpAddr>,
+    /// The largest TCP segment that clients may send to these; none for what servers say.
+    pub decap_segment: Option<SegmentSize>,
     /// Outer sources and ports.
     pub tunnel: TunnelSettings,
     /// Most services, a map size.
@@ -112,6 +114,15 @@ pub struct DaemonSettings {
     pub max_affinities: u32,
     /// New flows that the kernel plane stores a second; none for as many as come.
     pub new_flows_per_second: Option<u32>,
+}
+
+/// The largest TCP segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentSize {
+    /// What fits into every tunnel over this host's interfaces.
+    Fitting,
+    /// Bytes.
+    Bytes(u16),
 }
 
 impl DaemonSettings {

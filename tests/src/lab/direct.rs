@@ -61,16 +61,21 @@ impl DirectSite {
                 host.ip(&format!("address add {}/24 dev eth0", Self::address(n, alias)))?;
             }
             let vips = Family::BOTH.map(|family| family.vip(1));
-            let mut config = DaemonConfig::new(&["eth0"]);
-            config.value["role"] = json!("backend");
-            config.value["decap"] = json!({ "vips": vips });
-            site.backends.push(Daemon::start(host, &config)?);
+            site.backends.push(Daemon::start(host, &Self::backend_config())?);
             let at = |port| vips.map(|vip| SocketAddr::new(vip, port));
             let nginx = Nginx::start(host, &at(Self::WEB))?;
             let echo = EchoServer::start(host, host.name(), &at(Self::ECHO))?;
             site._servers.push((nginx, echo, who(host)?));
         }
         Ok(site)
+    }
+
+    /// The config of a backend.
+    pub fn backend_config() -> DaemonConfig {
+        let mut config = DaemonConfig::new(&["eth0"]);
+        config.value["role"] = json!("backend");
+        config.value["decap"] = json!({ "vips": Family::BOTH.map(|family| family.vip(1)) });
+        config
     }
 
     /// A balancer whose services on this family's VIP go to the backends' addresses of the other family or the same.

@@ -93,6 +93,13 @@ impl Model {
             destination: (value.destination.into(), value.destination_port),
         };
         translate::packet(&mut frame, packet, &ends);
+        if let (TCP, true, Some(most)) = (
+            packet.protocol,
+            flags & SYN != 0,
+            self.segments.get(&value.service),
+        ) {
+            translate::lower_segment(&mut frame, packet, *most);
+        }
         Ok(Next::Send(Translated {
             frame,
             network: packet.network,

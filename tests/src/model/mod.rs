@@ -17,6 +17,7 @@ pub mod network;
 pub mod parse;
 pub mod random;
 pub mod ranges;
+pub mod slots;
 pub mod sum;
 pub mod translate;
 
@@ -76,6 +77,8 @@ pub struct Model {
     pub affinity_rules: HashMap<u32, weir::model::Affinity>,
     /// As in `affinities`, by service and network. `opened` as `last_seen` in `flows`, unless there is a clock.
     pub affinities: HashMap<(u32, IpAddr), Affinity>,
+    /// The largest TCP segment of services with one, by index.
+    pub segments: HashMap<u32, u16>,
     /// The host stores no new flows.
     pub is_limited: bool,
     /// The time on the programs' clock, for what depends on it.
@@ -177,6 +180,7 @@ impl Model {
             left: HashMap::new(),
             affinity_rules: HashMap::new(),
             affinities: HashMap::new(),
+            segments: HashMap::new(),
             is_limited: false,
             now: 0,
             counts: Counts::default(),

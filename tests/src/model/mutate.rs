@@ -37,3 +37,23 @@ pub fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
         _ => frame.extend(std::iter::repeat_n(0xa5, 1 + random.below(40))),
     }
 }
+
+/// Up to 40 bytes of options, a multiple of 4: nothing, a segment's size among others, or noise.
+pub fn tcp_options(random: &mut Random) -> Vec<u8> {
+    let mut options = vec![1; 4 * random.below(11)];
+    match random.below(4) {
+        0 => options.fill_with(|| random.bits() as u8 & 7),
+        1 | 2 if !options.is_empty() => {
+            let at = random.below(options.len() - 3);
+            let [high, low, ..] = (random.bits() as u16).to_ne_bytes();
+            options[at..at + 4].copy_from_slice(&[2, 4, high & 7, low]);
+            if at >= 3 {
+                // A window's scale somewhere in front (RFC 7323).
+                let place = random.below(at - 2);
+                options[place..place + 3].copy_from_slice(&[3, 3, 7]);
+            }
+        }
+        _ => {}
+    }
+    options
+}

@@ -132,6 +132,30 @@ pub fn packet(frame: &mut [u8], packet: &Packet, ends: &Ends) {
     );
 }
 
+/// Lowers the MSS option of a TCP packet (RFC 9293, section 3.1): kind 2 of 4 bytes, among options that each say how long they are, but
+/// for 0, which ends them, and 1, which is a byte of nothing.
+pub fn lower_segment(frame: &mut [u8], packet: &Packet, most: u16) {
+    let end = packet.transport + usize::from(frame[packet.transport + 12] >> 4) * 4;
+    let mut at = packet.transport + 20;
+    while at + 4 <= end {
+        at += match (frame[at], usize::from(frame[at + 1])) {
+            (2, 4) => break,
+            (1, _) => 1,
+            (0, _) | (_, 0) => return,
+            (_, length) => length,
+        };
+    }
+    if at + 4 > end || half(frame, at + 2) <= most {
+        return;
+    }
+    let field = packet.transport + 16;
+    let covered = |frame: &[u8]| sum_without(frame, packet.transport, packet.end, field);
+    let mut change = |frame: &mut [u8]| put(frame, at + 2, &most.to_be_bytes());
+    if let Some((error, after)) = with_checksum(frame, Some(field), &covered, &mut change) {
+        put(frame, field, &sum::field(error, after).to_be_bytes());
+    }
+}
+
 /// Changes an ICMP message and perhaps its packet's addresses, and updates its checksum.
 /// ICMPv6's covers the addresses as well (RFC 4443 section 2.3).
 fn update_icmp(frame: &mut [u8], packet: &Packet, change: &mut dyn FnMut(&mut [u8])) {

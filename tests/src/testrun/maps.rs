@@ -1,6 +1,6 @@
 //! The program's pinned maps, and a model that is loaded from them.
 
-use crate::model::{Model, direct::slot_after, maglev, ranges::Range};
+use crate::model::{Model, maglev, ranges::Range, slots::slot_after};
 use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
@@ -333,6 +333,8 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     let flags = hash | tracking | rules | limits | affinity;
     ensure!(value.flags == flags, "flags {value:?}");
     model.guards.insert(key, guard.clone());
+    let segment = service.max_segment_size.map(|size| (value.index, size));
+    model.segments.extend(segment);
     model
         .affinity_rules
         .extend(service.affinity.map(|affinity| (value.index, affinity)));

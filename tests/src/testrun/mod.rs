@@ -158,12 +158,12 @@ impl Bench {
             .run(input.ifindex, &input.frame, metadata, input.linear)
     }
 
-    /// The program for packets that this host sends.
+    /// A program for packets that this host sends.
     ///
     /// # Errors
     /// It isn't pinned.
-    pub fn egress(&self) -> Result<Classifier> {
-        Classifier::from_pin(&self.pins.join("programs/tc_egress"))
+    pub fn egress(&self, name: &str) -> Result<Classifier> {
+        Classifier::from_pin(&self.pins.join("programs").join(name))
     }
 
     /// Has the programs tell of one event in `sample`, as long as the reader lives.

@@ -196,6 +196,7 @@ pub(super) fn plan() -> Result<Plan> {
             bail!("eight services a family");
         };
         dns.hash = FlowHash::Source;
+        web.max_segment_size = Some(536);
         web.hash = FlowHash::SourceDestination;
         if let Some(nobody) = services.last_mut() {
             nobody.backends[0].weight = 0;

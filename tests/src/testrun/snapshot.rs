@@ -10,12 +10,15 @@ use std::{
 };
 use weir::model::{
     Affinity, BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard,
-    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, Service, Snapshot, Span, Tracking,
-    TunnelSettings, XdpMode, l7::L7Settings,
+    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, SegmentSize, Service, Snapshot, Span,
+    Tracking, TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
 pub const TABLE_SIZE: u32 = 251;
+
+/// What clients may send to [`Plan::decap`] in a TCP segment.
+pub const DECAP_SEGMENT: u16 = 1_300;
 
 /// Sources that affinity remembers: far more than tests have, since the model never forgets one.
 const AFFINITIES: u32 = 65_536;
@@ -48,6 +51,8 @@ pub struct PlannedService {
     pub tracking: Tracking,
     /// Whether a source's flows go to one backend.
     pub affinity: Option<Affinity>,
+    /// The largest TCP segment, with NAT.
+    pub max_segment_size: Option<u16>,
     /// Who may send to it, and how much.
     pub guard: Guard,
     /// What picks the backend.
@@ -94,6 +99,7 @@ impl PlannedService {
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
             affinity: None,
+            max_segment_size: None,
             guard: Guard::default(),
             hash: FlowHash::FiveTuple,
             table_size: TABLE_SIZE,
@@ -155,6 +161,7 @@ impl Plan {
             mode: planned.mode,
             tracking: planned.tracking,
             affinity: planned.affinity,
+            max_segment_size: planned.max_segment_size,
             guard: planned.guard.clone(),
             table_size: planned.table_size,
             hash: planned.hash,
@@ -203,6 +210,7 @@ impl Plan {
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),
+            decap_segment: (!self.decap_vips.is_empty()).then_some(SegmentSize::Bytes(DECAP_SEGMENT)),
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

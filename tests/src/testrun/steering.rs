@@ -349,6 +349,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),
+        decap_segment: None,
     }
 }
 

@@ -13,7 +13,7 @@ use weir_tests::{
 /// One row: a frame that this host sends by the arriving interface, what the program does, frame out.
 fn row(fixture: &Fixture, what: &str, frame: &Frame, action: u32, out: &Frame) {
     let ifindex = fixture.bench.topology.arriving;
-    let egress = fixture.bench.egress().unwrap();
+    let egress = fixture.bench.egress("tc_egress").unwrap();
     let (theirs, bytes) = egress.run(ifindex, 0, &frame.bytes()).unwrap();
     assert_eq!(theirs, action, "{what}: the action");
     assert_eq!(bytes, out.bytes(), "{what}: the frame");
@@ -51,7 +51,7 @@ fn replies_of_a_backend_here() {
                 other.destination.1 ^= 1;
                 row(fixture, "to another port", &other, PASS, &other);
                 let leaving = fixture.bench.topology.leaving;
-                let egress = fixture.bench.egress().unwrap();
+                let egress = fixture.bench.egress("tc_egress").unwrap();
                 let ran = egress.run(leaving, leaving, &answer.bytes()).unwrap();
                 assert_eq!(ran, (PASS, answer.bytes()), "not sent by this host");
             }

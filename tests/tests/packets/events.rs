@@ -197,7 +197,7 @@ fn a_drop_is_told_with_its_reason() {
         );
         // A client on this host.
         let ifindex = fixture.bench.topology.arriving;
-        let egress = fixture.bench.egress().unwrap();
+        let egress = fixture.bench.egress("tc_egress").unwrap();
         let frame = IPV4.frame(Kind::Nobody, UDP, 40_002);
         let (action, _) = egress.run(ifindex, 0, &frame.bytes()).unwrap();
         assert_eq!(action, SHOT);

@@ -266,7 +266,7 @@ fn that_do_not_fit() {
 #[test]
 fn that_this_host_sends() {
     with(plan(), |fixture| {
-        let egress = fixture.bench.egress().unwrap();
+        let egress = fixture.bench.egress("tc_egress").unwrap();
         let ifindex = fixture.bench.topology.arriving;
         let row = |what: &str, frame: &[u8], action: u32, out: &[u8]| {
             let (theirs, bytes) = egress.run(ifindex, 0, frame).unwrap();

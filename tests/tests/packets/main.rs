@@ -12,3 +12,4 @@ mod icmp;
 mod nat;
 mod parsing;
 mod reasons;
+mod segments;

@@ -145,6 +145,10 @@ pub struct Forward {
     /// A client's new flows go to the endpoint of its last one, however the endpoints' weights change meanwhile.
     #[schemars(example = json!({"timeout": "3h"}))]
     pub(in crate::config) affinity: Option<Affinity>,
+    /// The largest TCP segment that either end may send, with NAT: a greater MSS is lowered to it in the handshake. For networks
+    /// where path MTU discovery doesn't work.
+    #[schemars(range(min = limits::MIN_SEGMENT, max = limits::MAX_SEGMENT), example = 1_360)]
+    pub(in crate::config) max_segment_size: Option<u16>,
     /// Sources that may send to the service: if any are listed, no others may. Of `allow` and `deny` the longest prefix decides.
     #[schemars(with = "Option<Vec<PrefixText>>", example = json!(["192.0.2.0/24"]))]
     pub(in crate::config) allow: Option<List<PrefixText>>,

@@ -29,7 +29,9 @@ pub(super) use route::{
     GrpcMatch, HeaderOps, Redirect, RegexRewrite, Respond, Rewrite, Route, RouteMatch, RouteTimeouts, Scheme,
     TextMatch, WeightedCluster,
 };
-pub(super) use settings::{Admin, Decap, Dns, Interface, Kernel, Nat, Role, Tunnel, Xdp};
+pub(super) use settings::{
+    Admin, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
+};
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, IpText,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,

@@ -111,6 +111,28 @@ pub struct Decap {
     /// VIPs: they become addresses of this host that it tells no neighbour of, and what tunnels bring for them is delivered.
     #[schemars(with = "Vec<IpText>", length(min = 1), example = json!(["192.0.2.53", "2001:db8::53"]))]
     pub(in crate::config) vips: Option<List<IpText>>,
+    /// The largest TCP segment that clients may send to them: a greater MSS is lowered to it in what servers here answer, since
+    /// what clients send goes through a tunnel and the answer doesn't. With `auto` what fits into any tunnel by the interfaces' MTU.
+    #[schemars(example = &"auto")]
+    pub(in crate::config) max_segment_size: Option<SegmentSize>,
+}
+
+/// A TCP segment's size: `auto`, or bytes.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(untagged)]
+pub enum SegmentSize {
+    /// A word.
+    Word(SegmentWord),
+    /// Bytes.
+    Bytes(#[schemars(range(min = limits::MIN_SEGMENT, max = limits::MAX_SEGMENT))] u16),
+}
+
+/// A TCP segment's size that follows from others.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum SegmentWord {
+    /// What fits.
+    Auto,
 }
 
 /// What NAT puts into packets for backends.

@@ -39,13 +39,17 @@ pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, 
     if scalar.kind == ScalarKind::Null {
         return Err(Mistake::new("no value", expected.write_example()));
     }
+    let integer = shapes.iter().find(|shape| shape.is("integer"));
+    if let (Some(shape), ScalarKind::Integer(_)) = (integer, scalar.kind) {
+        return whole_number(scalar, *shape, expected);
+    }
     if shapes.iter().any(|shape| shape.keywords.contains_key("const")) {
         return choice(scalar, expected);
     }
     if scalar.kind == ScalarKind::Text && shapes.iter().any(|shape| shape.is("string")) {
         return Ok(json!(scalar.typed));
     }
-    if let Some(shape) = shapes.iter().find(|shape| shape.is("integer")) {
+    if let Some(shape) = integer {
         return whole_number(scalar, *shape, expected);
     }
     if shapes.iter().any(|shape| shape.is("boolean")) {

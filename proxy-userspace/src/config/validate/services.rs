@@ -27,6 +27,7 @@ pub(super) struct ReadService<'a> {
     hash: FlowHash,
     tracking: Tracking,
     affinity: Option<Affinity>,
+    max_segment_size: Option<u16>,
     guard: Guard,
     idle_timeouts: IdleTimeouts,
 }
@@ -44,6 +45,7 @@ impl ReadService<'_> {
             hash: self.hash,
             tracking: self.tracking,
             affinity: self.affinity,
+            max_segment_size: self.max_segment_size,
             guard: self.guard,
             idle_timeouts: self.idle_timeouts,
         })
@@ -108,6 +110,7 @@ pub(super) fn read<'a>(
             Some(raw::Tracking::Never) => Tracking::Never,
         },
         affinity,
+        max_segment_size: segment_size(forward, is_nat, protocol, &forward_place, checks),
         guard: forward.map_or_else(Guard::default, |forward| {
             guard::read(forward, &forward_place, checks)
         }),
@@ -121,6 +124,32 @@ pub(super) fn read<'a>(
         }),
         place: place.clone(),
     }
+}
+
+/// A segment's size, where it says something.
+fn segment_size(
+    forward: Option<&raw::Forward>,
+    is_nat: bool,
+    protocol: Option<Protocol>,
+    place: &Place<'_>,
+    checks: &mut Checks<'_>,
+) -> Option<u16> {
+    let size = forward.and_then(|forward| forward.max_segment_size)?;
+    let place = place.key("max_segment_size");
+    if protocol == Some(Protocol::Udp) {
+        checks.warning(
+            &place,
+            "max_segment_size means nothing to a udp listener",
+            "remove it",
+        );
+    } else if !is_nat {
+        checks.warning(
+            &place,
+            "max_segment_size means nothing without NAT: what tells clients doesn't pass here",
+            "write it into `decap` of the backends' configs",
+        );
+    }
+    Some(size)
 }
 
 fn affinity(typed: &raw::Affinity, place: &Place<'_>, checks: &mut Checks<'_>) -> Affinity {

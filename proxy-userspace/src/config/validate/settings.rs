@@ -3,7 +3,7 @@
 use super::{Checks, Document, Place, elements};
 use crate::{
     config::{address, error::Mistake, limits, name, raw, suggest::shown},
-    model::{DaemonSettings, Interface, NatSettings, Role, TunnelSettings, XdpMode},
+    model::{DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode},
 };
 use std::{
     collections::HashMap,
@@ -13,6 +13,7 @@ use std::{
 
 pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
     let interfaces = interfaces(documents, checks);
+    let (decap_vips, decap_segment) = decap(documents, checks);
     let mut settings = DaemonSettings {
         interfaces,
         pin_path: PathBuf::from(limits::PIN_PATH),
@@ -34,7 +35,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
             Some((_, raw::Role::Backend)) => Role::Backend,
             _ => Role::Balancer,
         },
-        decap_vips: decap_vips(documents, checks),
+        decap_vips,
+        decap_segment,
         workers: only_one(documents, "workers", |raw| raw.workers.as_ref(), checks).map(|(_, count)| *count),
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
@@ -196,13 +198,18 @@ fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> N
     settings
 }
 
-fn decap_vips(documents: &[Document], checks: &mut Checks<'_>) -> Vec<IpAddr> {
+/// VIPs, and what clients may send to them in a TCP segment.
+fn decap(documents: &[Document], checks: &mut Checks<'_>) -> (Vec<IpAddr>, Option<SegmentSize>) {
     let Some((place, decap)) = only_one(documents, "decap", |raw| raw.decap.as_ref(), checks) else {
-        return Vec::new();
+        return (Vec::new(), None);
     };
-    elements(decap.vips.as_ref(), place.key("vips"))
-        .filter_map(|(place, typed)| checks.parsed(&place, address::vip(&typed.0)))
-        .collect()
+    let vips = elements(decap.vips.as_ref(), place.key("vips"))
+        .filter_map(|(place, typed)| checks.parsed(&place, address::vip(&typed.0)));
+    let segment = decap.max_segment_size.map(|typed| match typed {
+        raw::SegmentSize::Word(raw::SegmentWord::Auto) => SegmentSize::Fitting,
+        raw::SegmentSize::Bytes(bytes) => SegmentSize::Bytes(bytes),
+    });
+    (vips.collect(), segment)
 }
 
 /// A backend has VIPs, and balances none.

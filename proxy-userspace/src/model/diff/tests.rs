@@ -40,6 +40,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         hash: FlowHash::FiveTuple,
         tracking: Tracking::Auto,
         affinity: None,
+        max_segment_size: None,
         guard: Guard::default(),
         idle_timeouts: IdleTimeouts::default(),
     }
@@ -75,6 +76,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),
+            decap_segment: None,
             workers: None,
             pin_workers: false,
             dns_servers: Vec::new(),

@@ -1,6 +1,7 @@
 //! The variations that real packets have.
 
 use super::Generator;
+use crate::model::mutate::tcp_options;
 use crate::model::{
     build::{Checksum, Frame},
     parse::{TCP, UDP},
@@ -27,7 +28,7 @@ impl Generator {
                 _ => random.bits() as u8,
             };
             if random.once_in(4) {
-                frame.tcp_options = vec![1; 4 * random.below(11)];
+                frame.tcp_options = tcp_options(random);
             }
         }
         frame.ttl = match random.below(64) {
