@@ -334,7 +334,7 @@ fn send(
         // This host's own, or the stack would take the frame for another's.
         Way::Unresolved => Macs::of_head(head),
     };
-    lower_ttl(job, &packet).ok_or(DropReason::Truncated)?;
+    encap::lower_ttl(job, &packet).ok_or(DropReason::Truncated)?;
     if is_l2 {
         job.macs.write(head);
     } else {
@@ -357,25 +357,6 @@ fn send(
             Ok(Verdict::Redirect)
         }
     }
-}
-
-/// One hop less for the client's packet: in the tunnel's mouth too (RFC 2003 section 3.1), or packets would go round for
-/// ever between two nodes that take each other for a backend.
-#[inline(always)]
-fn lower_ttl(job: &Job, packet: &crate::packet::Packet) -> Option<()> {
-    if job.is_ipv4 {
-        let head = Head::<{ ethernet::LENGTH + ipv4::LENGTH }>::of(packet)?;
-        let old = head.read_u16::<{ ethernet::LENGTH + 8 }>();
-        let [ttl, protocol] = old.to_ne_bytes();
-        let new = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
-        let sum = head.read_u16::<{ ethernet::LENGTH + 10 }>();
-        head.write_u16::<{ ethernet::LENGTH + 8 }>(new);
-        head.write_u16::<{ ethernet::LENGTH + 10 }>(Delta::new().half(old, new).apply(sum));
-    } else {
-        let head = Head::<{ ethernet::LENGTH + ipv6::LENGTH }>::of(packet)?;
-        head.write_u8::<{ ethernet::LENGTH + 7 }>(job.ttl.wrapping_sub(1));
-    }
-    Some(())
 }
 
 /// Leaves a note for `tc_ingress`, as [`xdp::send`] does. False if there is no room for it.

@@ -3,6 +3,7 @@
 use crate::{
     dsr::Job,
     head::Head,
+    packet::Packet,
     route,
     words::{holds_ipv4, words},
     xdp,
@@ -13,7 +14,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use proxy_common::{
-    checksum,
+    checksum::{self, Delta},
     headers::{ethernet, ipv4, ipv6, protocol, udp},
     net::Address,
     values::{NextHop, mode},
@@ -78,6 +79,25 @@ pub fn overhead(mode: u16, backend: &Address) -> u32 {
         mode::GUE => (network + UDP) as u32,
         _ => 0,
     }
+}
+
+/// One hop less for the client's packet: in the tunnel's mouth too (RFC 2003 section 3.1), or packets would go round for
+/// ever between two nodes that take each other for a backend.
+#[inline(always)]
+pub fn lower_ttl(job: &Job, packet: &Packet) -> Option<()> {
+    if job.is_ipv4 {
+        let head = Head::<{ ethernet::LENGTH + ipv4::LENGTH }>::of(packet)?;
+        let old = head.read_u16::<{ ethernet::LENGTH + 8 }>();
+        let [ttl, protocol] = old.to_ne_bytes();
+        let new = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
+        let sum = head.read_u16::<{ ethernet::LENGTH + 10 }>();
+        head.write_u16::<{ ethernet::LENGTH + 8 }>(new);
+        head.write_u16::<{ ethernet::LENGTH + 10 }>(Delta::new().half(old, new).apply(sum));
+    } else {
+        let head = Head::<{ ethernet::LENGTH + ipv6::LENGTH }>::of(packet)?;
+        head.write_u8::<{ ethernet::LENGTH + 7 }>(job.ttl.wrapping_sub(1));
+    }
+    Some(())
 }
 
 /// What stands in the outer headers.

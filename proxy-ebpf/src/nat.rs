@@ -49,7 +49,8 @@ pub fn to_backend(ctx: *mut xdp_md, job: &mut Job) -> u64 {
     let (arrived, now) = unsafe { ((*ctx).ingress_ifindex, bpf_jiffies64() as u32) };
     let is_fresh = known.until.wrapping_sub(now).wrapping_sub(1) < limits::NEXT_HOP_JIFFIES;
     let is_same = known.incarnation == entry.incarnation && known.arrived == arrived;
-    if !(is_fresh && is_same) && !refresh(ctx, job, entry, hop) {
+    let is_known = is_fresh && is_same;
+    if !is_known && !refresh(ctx, job, entry, hop) {
         return LONG_WAY;
     }
     if job.length > known.mtu {

@@ -5,6 +5,7 @@ mod duration;
 mod error;
 mod explain;
 mod limits;
+mod listen;
 mod name;
 mod path;
 mod prime;

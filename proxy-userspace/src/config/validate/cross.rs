@@ -1,6 +1,8 @@
 //! What settings, listeners and clusters must agree on with each other.
 
-use super::{Checks, Document, Place, clusters::ReadCluster, listeners::Listeners, services::ReadService};
+use super::{
+    Checks, Document, Place, clusters::ReadCluster, listeners::Listeners, ports, services::ReadService,
+};
 use crate::{
     config::{
         limits,
@@ -8,9 +10,8 @@ use crate::{
         prime,
         suggest::{nearest, shown},
     },
-    model::{DaemonSettings, Endpoint, ForwardMode},
+    model::DaemonSettings,
 };
-use proxy_common::{net::Protocol, values::SAME_PORT};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -33,7 +34,7 @@ pub(super) fn check(
         }
     }
     let services = &listeners.services;
-    let vips = Vips::of(services);
+    let vips = ports::Vips::of(services);
     for service in services {
         let Some((place, name)) = &service.cluster else {
             continue;
@@ -44,14 +45,14 @@ pub(super) fn check(
         };
         addresses_only(place, cluster, checks);
         families(service, place, cluster, checks);
-        ports(service, place, cluster, checks);
-        same_port(service, place, cluster, checks);
+        ports::ports(service, place, cluster, checks);
+        ports::same_port(service, place, cluster, checks);
         shares(service, place, cluster, checks);
-        vips_as_endpoints(service, cluster, &vips, checks);
+        ports::vips_as_endpoints(service, cluster, &vips, checks);
     }
     for (place, name) in listeners.l7.iter().flat_map(|listener| &listener.uses) {
         match by_name.get(name) {
-            Some(cluster) => no_port(place, cluster, checks),
+            Some(cluster) => ports::no_port(place, cluster, checks),
             None => unknown_cluster(place, name, &by_name, checks),
         }
     }
@@ -71,102 +72,6 @@ fn addresses_only(place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Che
     let remedy =
         "the kernel forwards to addresses only: write those of the endpoint, or use `routes` or `tcp`";
     checks.error(place, problem, remedy);
-}
-
-/// Addresses and ports that services have.
-struct Vips<'a, 'b> {
-    singles: HashSet<(SocketAddr, Protocol)>,
-    ranges: Vec<&'b ReadService<'a>>,
-}
-
-impl<'a, 'b> Vips<'a, 'b> {
-    fn of(services: &'b [ReadService<'a>]) -> Self {
-        let single = |service: &ReadService<'_>| Some((service.address?.0, service.protocol?));
-        let is_range = |service: &&ReadService<'_>| {
-            let reach = service.address.zip(service.span);
-            reach.is_some_and(|(address, span)| span.is_range(address))
-        };
-        Self {
-            singles: services.iter().filter_map(single).collect(),
-            ranges: services.iter().filter(is_range).collect(),
-        }
-    }
-
-    fn has(&self, address: SocketAddr, protocol: Protocol) -> bool {
-        let in_range = |service: &&ReadService<'_>| {
-            let reach = service.address.zip(service.span);
-            service.protocol == Some(protocol)
-                && reach.is_some_and(|(first, span)| span.contains(first, address))
-        };
-        self.singles.contains(&(address, protocol)) || self.ranges.iter().any(in_range)
-    }
-}
-
-fn vips_as_endpoints(
-    service: &ReadService<'_>,
-    cluster: &ReadCluster<'_>,
-    vips: &Vips<'_, '_>,
-    checks: &mut Checks<'_>,
-) {
-    let Some(protocol) = service.protocol else { return };
-    for (endpoint_place, endpoint) in &cluster.endpoints {
-        if vips.has(endpoint.address.0, protocol) {
-            let pointer = checks.pointer(endpoint_place, &service.place.key("address"));
-            let problem = format!(
-                "{} is a VIP itself, so its packets would come back",
-                shown(&endpoint.address.to_string())
-            );
-            checks.error(
-                endpoint_place,
-                problem,
-                format!("write the address of a backend; the listener {pointer} forwards here"),
-            );
-        }
-    }
-}
-
-/// The first endpoint that gets packets with the port they were sent to.
-fn portless<'a, 'b>(cluster: &'b ReadCluster<'a>) -> Option<&'b (Place<'a>, Endpoint)> {
-    (cluster.endpoints.iter()).find(|(_, endpoint)| endpoint.address.0.port() == SAME_PORT)
-}
-
-/// A listener with one port says which one by its endpoints. Without NAT it is the same in any case.
-fn same_port(
-    service: &ReadService<'_>,
-    place: &Place<'_>,
-    cluster: &ReadCluster<'_>,
-    checks: &mut Checks<'_>,
-) {
-    let (Some(vip), Some(span)) = (service.address, service.span) else {
-        return;
-    };
-    if service.mode == ForwardMode::Nat
-        && vip.0.port() == span.last_port
-        && let Some((endpoint_place, endpoint)) = portless(cluster)
-    {
-        let pointer = checks.pointer(endpoint_place, place);
-        let problem = format!(
-            "{} has port 0, the client's, and a listener {pointer} has one port",
-            shown(&endpoint.address.to_string())
-        );
-        checks.error(
-            endpoint_place,
-            problem,
-            format!("write the port, perhaps {}", span.last_port),
-        );
-    }
-}
-
-/// Connections of the L7 plane go to a port.
-fn no_port(place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
-    if let Some((endpoint_place, endpoint)) = portless(cluster) {
-        let pointer = checks.pointer(endpoint_place, place);
-        let problem = format!(
-            "{} has port 0, the client's, which is for `forward`, and it is used {pointer}",
-            shown(&endpoint.address.to_string())
-        );
-        checks.error(endpoint_place, problem, "write a port from 1 to 65535");
-    }
 }
 
 /// Among more names than this one is not looked for by its spelling.
@@ -250,34 +155,6 @@ fn families(
         family(vip.0)
     );
     checks.error(place, problem, remedy);
-}
-
-/// Without NAT packets keep the VIP's port.
-fn ports(service: &ReadService<'_>, place: &Place<'_>, cluster: &ReadCluster<'_>, checks: &mut Checks<'_>) {
-    let Some(vip) = service.address else { return };
-    if service.mode == ForwardMode::Nat {
-        return;
-    }
-    let last = service.span.map_or(vip.0.port(), |span| span.last_port);
-    if vip.0.port() != last {
-        return;
-    }
-    let other = |endpoint: &Endpoint| {
-        !matches!(endpoint.address.0.port(), SAME_PORT) && endpoint.address.0.port() != last
-    };
-    let Some((endpoint_place, endpoint)) = cluster.endpoints.iter().find(|(_, endpoint)| other(endpoint))
-    else {
-        return;
-    };
-    let pointer = checks.pointer(place, endpoint_place);
-    let problem = format!(
-        "mode {} keeps the port {}, and the endpoint {} {pointer} has another",
-        service.mode,
-        vip.0.port(),
-        endpoint.address
-    );
-    let remedy = format!("write port {}: packets get there with that one", vip.0.port());
-    checks.warning(place, problem, remedy);
 }
 
 /// Whether the Maglev table is large enough for the shares asked for.

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     config::{
-        address::{self, Listen},
-        limits, raw,
+        limits,
+        listen::{self, Listen},
+        raw,
         suggest::shown,
     },
     model::{
@@ -100,7 +101,7 @@ fn addresses<'a>(typed: &'a raw::Listener, place: &Place<'a>, checks: &mut Check
     typed
         .into_iter()
         .filter_map(|(place, typed)| {
-            let range = checks.parsed(&place, address::listen_address(&typed.0))?;
+            let range = checks.parsed(&place, listen::listen_address(&typed.0))?;
             Some((place, range))
         })
         .collect()

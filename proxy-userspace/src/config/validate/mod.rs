@@ -11,6 +11,7 @@ mod log;
 mod matching;
 mod overlap;
 mod pem;
+mod ports;
 mod routes;
 mod self_signed;
 mod services;

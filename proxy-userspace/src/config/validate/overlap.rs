@@ -2,7 +2,7 @@
 
 use super::{Checks, Place};
 use crate::{
-    config::{address::Listen, suggest::shown},
+    config::{listen::Listen, suggest::shown},
     model::{ListenAddr, Span},
 };
 use proxy_common::net::Protocol;

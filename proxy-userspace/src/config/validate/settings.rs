@@ -2,7 +2,7 @@
 
 use super::{Checks, Document, Place, elements};
 use crate::{
-    config::{address, error::Mistake, limits, name, raw, suggest::shown},
+    config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
     model::{DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode},
 };
 use std::{
@@ -184,7 +184,7 @@ fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> N
         source_ipv4: v4.and_then(|typed| checks.parsed(&place.key("source_ipv4"), address::ipv4(&typed.0))),
         source_ipv6: v6.and_then(|typed| checks.parsed(&place.key("source_ipv6"), address::ipv6(&typed.0))),
         ports: ports
-            .and_then(|typed| checks.parsed(&ports_place, address::port_range(&typed.0)))
+            .and_then(|typed| checks.parsed(&ports_place, listen::port_range(&typed.0)))
             .unwrap_or(limits::NAT_PORTS),
     };
     if settings.ports.1 >= limits::FIRST_EPHEMERAL_PORT {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     BackendAddr, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard, HealthCheck,
-    IdleTimeouts, NatSettings, Probe, Role, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
+    IdleTimeouts, NatSettings, Probe, Role, Span, TcpCheck, Tracking, TunnelSettings, l7::L7Settings,
 };
 use std::time::Duration;
 
