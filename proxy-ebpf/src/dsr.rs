@@ -21,9 +21,8 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use proxy_common::{
-    checksum::Delta,
     hash,
-    headers::{ethernet, ipv4, ipv6, tcp},
+    headers::{ethernet, tcp},
     limits,
     net::Address,
     values::{

@@ -159,17 +159,9 @@ extern "C" fn open_flow(
 
 #[inline(always)]
 fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, choice: u64) -> i32 {
-    let mut index = choice as u32;
-    if index == NO_BACKEND {
-        let slot = (choice >> 32) as u32;
-        let Some(slot) = SLOTS.get_value(service.index, &slot) else {
-            return NO_BACKEND_CODE;
-        };
-        index = slot.backend;
-    }
-    if index == NO_BACKEND {
+    let Some(index) = chosen(service, choice) else {
         return NO_BACKEND_CODE;
-    }
+    };
     let Some(backend) = BACKENDS.get(index) else {
         return NO_BACKEND_CODE;
     };
@@ -232,6 +224,18 @@ fn open(key: &FlowKey, service: &ServiceValue, from_host: bool, hash: u64, choic
             if error == EXISTS { 0 } else { FULL_CODE }
         }
     }
+}
+
+/// Whom affinity names, or else the slot.
+#[inline(always)]
+fn chosen(service: &ServiceValue, choice: u64) -> Option<u32> {
+    let affine = choice as u32;
+    if affine != NO_BACKEND {
+        return Some(affine);
+    }
+    let slot = (choice >> 32) as u32;
+    let index = SLOTS.get_value(service.index, &slot)?.backend;
+    (index != NO_BACKEND).then_some(index)
 }
 
 /// [`hash::flow_hash`] with a stack frame of its own.

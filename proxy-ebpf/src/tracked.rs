@@ -58,19 +58,41 @@ pub fn choose<W: Witness>(
     }
     let is_moving = previous != slot_state::PLAIN && previous != slot_state::TRACKED;
     if !is_moving && service.flags & service_flags::TRACK_ALWAYS == 0 {
-        if stale != Occupant::NONE {
-            // An error means that somebody else removed it.
-            let _ = TRACKED_FLOWS.remove(job.key.key());
-            if let Some(backend) = live(current) {
-                let backends = Backends::after(Occupant::new(current, backend.incarnation), stale);
-                if backends.are_two() {
-                    tell(witness, job, service, backends);
-                }
-            }
-        }
+        forget(witness, job, service, current, stale);
         return u64::from(current);
     }
     let before = if is_moving { live(previous) } else { None };
+    open(witness, job, service, (current, previous, before), stale)
+}
+
+/// Removes an entry that didn't win, in whose place none is needed.
+#[inline(always)]
+fn forget<W: Witness>(witness: &W, job: &Job, service: &ServiceValue, current: u32, stale: Occupant) {
+    if stale == Occupant::NONE {
+        return;
+    }
+    // An error means that somebody else removed it.
+    let _ = TRACKED_FLOWS.remove(job.key.key());
+    if let Some(backend) = live(current) {
+        let backends = Backends::after(Occupant::new(current, backend.incarnation), stale);
+        if backends.are_two() {
+            tell(witness, job, service, backends);
+        }
+    }
+}
+
+/// What a slot says: its backend, the one before it, and this one if the slot is moving and it lives.
+type Slot = (u32, u32, Option<&'static BackendValue>);
+
+/// Chooses a backend for a flow that is to be stored, and stores it.
+#[inline(always)]
+fn open<W: Witness>(
+    witness: &W,
+    job: &Job,
+    service: &ServiceValue,
+    (current, previous, before): Slot,
+    stale: Occupant,
+) -> u64 {
     let has_affinity = service.flags & service_flags::AFFINITY != 0;
     let opens = job.opens || has_affinity && job.key.protocol() == protocol::UDP;
     let unstored = match before {

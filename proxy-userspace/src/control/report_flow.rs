@@ -3,7 +3,7 @@
 use super::{Core, FlowQuestion, Refusal, RefusalKind};
 use crate::{
     admin::flow::{FlowAffinity, FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
-    kernel::{BackendFacts, Condition, FlowFacts, SlotState, Stage},
+    kernel::{AffinityFacts, BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage},
 };
 use proxy_common::keys::FlowKey;
 
@@ -67,23 +67,31 @@ impl Core {
                     SlotState::Plain | SlotState::Tracked => None,
                 },
             },
-            affinity: facts.affinity.map(|affinity| FlowAffinity {
-                backend: backend(affinity.backend),
-                age_seconds: affinity.age.as_secs_f64(),
-            }),
-            entry: facts.entry.map(|entry| FlowEntry {
-                backend: backend(entry.backend),
-                source: entry.source.to_string(),
-                destination: entry.destination.to_string(),
-                stage: match entry.stage {
-                    Stage::Opening => "opening",
-                    Stage::Established => "established",
-                    Stage::Closing => "closing",
-                }
-                .to_owned(),
-                idle_seconds: entry.idle.as_secs_f64(),
-            }),
+            affinity: facts.affinity.map(affinity),
+            entry: facts.entry.map(entry),
         })
+    }
+}
+
+fn entry(facts: EntryFacts) -> FlowEntry {
+    FlowEntry {
+        backend: backend(facts.backend),
+        source: facts.source.to_string(),
+        destination: facts.destination.to_string(),
+        stage: match facts.stage {
+            Stage::Opening => "opening",
+            Stage::Established => "established",
+            Stage::Closing => "closing",
+        }
+        .to_owned(),
+        idle_seconds: facts.idle.as_secs_f64(),
+    }
+}
+
+fn affinity(facts: AffinityFacts) -> FlowAffinity {
+    FlowAffinity {
+        backend: backend(facts.backend),
+        age_seconds: facts.age.as_secs_f64(),
     }
 }
 

@@ -10,10 +10,7 @@ use super::{
 };
 use proxy_common::{
     keys::FlowKey,
-    values::{
-        BackendValue, ServiceValue, SlotValue, TrackedFlow, backend_flags, mode, seen, service_flags,
-        slot_state,
-    },
+    values::{BackendValue, ServiceValue, TrackedFlow, backend_flags, mode, seen, service_flags, slot_state},
     verdict::DropReason,
 };
 use std::net::IpAddr;
@@ -182,12 +179,24 @@ impl Model {
             }
             previous => self.usable(previous).map(|backend| (previous, *backend)),
         };
+        self.direct_open(service, key, slot.backend, before, said)
+    }
+
+    /// The backend of a flow that is to be stored: `current` is the slot's, `before` the one that it had, if that lives.
+    fn direct_open(
+        &mut self,
+        service: &ServiceValue,
+        key: &FlowKey,
+        current: u32,
+        before: Option<(u32, BackendValue)>,
+        said: Said,
+    ) -> Result<u32, DropReason> {
         let has_affinity = service.flags & service_flags::AFFINITY != 0;
         // All flows of such a service are stored: a datagram without an entry opens one.
         let opens = said.opens || has_affinity && key.protocol == UDP;
         let unstored = match before {
             Some((previous, _)) if !opens => previous,
-            _ => slot.backend,
+            _ => current,
         };
         let source = IpAddr::from(key.source);
         let affine = self.affine(service, source).filter(|_| opens);
@@ -227,20 +236,6 @@ impl Model {
             }
             _ => Ok(unstored),
         }
-    }
-
-    /// The slot of a hash.
-    pub fn slot(&self, service: &ServiceValue, hash: u64) -> Option<SlotValue> {
-        let place = ((hash >> 32) * u64::from(service.table_size)) >> 32;
-        self.slots.get(&service.index)?.get(place as usize).copied()
-    }
-
-    /// The slot that a tracked flow's key has in its service, and whether all its flows are stored.
-    pub fn slot_of(&self, service: &ServiceValue, key: &FlowKey) -> Option<(SlotValue, bool)> {
-        let source = (IpAddr::from(key.source), key.source_port);
-        let destination = (IpAddr::from(key.destination), key.destination_port);
-        let slot = self.slot(service, slot_hash(service, source, destination, key.protocol))?;
-        Some((slot, service.flags & service_flags::TRACK_ALWAYS != 0))
     }
 
     /// Whether the daemon should end a tracked flow at a time: its backend is dead or gone, or it had no packet for longer
