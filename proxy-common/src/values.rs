@@ -5,7 +5,7 @@ use crate::{keys::FlowKey, net::Address};
 /// A slot or a flow without a backend.
 pub const NO_BACKEND: u32 = u32::MAX;
 
-/// The port of a backend that gets packets with the port that the client sent them to.
+/// The port of a backend that gets packets with the port they were sent to.
 pub const SAME_PORT: u16 = 0;
 
 /// Value of `services`.
@@ -129,8 +129,7 @@ pub struct BackendValue {
     pub flags: u16,
     /// Index of its service.
     pub service: u32,
-    /// Counts the uses of this index: a flow whose incarnation differs is not this backend's.
-    /// Zero means the entry is free.
+    /// Counts the uses of this index: a flow whose incarnation differs is not this backend's. Zero: the entry is free.
     pub incarnation: u32,
     /// Effective weight, for the reader's eye: the Maglev table is what decides.
     pub weight: u32,

@@ -4,6 +4,7 @@
 mod affinity;
 pub mod build;
 mod complaint;
+mod counts;
 pub mod decap;
 pub mod direct;
 pub mod flows;
@@ -21,11 +22,11 @@ pub mod slots;
 pub mod sum;
 pub mod translate;
 
+pub use counts::Counts;
 use network::Network;
 use parse::{ETHERNET_LENGTH, ICMP, ICMPV6, Located, Packet, Piece, TCP, UDP};
 use proxy_common::{
     affinity::Affinity,
-    counters::Counters,
     fragments::{FragmentKey, FragmentValue},
     keys::{FlowKey, ServiceKey},
     net::Address,
@@ -89,15 +90,6 @@ pub struct Model {
     pub settings: Settings,
     /// Next hops.
     pub network: Network,
-}
-
-/// Packets, bytes, flows and drops.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Counts {
-    /// By service index.
-    pub services: HashMap<u32, Counters>,
-    /// By backend index.
-    pub backends: HashMap<u32, Counters>,
 }
 
 /// What becomes of a packet.
@@ -350,38 +342,6 @@ impl Model {
     /// Whether a port is one that NAT gives out.
     fn is_nat_port(&self, port: u16) -> bool {
         (self.settings.nat_port_first..=self.settings.nat_port_last).contains(&port)
-    }
-}
-
-impl Counts {
-    fn forwarded(&mut self, entry: &FlowValue, bytes: u64) {
-        let service = self.services.entry(entry.service).or_default();
-        let backend = self.backends.entry(entry.backend).or_default();
-        for counters in [service, backend] {
-            if entry.flags & flow_flags::REPLY != 0 {
-                counters.reply_packets += 1;
-                counters.reply_bytes += bytes;
-            } else {
-                counters.packets += 1;
-                counters.bytes += bytes;
-            }
-        }
-    }
-
-    fn direct(&mut self, service: u32, backend: u32, bytes: u64, opens: bool) {
-        for counters in [
-            self.services.entry(service).or_default(),
-            self.backends.entry(backend).or_default(),
-        ] {
-            counters.packets += 1;
-            counters.bytes += bytes;
-            counters.flows += u64::from(opens);
-        }
-    }
-
-    fn opened(&mut self, entry: &FlowValue) {
-        self.services.entry(entry.service).or_default().flows += 1;
-        self.backends.entry(entry.backend).or_default().flows += 1;
     }
 }
 

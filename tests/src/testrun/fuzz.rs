@@ -23,8 +23,7 @@ use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive, thread, ti
 /// Frames between two rounds of ended flows.
 const FRAMES_TO_EXPIRY: u64 = 384;
 
-/// Frames between two changes of services or backends, after which the whole flow table is compared.
-/// Few: a change of a table waits for the kernel's RCU, tens of milliseconds.
+/// Frames between two changes, after which whole tables are compared. Few: a change waits for the kernel's RCU, tens of milliseconds.
 const FRAMES_TO_CHANGE: u64 = 2048;
 
 /// How much to run.

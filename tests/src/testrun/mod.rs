@@ -3,6 +3,7 @@
 pub mod classifier;
 pub mod compare;
 pub mod fuzz;
+mod load;
 mod maps;
 pub mod program;
 mod scenario;
@@ -205,7 +206,7 @@ impl Bench {
             self.snapshot.settings.max_tracked_flows as usize,
         );
         model.tracked = self.maps.tracked_flows()?;
-        maps::load(&mut model, &self.maps, &self.snapshot)?;
+        load::load(&mut model, &self.maps, &self.snapshot)?;
         Ok(model)
     }
 
@@ -216,7 +217,7 @@ impl Bench {
     /// As [`Self::model`].
     pub fn update(&self, model: &mut Model) -> Result<()> {
         let mut new = self.model()?;
-        maps::check_slots(model, &new)?;
+        load::check_slots(model, &new)?;
         new.flows = std::mem::take(&mut model.flows);
         new.tracked = std::mem::take(&mut model.tracked);
         new.fragments = std::mem::take(&mut model.fragments);

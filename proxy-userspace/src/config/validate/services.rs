@@ -114,15 +114,19 @@ pub(super) fn read<'a>(
         guard: forward.map_or_else(Guard::default, |forward| {
             guard::read(forward, &forward_place, checks)
         }),
-        hash: match forward.and_then(|forward| forward.hash) {
-            None | Some(raw::FlowHash::FiveTuple) => FlowHash::FiveTuple,
-            Some(raw::FlowHash::Source) => FlowHash::Source,
-            Some(raw::FlowHash::SourceDestination) => FlowHash::SourceDestination,
-        },
+        hash: flow_hash(forward.and_then(|forward| forward.hash)),
         idle_timeouts: timeouts.map_or_else(IdleTimeouts::default, |timeouts| {
             idle_timeouts(timeouts, protocol, &forward_place.key("idle_timeouts"), checks)
         }),
         place: place.clone(),
+    }
+}
+
+fn flow_hash(typed: Option<raw::FlowHash>) -> FlowHash {
+    match typed {
+        None | Some(raw::FlowHash::FiveTuple) => FlowHash::FiveTuple,
+        Some(raw::FlowHash::Source) => FlowHash::Source,
+        Some(raw::FlowHash::SourceDestination) => FlowHash::SourceDestination,
     }
 }
 
