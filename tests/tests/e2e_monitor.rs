@@ -1,6 +1,7 @@
 //! `weir monitor` on real traffic: what it shows, what its filters leave out, and that it needs no daemon.
 
 use anyhow::{Context, Result, ensure};
+use proxy_common::events::wanted;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
@@ -101,12 +102,13 @@ impl Monitor {
     }
 }
 
-/// `Settings::flags`: not 0 while the programs tell of events.
+/// What `Settings::flags` says of events: not 0 while the programs tell of them.
 fn flags(running: &Running) -> Result<u64> {
     let pin = running.daemon.pin("settings");
     let shown = running.bpftool(&format!("map dump pinned {}", pin.display()))?;
     let flags = &shown[0]["formatted"]["value"]["flags"];
-    flags.as_u64().with_context(|| format!("no flags in {shown}"))
+    let flags = flags.as_u64().with_context(|| format!("no flags in {shown}"))?;
+    Ok(flags & (wanted::EVENTS | u64::from(u32::MAX) << wanted::RATE_SHIFT))
 }
 
 fn weir(running: &Running, more: &[&str]) -> Result<Finished> {

@@ -13,6 +13,7 @@ use proxy_common::{
     net::Address,
     ranges,
     values::{BackendValue, FlowBudget, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
+    verdict::DropReason,
 };
 use std::path::Path;
 
@@ -199,12 +200,19 @@ pub(super) fn sizes_to_load(
 /// Holds nothing that is of use for longer than a moment.
 const FRAGMENTS: &str = "fragments";
 
-/// Removes pinned maps of another size that nobody will miss: they are made anew.
+/// Removes pinned maps of another size that nobody will miss: they are made anew. Drops are counted from zero where a version
+/// has more reasons for them.
 pub(super) fn remove_outgrown(pins: &Pins, settings: &DaemonSettings) -> Result<(), KernelError> {
-    let path = pins.map(FRAGMENTS);
-    if size_of_pinned(&path)?.is_some_and(|adopted| adopted != settings.max_fragments.max(1)) {
-        std::fs::remove_file(&path)
-            .map_err(|error| KernelError::refused(format!("removing {}", path.display()), error))?;
+    let fragments = settings.max_fragments.max(1);
+    for (name, entries) in [
+        (FRAGMENTS, fragments),
+        ("drop_counters", DropReason::COUNT as u32),
+    ] {
+        let path = pins.map(name);
+        if size_of_pinned(&path)?.is_some_and(|adopted| adopted != entries) {
+            std::fs::remove_file(&path)
+                .map_err(|error| KernelError::refused(format!("removing {}", path.display()), error))?;
+        }
     }
     Ok(())
 }

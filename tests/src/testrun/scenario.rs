@@ -208,7 +208,7 @@ pub(super) fn plan() -> Result<Plan> {
     }
     Ok(Plan {
         services,
-        ports: (1024, 1055),
+        ports: (1040, 1055),
         max_flows: 250,
         max_tracked_flows: 60,
         max_fragments: FRAGMENTS,
