@@ -19,8 +19,8 @@ pub(super) struct Ranges {
     map: LpmTrie<MapData, RangeKey, RangeValue>,
     settings: Array<MapData, Settings>,
     there: Entries,
-    /// What the programs were told to look for; none while this daemon hasn't said so.
-    told: Option<u64>,
+    /// What the programs were told to look for.
+    told: u64,
 }
 
 impl Ranges {
@@ -32,11 +32,17 @@ impl Ranges {
             .map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data()), value)))
             .collect::<Result<_, MapError>>()
             .map_err(|error| KernelError::refused("reading the map service_ranges", error))?;
+        let settings: Array<MapData, Settings> = open!(pins, "settings", Array);
+        let told = settings
+            .get(&0, 0)
+            .map_err(|error| KernelError::refused("reading the map settings", error))?
+            .flags
+            & wanted::ALL;
         Ok(Self {
             map,
-            settings: open!(pins, "settings", Array),
+            settings,
             there,
-            told: None,
+            told,
         })
     }
 
@@ -79,9 +85,9 @@ impl Ranges {
             writes += 1;
         }
         let flags = flags(&wanted);
-        if self.told != Some(flags) {
+        if self.told != flags {
             self.tell(pins, flags)?;
-            self.told = Some(flags);
+            self.told = flags;
             writes += 1;
         }
         Ok(writes)
