@@ -60,7 +60,7 @@ pub static SLOTS: ArrayOfMaps<Table, { limits::SERVICES as usize }> = ArrayOfMap
 #[btf_map(name = "backends")]
 pub static BACKENDS: Array<BackendValue, { limits::BACKENDS as usize }> = Array::new();
 
-/// Backend index to the way there, of services without NAT. Written by the programs, for all CPUs, and good for a moment:
+/// Backend index to the way there, with NAT for packets of open flows. Written by the programs, for all CPUs, and good for a moment:
 /// neither a daemon's death nor a change of routes leaves packets on a wrong way. 32 bytes an entry.
 #[btf_map(name = "next_hops")]
 pub static NEXT_HOPS: Array<NextHop, { limits::BACKENDS as usize }> = Array::new();
