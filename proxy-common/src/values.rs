@@ -47,6 +47,8 @@ pub mod service_flags {
     pub const CONNECTION_LIMIT: u32 = 128;
     /// A source's new flows go to the backend of its last one, for a time. Without NAT only together with TRACK_ALWAYS.
     pub const AFFINITY: u32 = 256;
+    /// A datagram's QUIC connection ID may name its backend; [`crate::quic::flags`] say how it is read.
+    pub const QUIC: u32 = 512;
 }
 
 /// Forwarding modes of a service.

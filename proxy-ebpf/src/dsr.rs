@@ -10,6 +10,7 @@ use crate::{
     maps::{BACKENDS, NEXT_HOPS, SLOTS},
     next_hop::{self, Way},
     parse::Headers,
+    quic::{self, Said},
     report, tags, tracked,
     words::{self, KeyWords},
     xdp,
@@ -22,7 +23,7 @@ use aya_ebpf::{
 use core::mem::MaybeUninit;
 use proxy_common::{
     hash,
-    headers::{ethernet, tcp},
+    headers::{ethernet, ipv4, ipv6, tcp, udp},
     limits,
     net::Address,
     values::{
@@ -50,7 +51,7 @@ pub struct Job {
     pub opens: bool,
     /// Whether it is only about a flow, an ICMP error: it goes where the flow's packets go, and leaves no trace of its own.
     pub is_about: bool,
-    /// Found on the way: index of the backend.
+    /// Found on the way: index of the backend; before that, of the one that a connection ID names, or else [`NO_BACKEND`].
     pub index: u32,
     /// The low half of the hash that chose it.
     pub hash: u32,
@@ -62,6 +63,17 @@ pub struct Job {
     pub mtu: u32,
 }
 
+impl Job {
+    /// Goes by what a datagram's connection ID says.
+    #[inline(always)]
+    pub fn heed(&mut self, said: Said) {
+        self.index = said.backend();
+        if said.opens() {
+            self.opens = true;
+        }
+    }
+}
+
 /// Sends a packet without VLAN tags on its way. Six lookups, seven where the slot isn't plain; and a route lookup once in
 /// [`limits::NEXT_HOP_JIFFIES`] a backend.
 ///
@@ -70,6 +82,11 @@ pub struct Job {
 #[inline(always)]
 pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Result<Verdict, DropReason> {
     job.index = NO_BACKEND;
+    if service.flags & service_flags::QUIC != 0 {
+        let start = if job.is_ipv4 { ipv4::LENGTH } else { ipv6::LENGTH } + ethernet::LENGTH + udp::LENGTH;
+        let end = job.length + ethernet::LENGTH as u32;
+        job.heed(Said(quic::read_frame(ctx, service, start as u32, end)));
+    }
     if service.flags & guard::GUARDED != 0 {
         guard::check(&job.key, service, job.opens)?;
     }
@@ -98,7 +115,10 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
     let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
     let verdict = read(ctx, headers, job)
         .ok_or(DropReason::Truncated)
-        .and_then(|()| forward_untagged(ctx, headers, job, service));
+        .and_then(|()| {
+            job.heed(quic::of_frame(ctx, service, headers));
+            forward_untagged(ctx, headers, job, service)
+        });
     match verdict {
         // Nobody is told of a later fragment (RFC 1122 section 3.2.2).
         Err(reason) if headers.is_later() => drop_silently(ctx, job, service.index, reason),
@@ -235,7 +255,7 @@ fn send_past_tags(
     Ok(verdict)
 }
 
-/// The backend of a packet, alive. Three lookups, four where the slot isn't plain.
+/// The backend of a packet, alive: that of the job, if one is named. Three lookups, four where the slot isn't plain.
 ///
 /// # Errors
 /// There is none, or the flow can't be stored.
@@ -248,18 +268,10 @@ pub fn choose<W: Witness>(witness: &W, job: &mut Job, service: &ServiceValue) ->
         }
         (_, flags) => hash_frame(&job.key, flags),
     };
-    let slot = hash::slot(hash, service.table_size);
-    let slot = SLOTS
-        .get_value(service.index, &slot)
-        .ok_or(DropReason::NoBackend)?;
-    let index = if slot.previous == slot_state::PLAIN && service.flags & service_flags::TRACK_ALWAYS == 0 {
-        slot.backend
-    } else {
-        match tracked::choose(witness, job, service, slot.backend, slot.previous) {
-            tracked::FULL => return Err(DropReason::FlowTableFull),
-            tracked::LIMITED => return Err(DropReason::FlowLimit),
-            index => index as u32,
-        }
+    job.hash = hash as u32;
+    let index = match job.index {
+        NO_BACKEND => by_slot(witness, job, service, hash)?,
+        named => named,
     };
     if index == NO_BACKEND {
         return Err(DropReason::NoBackend);
@@ -270,8 +282,27 @@ pub fn choose<W: Witness>(witness: &W, job: &mut Job, service: &ServiceValue) ->
     }
     job.index = index;
     job.backend = backend;
-    job.hash = hash as u32;
     Ok(())
+}
+
+/// The backend of the hash's slot, or of the flow where it has an entry.
+#[inline(always)]
+fn by_slot<W: Witness>(witness: &W, job: &Job, service: &ServiceValue, hash: u64) -> Result<u32, DropReason> {
+    let slot = hash::slot(hash, service.table_size);
+    let slot = SLOTS
+        .get_value(service.index, &slot)
+        .ok_or(DropReason::NoBackend)?;
+    Ok(
+        if slot.previous == slot_state::PLAIN && service.flags & service_flags::TRACK_ALWAYS == 0 {
+            slot.backend
+        } else {
+            match tracked::choose(witness, job, service, slot.backend, slot.previous) {
+                tracked::FULL => return Err(DropReason::FlowTableFull),
+                tracked::LIMITED => return Err(DropReason::FlowLimit),
+                index => index as u32,
+            }
+        },
+    )
 }
 
 /// [`hash::slot_hash`] of other flows, with a stack frame of its own.

@@ -19,7 +19,7 @@ use aya_ebpf::bindings::xdp_md;
 use core::mem::MaybeUninit;
 use proxy_common::{
     headers::{ethernet, ipv4, ipv6, protocol, tcp, udp},
-    values::mode,
+    values::{mode, service_flags},
     verdict::{self, Verdict},
 };
 
@@ -73,7 +73,7 @@ pub fn decide(ctx: *mut xdp_md) -> u64 {
         };
     };
     if service.mode == mode::NAT {
-        if service.flags & guard::GUARDED != 0 {
+        if service.flags & (guard::GUARDED | service_flags::QUIC) != 0 {
             return LONG_WAY;
         }
         return nat::to_backend(ctx, job);

@@ -5,6 +5,7 @@ use crate::{
     events::{Backends, Occupant, What, Witness},
     maps::{BACKENDS, FLOWS, SERVICES, SETTINGS, SLOTS},
     parse::Headers,
+    quic::Said,
     ranges, report,
     words::KeyWords,
 };
@@ -36,13 +37,16 @@ pub fn find_or_open(
     ctx: &impl Witness,
     headers: &Headers,
     service: &ServiceValue,
+    said: Said,
     from_host: bool,
 ) -> Result<*mut FlowValue, DropReason> {
     let key = &headers.key;
     let mut previous = Occupant::NONE;
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a map value's pointer is valid until the program returns.
-        if is_good(headers.tcp_flags, unsafe { &*flow }) {
+        let entry = unsafe { &*flow };
+        let is_named = said.backend() == NO_BACKEND || said.backend() == entry.backend;
+        if is_named && is_good(headers.tcp_flags, entry) {
             return Ok(flow);
         }
         previous = occupant(flow);
@@ -60,7 +64,7 @@ pub fn find_or_open(
     };
     let slot = hash::slot(slot_hash, service.table_size);
     let has_affinity = service.flags & service_flags::AFFINITY != 0;
-    let mut choice = u64::from(slot) << 32 | u64::from(NO_BACKEND);
+    let mut choice = u64::from(slot) << 32 | u64::from(said.backend());
     if has_affinity {
         choice = u64::from(slot) << 32 | u64::from(affinity::find(KeyWords::view(key), service));
     }
@@ -136,7 +140,7 @@ const PORT_CODE: i32 = 2;
 const FULL_CODE: i32 = 3;
 
 /// Opens a flow: picks the backend, a port, and inserts both entries. 0, or one of the codes above. `choice`: the slot in the high
-/// half, in the low one the backend that the source's affinity names, or [`NO_BACKEND`].
+/// half, in the low one the backend that a connection ID or the source's affinity names, or [`NO_BACKEND`].
 ///
 /// A function with a frame of its own, and a global one: the verifier goes through it once, and not once for each state that a caller
 /// may be in (kernel/bpf/verifier.c, `do_check_subprogs`). Pointers of such are checked here, since any caller may be.

@@ -26,6 +26,7 @@ mod nat;
 mod next_hop;
 mod packet;
 mod parse;
+mod quic;
 mod ranges;
 mod report;
 mod rewrite;

@@ -1,7 +1,7 @@
 //! The maps, all pinned by the loader; each says who writes, who reads and what it costs.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap},
     macros::btf_map,
 };
@@ -15,6 +15,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
+    quic::{ServerKey, ServerValue},
     ranges::{self, RangeKey, RangeValue},
     steer::{self, L7Key, L7Service, SteerOutcome, WorkerLoad},
     values::{
@@ -124,6 +125,16 @@ pub static SERVICE_OPTIONS: Array<ServiceOptions, { limits::SERVICES as usize }>
 /// entry is used, and the least recently used source makes room. 88 bytes an entry and 16 for a bucket.
 #[btf_map(name = "affinities")]
 pub static AFFINITIES: LruHashMap<SourceKey, Affinity, { affinity::SOURCES as usize }> = LruHashMap::new();
+
+/// Server IDs in QUIC connection IDs of services that ask for them, to the backend. Written by the daemon. About 80 bytes an entry,
+/// allocated as it is filled.
+#[btf_map(name = "quic_servers")]
+pub static QUIC_SERVERS: HashMap<
+    ServerKey,
+    ServerValue,
+    { limits::BACKENDS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 
 /// What a CPU has sent of ICMP errors of our own. Written by the programs.
 #[btf_map(name = "icmp_budget")]

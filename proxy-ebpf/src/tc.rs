@@ -5,6 +5,7 @@ use crate::{
     flow, fragments, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
+    quic::{self, Said},
     report::{self, TC_PASS},
     rewrite::Ttl,
     route::Hop,
@@ -83,17 +84,28 @@ pub fn egress(ctx: &TcContext) -> Result<i32, DropReason> {
     }
     match service {
         Some(service) if service.mode != mode::NAT => Ok(tc_direct::forward(ctx.skb.skb, headers, service)),
-        service => match transport_frame(ctx.skb.skb, headers, service) {
-            action if action >= 0 => Ok(action as i32),
-            code => Err(DropReason::from_code((-1 - code) as u32)),
-        },
+        service => {
+            match transport_frame(ctx.skb.skb, headers, service, said(ctx.skb.skb, headers, service)) {
+                action if action >= 0 => Ok(action as i32),
+                code => Err(DropReason::from_code((-1 - code) as u32)),
+            }
+        }
+    }
+}
+
+/// What a packet to a service says of its backend, in one word.
+#[inline(always)]
+fn said(skb: *mut __sk_buff, headers: &Headers, service: Option<&ServiceValue>) -> u64 {
+    match service {
+        Some(service) => quic::of_skb(skb, service, headers).0,
+        None => Said::NOTHING.0,
     }
 }
 
 /// [`transport`] with a stack frame of its own: a TC action, or -1 less the code of a drop reason.
 #[inline(never)]
-fn transport_frame(skb: *mut __sk_buff, headers: &Headers, service: Option<&ServiceValue>) -> i64 {
-    match transport(&TcContext::new(skb), headers, service) {
+fn transport_frame(skb: *mut __sk_buff, headers: &Headers, service: Option<&ServiceValue>, said: u64) -> i64 {
+    match transport(&TcContext::new(skb), headers, service, Said(said)) {
         Ok(action) => i64::from(action),
         Err(reason) => -1 - reason as i64,
     }
@@ -123,9 +135,14 @@ fn packet(skb: *mut __sk_buff) -> Packet {
 }
 
 #[inline(always)]
-fn transport(ctx: &TcContext, headers: &Headers, service: Option<&ServiceValue>) -> Result<i32, DropReason> {
+fn transport(
+    ctx: &TcContext,
+    headers: &Headers,
+    service: Option<&ServiceValue>,
+    said: Said,
+) -> Result<i32, DropReason> {
     let flow = match service {
-        Some(service) => flow::find_or_open(ctx, headers, service, true),
+        Some(service) => flow::find_or_open(ctx, headers, service, said, true),
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(TC_PASS),

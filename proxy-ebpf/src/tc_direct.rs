@@ -10,6 +10,7 @@ use crate::{
     next_hop,
     packet::Packet,
     parse::Headers,
+    quic,
     report::{self, TC_PASS},
     route,
     words::{KeyWords, holds_ipv4, last_word, words},
@@ -26,7 +27,7 @@ use core::mem::MaybeUninit;
 use proxy_common::{
     headers::{ethernet, tcp},
     net::Address,
-    values::{NO_BACKEND, NextHop, ServiceValue, backend_flags, mode, probe_mark},
+    values::{NextHop, ServiceValue, backend_flags, mode, probe_mark},
     verdict::DropReason,
 };
 
@@ -38,7 +39,7 @@ pub fn forward(skb: *mut __sk_buff, headers: &Headers, service: &ServiceValue) -
     let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
     read(skb, headers, job);
     let witness = TcContext::new(skb);
-    job.index = NO_BACKEND;
+    job.heed(quic::of_skb(skb, service, headers));
     let sent = dsr::choose(&witness, job, service).and_then(|()| match send(skb, job) {
         action if action >= 0 => Ok(action),
         code => Err(DropReason::from_code((-1 - code) as u32)),

@@ -7,7 +7,7 @@ use crate::{
     fast, flow, fragments, guard, icmp,
     packet::Packet,
     parse::{self, Headers, Parsed},
-    report,
+    quic, report,
     rewrite::{self, Ttl},
     route::{Hop, Reach},
     segment,
@@ -73,7 +73,7 @@ fn admit(ctx: &XdpContext, headers: &Headers, service: &ServiceValue) -> Result<
     if service.flags & guard::GUARDED == 0 {
         return Ok(());
     }
-    let opens = tcp::opens(headers.tcp_flags);
+    let opens = tcp::opens(headers.tcp_flags) || quic::of_frame(ctx.ctx, service, headers).opens();
     let admitted = guard::check(KeyWords::view(&headers.key), service, opens);
     if let Err(reason) = admitted {
         report::count_service_drop(service.index);
@@ -116,7 +116,10 @@ fn transport(
     service: Option<&ServiceValue>,
 ) -> Result<Verdict, DropReason> {
     let flow = match service {
-        Some(service) => flow::find_or_open(ctx, headers, service, false),
+        Some(service) => {
+            let said = quic::of_frame(ctx.ctx, service, headers);
+            flow::find_or_open(ctx, headers, service, said, false)
+        }
         None => match flow::reply(&headers.key) {
             Some(flow) => Ok(flow),
             None => return Ok(Verdict::Pass),

@@ -14,6 +14,7 @@ fn program_and_model_agree() {
     println!("{tally}");
     assert_eq!(tally.packets, run.packets);
     assert!(tally.followed > 0, "no fragment followed another");
+    assert!(tally.named > 0, "no connection ID named a backend");
     for outcome in DecapOutcome::ALL {
         assert!(tally.outcomes(*outcome) > 0, "never reached: {}", outcome.label());
     }

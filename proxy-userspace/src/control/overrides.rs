@@ -84,6 +84,7 @@ mod tests {
             name: None,
             weight,
             drain: false,
+            server_id: None,
             health: Health::Unknown,
         };
         let cluster = Cluster {

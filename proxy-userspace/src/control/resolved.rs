@@ -83,6 +83,7 @@ impl Resolved {
                                 name: Some(Arc::clone(&dns.name)),
                                 weight: dns.weight,
                                 drain: dns.drain,
+                                server_id: None,
                                 health: Health::Unknown,
                             }),
                     );
@@ -127,6 +128,7 @@ mod tests {
             name: None,
             weight: 9,
             drain: false,
+            server_id: None,
             health: Health::Unknown,
         };
         let name = ClusterName("web".into());

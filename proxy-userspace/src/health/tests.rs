@@ -16,6 +16,7 @@ fn cluster(addresses: &[SocketAddr], check: Option<HealthCheck>) -> Clusters {
         name: None,
         weight: 1,
         drain: false,
+        server_id: None,
         health: Health::Unknown,
     });
     let cluster = Cluster {

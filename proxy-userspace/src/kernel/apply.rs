@@ -9,6 +9,7 @@ use super::{
     ids::{Ids, Indices, LiveService},
     maps::Maps,
     plan::{Plan, Sources, plan},
+    quic::{self, Servers},
     slots::Moving,
     table, tracking,
 };
@@ -123,6 +124,7 @@ struct Prepared {
     plan: Plan,
     old: HashMap<u32, BackendValue>,
     table: Option<MapData>,
+    servers: Servers,
     moving: Option<Moving>,
 }
 
@@ -154,6 +156,8 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
     }
     writes += prepare_guard(maps, &plan, live)?;
     writes += prepare_options(maps, &plan, live)?;
+    let servers = quic::wanted(&plan);
+    writes += quic::prepare(maps, &servers, live)?;
     let mut moving = live.and_then(|live| live.moving.clone());
     let table = if table_is_right {
         None
@@ -164,6 +168,7 @@ fn prepare(maps: &mut Maps, ids: &Ids, plan: Plan) -> Result<(Prepared, usize), 
         plan,
         old,
         table,
+        servers,
         moving,
     };
     Ok((prepared, writes))
@@ -224,7 +229,11 @@ fn swap(maps: &Maps, prepared: &[Prepared]) -> Result<usize, KernelError> {
 /// Marks what leaves, frees what is gone, publishes what is new.
 fn finish(maps: &mut Maps, ids: &mut Ids, prepared: Prepared) -> Result<usize, KernelError> {
     let Prepared {
-        plan, old, moving, ..
+        plan,
+        old,
+        servers,
+        moving,
+        ..
     } = prepared;
     let mut writes = 0;
     for (id, value) in plan.backends.values() {
@@ -250,6 +259,7 @@ fn finish(maps: &mut Maps, ids: &mut Ids, prepared: Prepared) -> Result<usize, K
         backends: plan.backends,
         table: Some(plan.table_source),
         protocol: plan.key.protocol,
+        servers,
         moving,
         settled: plan.settled,
     };
@@ -306,6 +316,8 @@ fn remove(maps: &mut Maps, ids: &mut Ids, gone: &[ServiceKey]) -> Result<usize, 
         let Some(live) = ids.services.get(key) else {
             continue;
         };
+        // Before the service: what a daemon leaves that dies here is still some service's.
+        writes += quic::remove_all(maps, &live.servers)?;
         maps.services
             .remove(key)
             .map_err(|error| KernelError::refused("removing from the map services", error))?;

@@ -5,7 +5,10 @@
 
 use super::{OBJECT, maps};
 use crate::model::{DaemonSettings, Service};
-use aya_obj::{Object, generated::bpf_map_type};
+use aya_obj::{
+    Object,
+    generated::{BPF_F_NO_PREALLOC, bpf_map_type},
+};
 
 /// One map, or all Maglev tables together.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,7 +83,12 @@ fn bytes(map: &aya_obj::Map, entries: u64, cpus: u64) -> u64 {
             let element = HEAD + u64::from(map.key_size()).next_multiple_of(8) + value;
             // One element a CPU in reserve, for updates in place; an LRU map makes room instead.
             let reserve = if map.map_type() == HASH { cpus } else { 0 };
-            entries.next_power_of_two() * BUCKET + (entries + reserve) * element
+            let elements = match map.map_flags() & BPF_F_NO_PREALLOC {
+                0 => entries + reserve,
+                // Allocated as it is filled.
+                _ => 0,
+            };
+            entries.next_power_of_two() * BUCKET + elements * element
         }
         _ => 0,
     }

@@ -9,6 +9,7 @@ use proxy_common::{
     guard::SourceKey,
     keys::ServiceKey,
     net::{Address, Protocol},
+    quic,
     values::{ServiceValue, backend_flags, mode, service_flags},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -68,6 +69,9 @@ fn flags_of(service: &Service) -> u32 {
             service_flags::RULES,
         )
         | flag(service.affinity.is_some(), service_flags::AFFINITY)
+        | (service.quic).map_or(0, |it| {
+            service_flags::QUIC | quic::flags::of(it.config_id, it.server_id_length)
+        })
         | flag(!guard.allow.is_empty(), service_flags::RULES_ALLOW)
         | flag(guard.packets.is_some(), service_flags::PACKET_LIMIT)
         | flag(guard.connections.is_some(), service_flags::CONNECTION_LIMIT)

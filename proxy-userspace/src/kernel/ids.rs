@@ -1,6 +1,12 @@
 //! Which index every service and backend has in the maps; after a restart read back from them.
 
-use super::{KernelError, encode, maps::Maps, plan::endpoints_of, slots::Moving};
+use super::{
+    KernelError, encode,
+    maps::Maps,
+    plan::endpoints_of,
+    quic::{self, Servers},
+    slots::Moving,
+};
 use crate::model::{BackendAddr, Cluster, ListenAddr, Service};
 use aya::maps::MapError;
 use proxy_common::{
@@ -27,6 +33,8 @@ pub(super) struct LiveService {
     pub(super) settled: Option<(Service, Option<Arc<Cluster>>)>,
     /// IANA protocol number.
     pub(super) protocol: u8,
+    /// What `quic_servers` holds for it.
+    pub(super) servers: Servers,
     /// How long slots have been moving; none while all are plain and no flow is stored.
     pub(super) moving: Option<Moving>,
 }
@@ -56,6 +64,7 @@ impl Ids {
         let refused = |error: MapError| KernelError::refused("reading the pinned maps", error);
         let mut services = HashMap::new();
         let mut by_index = HashMap::new();
+        let mut servers = quic::read(&maps.quic_servers)?;
         for entry in maps.services.iter() {
             let (key, value) = entry.map_err(refused)?;
             by_index.insert(value.index, key);
@@ -66,6 +75,7 @@ impl Ids {
                 table: None,
                 settled: None,
                 protocol: key.protocol,
+                servers: servers.remove(&value.index).unwrap_or_default(),
                 moving: None,
             };
             services.insert(key, live);

@@ -11,6 +11,7 @@ use proxy_common::{
     keys::{FlowKey, ServiceKey},
     limits,
     net::Address,
+    quic::{ServerKey, ServerValue},
     ranges,
     values::{BackendValue, FlowBudget, FlowValue, Layout, ServiceValue, Settings, TrackedFlow, VipValue},
     verdict::DropReason,
@@ -34,6 +35,7 @@ pub(super) const NAMES: &[&str] = &[
     "source_rates",
     "service_options",
     "affinities",
+    "quic_servers",
     "service_counters",
     "backend_counters",
     "drop_counters",
@@ -64,6 +66,7 @@ pub(super) struct Maps {
     pub(super) service_limits: Array<MapData, ServiceLimits>,
     pub(super) service_options: Array<MapData, ServiceOptions>,
     pub(super) affinities: HashMap<MapData, SourceKey, Affinity>,
+    pub(super) quic_servers: HashMap<MapData, ServerKey, ServerValue>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowValue>,
     /// The same map once more, for its file descriptor: batch reads.
     pub(super) flows_data: MapData,
@@ -102,6 +105,7 @@ impl Maps {
             service_limits: open!(pins, "service_limits", Array),
             service_options: open!(pins, "service_options", Array),
             affinities: open!(pins, "affinities", LruHashMap),
+            quic_servers: open!(pins, "quic_servers", HashMap),
             flows: open!(pins, "flows", HashMap),
             flows_data: data(pins, "flows")?,
             tracked_flows: open!(pins, "tracked_flows", HashMap),
@@ -154,7 +158,7 @@ pub(super) fn write_flow_budget(pins: &Pins, per_second: Option<u32>) -> Result<
 }
 
 /// Maps whose size the config sets.
-const SIZED: usize = 14;
+const SIZED: usize = 15;
 
 /// Sizes that the config sets, as (map, entries).
 pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); SIZED] {
@@ -170,6 +174,7 @@ pub(super) fn sizes(settings: &DaemonSettings) -> [(&'static str, u32); SIZED] {
         ("service_limits", settings.max_services),
         ("service_options", settings.max_services),
         ("affinities", settings.max_affinities),
+        ("quic_servers", settings.max_backends),
         ("flows", settings.max_flows.saturating_mul(2)),
         ("tracked_flows", settings.max_tracked_flows),
         // No map has no entries: with 0 the programs don't look at it.

@@ -24,6 +24,7 @@ mod occupant;
 mod pins;
 mod plan;
 mod question;
+mod quic;
 mod ranges;
 mod slots;
 pub mod steer;

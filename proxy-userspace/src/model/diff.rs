@@ -1,7 +1,7 @@
 //! What changes from one Snapshot to the next, in an order in which nothing is ever referred to
 //! before it exists or after it is gone.
 
-use super::{Cluster, EndpointId, Guard, Health, ListenAddr, Service, Snapshot, l7::Listener};
+use super::{Cluster, EndpointId, Guard, Health, ListenAddr, ServerId, Service, Snapshot, l7::Listener};
 use proxy_common::net::Protocol;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -22,6 +22,8 @@ pub enum Change {
     NameChanged(EndpointId, Option<Arc<str>>, Option<Arc<str>>),
     /// Begins or ends draining.
     DrainChanged(EndpointId, bool),
+    /// Connection IDs name it otherwise: from, to.
+    ServerIdChanged(EndpointId, Option<ServerId>, Option<ServerId>),
     /// A verdict: from, to.
     HealthChanged(EndpointId, Health, Health),
     /// Its cluster stays.
@@ -154,6 +156,13 @@ fn diff_cluster(from: &Cluster, to: &Cluster, changes: &mut Vec<Change>) {
         if before.drain != after.drain {
             changes.push(Change::DrainChanged(id(after.address), after.drain));
         }
+        if before.server_id != after.server_id {
+            changes.push(Change::ServerIdChanged(
+                id(after.address),
+                before.server_id,
+                after.server_id,
+            ));
+        }
         if before.health != after.health {
             changes.push(Change::HealthChanged(
                 id(after.address),
@@ -221,6 +230,10 @@ impl fmt::Display for Change {
             Self::WeightChanged(id, from, to) => write!(f, "{id}: weight {from} -> {to}"),
             Self::DrainChanged(id, true) => write!(f, "{id}: draining"),
             Self::DrainChanged(id, false) => write!(f, "{id}: no longer draining"),
+            Self::ServerIdChanged(id, from, to) => {
+                let shown = |id: &Option<ServerId>| id.map_or("none".to_owned(), |id| id.to_string());
+                write!(f, "{id}: server_id {} -> {}", shown(from), shown(to))
+            }
             Self::HealthChanged(id, from, to) => write!(f, "{id}: {from} -> {to}"),
         }
     }
@@ -268,6 +281,10 @@ fn fmt_service_changed(f: &mut fmt::Formatter<'_>, from: &Service, to: &Service)
         part(format_args!("limits changed"))?;
     }
     let affinity = |service: &Service| service.affinity.map_or("none".to_owned(), |it| it.to_string());
+    let quic = |service: &Service| service.quic.map_or("none".to_owned(), |it| it.to_string());
+    if from.quic != to.quic {
+        part(format_args!("quic {} -> {}", quic(from), quic(to)))?;
+    }
     if from.affinity != to.affinity {
         part(format_args!("affinity {} -> {}", affinity(from), affinity(to)))?;
     }

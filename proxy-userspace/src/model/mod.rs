@@ -10,10 +10,11 @@ mod span;
 
 pub use address::{BackendAddr, ListenAddr};
 pub use cluster::{
-    Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, TcpCheck,
+    Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, ServerId,
+    TcpCheck,
 };
 pub use diff::{Change, diff};
-pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
+pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Quic, Rate, Service, Tracking};
 pub use snapshot::{
     Clusters, DaemonSettings, Interface, NatSettings, Role, SegmentSize, Snapshot, TunnelSettings, XdpMode,
 };

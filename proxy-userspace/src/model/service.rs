@@ -28,6 +28,8 @@ pub struct Service {
     pub tracking: Tracking,
     /// Whether a source's flows go to one backend. Such a service stores all its flows.
     pub affinity: Option<Affinity>,
+    /// How its datagrams' QUIC connection IDs are read, if they are to name an endpoint.
+    pub quic: Option<Quic>,
     /// The largest TCP segment that either end of its connections may send, with NAT; none for what they agree on.
     pub max_segment_size: Option<u16>,
     /// Who may send to it, and how much.
@@ -51,6 +53,25 @@ impl fmt::Display for Affinity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.timeout.as_secs();
         write!(f, "{seconds}s by /{} and /{}", self.ipv4_prefix, self.ipv6_prefix)
+    }
+}
+
+/// Connection IDs that name an endpoint by its [`ServerId`]: draft-ietf-quic-load-balancers-21, plaintext.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quic {
+    /// The three high bits of such an ID's first octet, 0 to 6.
+    pub config_id: u8,
+    /// Bytes of a server ID, 1 to 15.
+    pub server_id_length: u8,
+}
+
+impl fmt::Display for Quic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "config ID {}, server IDs of {} bytes",
+            self.config_id, self.server_id_length
+        )
     }
 }
 

@@ -69,7 +69,9 @@ impl Model {
         ports: (u16, u16),
     ) -> Result<Next, Failure> {
         let flags = packet.tcp_flags(job.frame);
-        let said = Said::new(packet.protocol, flags);
+        let mut said = Said::new(packet.protocol, flags);
+        let heard = self.hear(service, job.frame, packet);
+        said.opens |= heard.opens;
         let (source, destination) = ends_of(packet, ports);
         let key = flow_key(source, destination, packet.protocol);
         let hash = slot_hash(service, source, destination, packet.protocol);
@@ -80,9 +82,10 @@ impl Model {
         {
             job.tracked.push(key);
         }
-        let index = self
-            .direct_backend(service, &key, hash, said)
-            .map_err(Failure::Dropped)?;
+        let index = match heard.backend {
+            Some(named) => named,
+            None => (self.direct_backend(service, &key, hash, said)).map_err(Failure::Dropped)?,
+        };
         let backend = *self
             .usable(index)
             .ok_or(Failure::Dropped(DropReason::NoBackend))?;

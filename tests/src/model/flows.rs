@@ -60,13 +60,17 @@ impl Model {
         job.touched.push(key);
         if let Some((service_key, service)) = self.service_at(destination, packet.protocol) {
             job.service = Some(service.index);
-            self.admit(&service_key, &service, source.0, packet.protocol, flags)
+            let heard = self.hear(&service, job.frame, packet);
+            self.named += u64::from(heard.backend.is_some());
+            let is_open = heard.opens || opens(packet.protocol, flags);
+            self.admit(&service_key, &service, source.0, is_open)
                 .map_err(Failure::Dropped)?;
             self.remember_ports(packet, ports);
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
-            self.client_to_backend(job, &service, (source, destination), &key, flags)
+            let said = (flags, heard.backend);
+            self.client_to_backend(job, &service, (source, destination), &key, said)
                 .map_err(Failure::Dropped)?;
         } else {
             let is_reply = self.is_nat_port(destination.1) && self.is_reply(&key);
@@ -121,14 +125,15 @@ impl Model {
         service: &ServiceValue,
         (source, destination): (End, End),
         key: &FlowKey,
-        flags: u8,
+        (flags, named): (u8, Option<u32>),
     ) -> Result<(), DropReason> {
         let stored = self.flows.get(key).copied();
         if stored.is_none() && self.is_limited {
             return Err(DropReason::FlowLimit);
         }
         if let Some(value) = stored {
-            if self.is_good(&value, key.protocol, flags) {
+            let is_named = named.is_none_or(|named| named == value.backend);
+            if is_named && self.is_good(&value, key.protocol, flags) {
                 return Ok(());
             }
             job.touched.push(peer(&value));
@@ -137,7 +142,7 @@ impl Model {
         }
         let hash = flow_hash(source, destination, key.protocol);
         let slot_hash = slot_hash(service, source, destination, key.protocol);
-        let affine = self.affine(service, source.0);
+        let affine = named.or_else(|| self.affine(service, source.0));
         let affine = affine.and_then(|index| Some((index, *self.backends.get(&index)?)));
         let (index, backend) = affine
             .or_else(|| self.choose(service, slot_hash))

@@ -2,6 +2,7 @@
 
 mod dress;
 pub mod fragments;
+pub mod quic;
 mod tunnels;
 
 use super::{

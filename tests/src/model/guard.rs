@@ -1,6 +1,6 @@
 //! Rules about sources, and their limits without refilling (docs/dataplane.md, "Protection").
 
-use super::{Model, flows::opens};
+use super::Model;
 use proxy_common::{
     keys::ServiceKey,
     values::{ServiceValue, service_flags},
@@ -19,8 +19,7 @@ impl Model {
         key: &ServiceKey,
         service: &ServiceValue,
         source: IpAddr,
-        protocol: u8,
-        flags: u8,
+        opens: bool,
     ) -> Result<(), DropReason> {
         let Some(guard) = self.guards.get(key) else {
             return Ok(());
@@ -29,7 +28,7 @@ impl Model {
             return Err(DropReason::Denied);
         }
         let has = |flag: u32| service.flags & flag != 0;
-        let counts_connection = has(service_flags::CONNECTION_LIMIT) && opens(protocol, flags);
+        let counts_connection = has(service_flags::CONNECTION_LIMIT) && opens;
         let counts_packet = has(service_flags::PACKET_LIMIT);
         if !counts_packet && !counts_connection {
             return Ok(());

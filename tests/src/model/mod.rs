@@ -16,6 +16,7 @@ pub mod maglev;
 mod mutate;
 pub mod network;
 pub mod parse;
+pub mod quic;
 pub mod random;
 pub mod ranges;
 pub mod slots;
@@ -70,6 +71,8 @@ pub struct Model {
     pub tunnels: decap::Tunnels,
     /// Later fragments that followed their first.
     pub followed: u64,
+    /// Packets whose connection ID named their backend.
+    pub named: u64,
     /// Rules and limits of services that have some.
     pub guards: HashMap<ServiceKey, Guard>,
     /// What sources have left of a service's limits, by its index.
@@ -78,6 +81,8 @@ pub struct Model {
     pub affinity_rules: HashMap<u32, weir::model::Affinity>,
     /// As in `affinities`, by service and network. `opened` as `last_seen` in `flows`, unless there is a clock.
     pub affinities: HashMap<(u32, IpAddr), Affinity>,
+    /// Services whose datagrams' connection IDs are read, by index.
+    pub quic: HashMap<u32, quic::Rules>,
     /// The largest TCP segment of services with one, by index.
     pub segments: HashMap<u32, u16>,
     /// The host stores no new flows.
@@ -168,10 +173,12 @@ impl Model {
             fragments: HashMap::new(),
             tunnels: decap::Tunnels::default(),
             followed: 0,
+            named: 0,
             guards: HashMap::new(),
             left: HashMap::new(),
             affinity_rules: HashMap::new(),
             affinities: HashMap::new(),
+            quic: HashMap::new(),
             segments: HashMap::new(),
             is_limited: false,
             now: 0,

@@ -74,7 +74,7 @@ fn one(packets: u64, seed: u64) -> Result<Tally> {
     }
     fuzz.compare_tables()
         .with_context(|| format!("seed {seed}, at the end"))?;
-    fuzz.tally.followed = fuzz.model.followed;
+    (fuzz.tally.followed, fuzz.tally.named) = (fuzz.model.followed, fuzz.model.named);
     fuzz.tally.count_outcomes(&fuzz.model.tunnels.outcomes);
     Ok(fuzz.tally)
 }

@@ -1,7 +1,7 @@
 //! A model of what the maps hold, checked against what they should.
 
 use super::maps::Maps;
-use crate::model::{Model, maglev, ranges::Range, slots::slot_after};
+use crate::model::{Model, maglev, quic::Rules, ranges::Range, slots::slot_after};
 use anyhow::{Context, Result, ensure};
 use proxy_common::{
     decap::decap_flags,
@@ -13,7 +13,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
 };
-use weir::model::{Cluster, FlowHash, ForwardMode, Health, Service, Snapshot, Tracking};
+use weir::model::{Cluster, FlowHash, ForwardMode, Health, Quic, Service, Snapshot, Tracking};
 
 /// Loads a model with what the maps hold, after checking that it is what the snapshot says.
 pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Result<()> {
@@ -101,7 +101,7 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     let connections = u32::from(guard.connections.is_some()) * service_flags::CONNECTION_LIMIT;
     let limits = packets | connections;
     let affinity = u32::from(service.affinity.is_some()) * service_flags::AFFINITY;
-    let flags = hash | tracking | rules | limits | affinity;
+    let flags = hash | tracking | rules | limits | affinity | quic_flags(service);
     ensure!(value.flags == flags, "flags {value:?}");
     model.guards.insert(key, guard.clone());
     let segment = service.max_segment_size.map(|size| (value.index, size));
@@ -130,6 +130,45 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
         "the table is not the one of docs/hashing.md"
     );
     model.slots.insert(value.index, slots);
+    load_servers(model, maps, service, value.index, (cluster, &indices))
+}
+
+fn quic_flags(service: &Service) -> u32 {
+    let flags = |quic: Quic| {
+        service_flags::QUIC | u32::from(quic.server_id_length) << 24 | u32::from(quic.config_id) << 28
+    };
+    service.quic.map_or(0, flags)
+}
+
+/// Server IDs of a service's backends, which the map must have and no others.
+fn load_servers(
+    model: &mut Model,
+    maps: &Maps,
+    service: &Service,
+    index: u32,
+    (cluster, indices): (&Cluster, &[u32]),
+) -> Result<()> {
+    let there = maps.servers(index)?;
+    let mut servers = HashMap::new();
+    for (endpoint, backend) in cluster.endpoints.iter().zip(indices) {
+        if let (Some(id), Some(_)) = (endpoint.server_id, service.quic) {
+            let incarnation = model.backends[backend].incarnation;
+            servers.insert(id.bytes().to_vec(), (*backend, incarnation));
+        }
+    }
+    let padded = |id: &Vec<u8>| <[u8; 16]>::try_from([id.as_slice(), &[0; 16]].concat()[..16].to_vec());
+    let wanted: HashMap<_, _> = (servers.iter())
+        .filter_map(|(id, backend)| Some((padded(id).ok()?, *backend)))
+        .collect();
+    ensure!(there == wanted, "server IDs {there:?}, not {wanted:?}");
+    if let Some(quic) = service.quic {
+        let rules = Rules {
+            config_id: quic.config_id,
+            length: quic.server_id_length.into(),
+            servers,
+        };
+        model.quic.insert(index, rules);
+    }
     Ok(())
 }
 

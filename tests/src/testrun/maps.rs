@@ -13,6 +13,7 @@ use proxy_common::{
     guard::SourceKey,
     keys::{FlowKey, ServiceKey},
     net::Address,
+    quic::{ServerKey, ServerValue},
     values::{BackendValue, FlowBudget, FlowValue, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue},
     verdict::DropReason,
 };
@@ -33,6 +34,7 @@ pub struct Maps {
     pub(super) tracked_flows: BpfHashMap<MapData, FlowKey, TrackedFlow>,
     pub(super) fragments: BpfHashMap<MapData, FragmentKey, FragmentValue>,
     pub(super) affinities: BpfHashMap<MapData, SourceKey, Affinity>,
+    pub(super) quic_servers: BpfHashMap<MapData, ServerKey, ServerValue>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flow_budget: PerCpuArray<MapData, FlowBudget>,
     pub(super) service_counters: PerCpuArray<MapData, Counters>,
@@ -57,6 +59,7 @@ impl Maps {
             tracked_flows: hash(open("tracked_flows")?)?,
             fragments: Map::LruHashMap(open("fragments")?).try_into()?,
             affinities: Map::LruHashMap(open("affinities")?).try_into()?,
+            quic_servers: hash(open("quic_servers")?)?,
             flow_budget: Map::PerCpuArray(open("flow_budget")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
@@ -121,6 +124,18 @@ impl Maps {
     /// It is not there.
     pub fn remove_fragment(&mut self, key: &FragmentKey) -> Result<()> {
         Ok(self.fragments.remove(key)?)
+    }
+
+    /// Index and incarnation of the backends that server IDs name to a service.
+    pub(super) fn servers(&self, service: u32) -> Result<HashMap<[u8; 16], (u32, u32)>> {
+        let mut servers = HashMap::new();
+        for entry in self.quic_servers.iter() {
+            let (key, value) = entry?;
+            if key.service == service {
+                servers.insert(key.server_id, (value.backend, value.incarnation));
+            }
+        }
+        Ok(servers)
     }
 
     /// Every entry of `affinities`.

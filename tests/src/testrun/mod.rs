@@ -221,7 +221,7 @@ impl Bench {
         new.flows = std::mem::take(&mut model.flows);
         new.tracked = std::mem::take(&mut model.tracked);
         new.fragments = std::mem::take(&mut model.fragments);
-        new.followed = model.followed;
+        (new.followed, new.named) = (model.followed, model.named);
         new.tunnels.outcomes = std::mem::take(&mut model.tunnels.outcomes);
         new.left = std::mem::take(&mut model.left);
         new.is_limited = model.is_limited;

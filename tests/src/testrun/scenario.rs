@@ -5,11 +5,11 @@ use super::{
     snapshot::{Plan, PlannedService},
     topology::{LOCAL, NAT_SOURCE},
 };
-use crate::model::generate::Pools;
+use crate::model::generate::{Pools, quic};
 use anyhow::{Result, bail};
 use proxy_common::{fragments::FRAGMENTS, limits::GUE_PORT, net::Protocol};
 use std::{net::IpAddr, time::Duration};
-use weir::model::{Affinity, FlowHash, ForwardMode, ListenAddr, Rate, Role, Span, Tracking};
+use weir::model::{Affinity, FlowHash, ForwardMode, ListenAddr, Quic, Rate, Role, ServerId, Span, Tracking};
 
 /// Backends of every kind of next hop: on the arriving interface, on another, behind a router, behind a
 /// small MTU, unresolved, on this host, and nowhere.
@@ -106,6 +106,35 @@ fn affine_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<
     Ok(services)
 }
 
+/// Services whose datagrams name their backend, in every mode: server IDs of 1 to 15 bytes, of which the last ones tell them apart.
+fn quic_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<Vec<PlannedService>> {
+    use ForwardMode::{DsrL2, Gue, Ipip, Nat};
+    let udp = Protocol::Udp;
+    let mut services = vec![
+        direct(&vip(10, 443), udp, Ipip, Tracking::Auto, all)?,
+        direct(&vip(10, 444), udp, Gue, Tracking::Always, &all[..6])?,
+        direct(&vip(10, 445), udp, DsrL2, Tracking::Never, &all[..6])?,
+        direct(&vip(10, 446), udp, Nat, Tracking::Auto, &all[..9])?,
+        direct(&vip(10, 447), udp, Ipip, Tracking::Auto, &all[..3])?,
+    ];
+    services[3].guard.connections = Some(Rate {
+        per_second: 0,
+        burst: 40,
+    });
+    services[4].guard = services[3].guard.clone();
+    for (at, service) in services.iter_mut().enumerate() {
+        let server_id_length = quic::LENGTHS[at];
+        service.quic = Some(Quic {
+            config_id: at as u8,
+            server_id_length,
+        });
+        for (backend, number) in service.backends.iter_mut().zip(1..) {
+            backend.server_id = ServerId::new(&quic::server_id(number, server_id_length));
+        }
+    }
+    Ok(services)
+}
+
 /// Services with rules and limits. Limits that are never refilled: what is left follows from the packets alone.
 fn guarded_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<Vec<PlannedService>> {
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
@@ -121,10 +150,10 @@ fn guarded_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result
     ];
     services[0].guard.deny = prefixes(&["192.0.2.0/28", "2001:db8:1::/124", "198.19.3.4/32"])?;
     services[0].guard.allow = prefixes(&["192.0.2.0/24", "192.0.2.11/32", "2001:db8::/32"])?;
-    services[0].guard.connections = rate(100);
-    services[1].guard.packets = rate(200);
+    services[0].guard.connections = rate(40);
+    services[1].guard.packets = rate(150);
     services[2].guard.deny = prefixes(&["198.19.0.0/16", "2001:db8:f::/64"])?;
-    services[2].guard.connections = rate(50);
+    services[2].guard.connections = rate(20);
     services[3].guard.packets = rate(100);
     Ok(services)
 }
@@ -205,6 +234,7 @@ pub(super) fn plan() -> Result<Plan> {
         services.extend(guarded_services(&vip, all)?);
         services.extend(ranges(&vip, all, network)?);
         services.extend(affine_services(&vip, all)?);
+        services.extend(quic_services(&vip, all)?);
     }
     Ok(Plan {
         services,
@@ -214,7 +244,7 @@ pub(super) fn plan() -> Result<Plan> {
         max_fragments: FRAGMENTS,
         role: Role::Balancer,
         decap_vips: decap_vips()?,
-        max_services_backends: (64, 1024),
+        max_services_backends: (96, 1024),
     })
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 use weir::model::{
     Affinity, BackendAddr, Cluster, ClusterName, DaemonSettings, Endpoint, FlowHash, ForwardMode, Guard,
-    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Role, SegmentSize, Service, Snapshot, Span,
-    Tracking, TunnelSettings, XdpMode, l7::L7Settings,
+    Health, IdleTimeouts, Interface, ListenAddr, NatSettings, Quic, Role, SegmentSize, ServerId, Service,
+    Snapshot, Span, Tracking, TunnelSettings, XdpMode, l7::L7Settings,
 };
 
 /// Slots of a table unless a service says otherwise: a prime small enough to be read back after each change.
@@ -34,6 +34,8 @@ pub struct PlannedBackend {
     pub drain: bool,
     /// Has lost its flows.
     pub dead: bool,
+    /// How connection IDs name it.
+    pub server_id: Option<ServerId>,
 }
 
 /// A service with a cluster of its own.
@@ -51,6 +53,8 @@ pub struct PlannedService {
     pub tracking: Tracking,
     /// Whether a source's flows go to one backend.
     pub affinity: Option<Affinity>,
+    /// How its datagrams' connection IDs are read.
+    pub quic: Option<Quic>,
     /// The largest TCP segment, with NAT.
     pub max_segment_size: Option<u16>,
     /// Who may send to it, and how much.
@@ -99,6 +103,7 @@ impl PlannedService {
             mode: ForwardMode::Nat,
             tracking: Tracking::Auto,
             affinity: None,
+            quic: None,
             max_segment_size: None,
             guard: Guard::default(),
             hash: FlowHash::FiveTuple,
@@ -127,6 +132,7 @@ impl PlannedBackend {
             weight: 1,
             drain: false,
             dead: false,
+            server_id: None,
         })
     }
 
@@ -136,6 +142,7 @@ impl PlannedBackend {
             name: None,
             weight: self.weight,
             drain: self.drain,
+            server_id: self.server_id,
             health: if self.dead {
                 Health::Unhealthy
             } else {
@@ -161,6 +168,7 @@ impl Plan {
             mode: planned.mode,
             tracking: planned.tracking,
             affinity: planned.affinity,
+            quic: planned.quic,
             max_segment_size: planned.max_segment_size,
             guard: planned.guard.clone(),
             table_size: planned.table_size,

@@ -17,6 +17,8 @@ pub struct Tally {
     pub verdicts: BTreeMap<String, u64>,
     /// Later fragments that followed their first.
     pub followed: u64,
+    /// Packets whose connection ID named their backend.
+    pub named: u64,
     /// Changes applied.
     pub changes: u64,
     /// Flows ended.
@@ -50,6 +52,7 @@ impl Tally {
     pub(super) fn add(&mut self, other: Self) {
         self.packets += other.packets;
         self.followed += other.followed;
+        self.named += other.named;
         self.changes += other.changes;
         self.ended += other.ended;
         for (verdict, count) in other.verdicts {
@@ -69,8 +72,8 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "{} changes, {} flows ended, {} fragments followed their first",
-            self.changes, self.ended, self.followed
+            "{} changes, {} flows ended, {} fragments followed their first, {} packets named their backend",
+            self.changes, self.ended, self.followed, self.named
         )?;
         for (verdict, count) in &self.verdicts {
             writeln!(f, "{count:>12}  {verdict}")?;

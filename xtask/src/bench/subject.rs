@@ -258,6 +258,7 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
             name: None,
             weight: 1,
             drain: false,
+            server_id: None,
             health: Health::Unknown,
         };
         let cluster = Cluster {
@@ -278,6 +279,7 @@ fn snapshot(settings: DaemonSettings, serving: &Serving) -> Snapshot {
                 mode: serving.mode,
                 tracking: serving.tracking,
                 affinity: None,
+                quic: None,
                 max_segment_size: None,
                 guard: Guard::default(),
                 table_size: limits::MAGLEV_SIZE,

@@ -1,6 +1,9 @@
 //! Clusters: endpoints, how they are checked, and how the L7 plane speaks to them.
 
-use super::{Duration, EndpointAddress, FilePath, HeaderNameText, List, Name, PathText, Text, UpstreamTls};
+use super::{
+    Duration, EndpointAddress, FilePath, HeaderNameText, List, Name, PathText, ServerIdText, Text,
+    UpstreamTls,
+};
 use crate::config::limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -68,6 +71,9 @@ pub struct EndpointSettings {
     /// Whether it keeps the flows it has and gets no new ones.
     #[schemars(example = true, extend("default" = false))]
     pub(in crate::config) drain: Option<bool>,
+    /// What names it in the QUIC connection IDs that it gives out, for listeners with `quic`: unique in the cluster.
+    #[schemars(example = &"0a01")]
+    pub(in crate::config) server_id: Option<ServerIdText>,
 }
 
 /// How a cluster's endpoints are probed: exactly one of `tcp` and `http`.

@@ -145,6 +145,9 @@ pub struct Forward {
     /// A client's new flows go to the endpoint of its last one, however the endpoints' weights change meanwhile.
     #[schemars(example = json!({"timeout": "3h"}))]
     pub(in crate::config) affinity: Option<Affinity>,
+    /// Datagrams go to the endpoint that their QUIC connection ID names by its `server_id`, whatever address they come from.
+    #[schemars(example = json!({"server_id_length": 2}))]
+    pub(in crate::config) quic: Option<Quic>,
     /// The largest TCP segment that either end may send, with NAT: a greater MSS is lowered to it in the handshake. For networks
     /// where path MTU discovery doesn't work.
     #[schemars(range(min = limits::MIN_SEGMENT, max = limits::MAX_SEGMENT), example = 1_360)]
@@ -182,6 +185,19 @@ pub struct Affinity {
     /// First bits of an IPv6 address that count as one client.
     #[schemars(range(min = 1, max = 128), example = 64, extend("default" = 128))]
     pub(in crate::config) ipv6_prefix: Option<u8>,
+}
+
+/// Connection IDs that name an endpoint: QUIC-LB (draft-ietf-quic-load-balancers), plaintext. In such an ID's first octet the three
+/// high bits are the config ID; the server ID follows it, and then 4 bytes or more that are the server's own.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Quic {
+    /// Bytes of the endpoints' server IDs.
+    #[schemars(with = "u8", range(min = 1, max = 15), example = 2)]
+    pub(in crate::config) server_id_length: Option<u8>,
+    /// The config ID of the endpoints' connection IDs; IDs with another one name nobody.
+    #[schemars(range(min = 0, max = 6), example = 0, extend("default" = 0))]
+    pub(in crate::config) config_id: Option<u8>,
 }
 
 /// What one source may send to a service.

@@ -35,7 +35,7 @@ pub(super) use settings::{
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, IpText,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,
-    RegexText, ServerAddress, Text, Texts,
+    RegexText, ServerAddress, ServerIdText, Text, Texts,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,

@@ -79,6 +79,11 @@ text!(
     "^([0-9]+(h|m|s|ms))+$"
 );
 text!(
+    /// 1 to 15 bytes in hexadecimal, in quotes: `"0a01"`.
+    ServerIdText,
+    "^([0-9A-Fa-f]{2}){1,15}$"
+);
+text!(
     /// First and last port: `1024-32767`.
     PortRange,
     "^[0-9]{1,5} *- *[0-9]{1,5}$"

@@ -1,6 +1,6 @@
 //! Clusters: names, endpoints, weights, health checks.
 
-use super::{Checks, Document, Place, elements, text, upstream};
+use super::{Checks, Document, Place, elements, quic::ServerIds, text, upstream};
 use crate::{
     config::{address, duration, limits, name, raw, suggest::shown},
     model::{
@@ -97,14 +97,16 @@ fn endpoints<'a>(typed: &'a raw::Cluster, place: &Place<'a>, checks: &mut Checks
     let list = place.key("endpoints");
     let (mut endpoints, mut dns) = (Vec::new(), Vec::new());
     let mut first: HashMap<String, Place<'_>> = HashMap::new();
+    let mut server_ids = ServerIds::default();
     for (place, typed) in elements(typed.endpoints.as_ref(), list.clone()) {
-        let (place, address, weight, drain) = match typed {
-            raw::Endpoint::Address(address) => (place, Some(address), None, None),
+        let (place, address, weight, drain, server_id) = match typed {
+            raw::Endpoint::Address(address) => (place, Some(address), None, None, None),
             raw::Endpoint::Settings(settings) => (
                 place.key("address"),
                 settings.address.as_ref(),
                 settings.weight,
                 settings.drain,
+                server_ids.read(settings.server_id.as_ref(), &place.key("server_id"), checks),
             ),
         };
         let parsed = address.and_then(|address| checks.parsed(&place, address::target(&address.0)));
@@ -136,6 +138,7 @@ fn endpoints<'a>(typed: &'a raw::Cluster, place: &Place<'a>, checks: &mut Checks
                     name: None,
                     weight,
                     drain,
+                    server_id,
                     health: Health::Unknown,
                 },
             )),

@@ -1,7 +1,7 @@
 //! What settings, listeners and clusters must agree on with each other.
 
 use super::{
-    Checks, Document, Place, clusters::ReadCluster, listeners::Listeners, ports, services::ReadService,
+    Checks, Document, Place, clusters::ReadCluster, listeners::Listeners, ports, quic, services::ReadService,
 };
 use crate::{
     config::{
@@ -49,6 +49,7 @@ pub(super) fn check(
         ports::same_port(service, place, cluster, checks);
         shares(service, place, cluster, checks);
         ports::vips_as_endpoints(service, cluster, &vips, checks);
+        quic::names(service, place, cluster, checks);
     }
     for (place, name) in listeners.l7.iter().flat_map(|listener| &listener.uses) {
         match by_name.get(name) {
@@ -57,6 +58,7 @@ pub(super) fn check(
         }
     }
     usage(clusters, listeners, checks);
+    quic::unused(clusters, services, checks);
     room(documents, settings, services, &by_name, checks);
     nat_source(documents, settings, services, checks);
 }

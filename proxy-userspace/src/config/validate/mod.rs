@@ -12,6 +12,7 @@ mod matching;
 mod overlap;
 mod pem;
 mod ports;
+mod quic;
 mod routes;
 mod self_signed;
 mod services;

@@ -3,11 +3,12 @@
 use super::{
     Checks, Place, guard,
     listeners::{Addresses, only_address},
+    quic,
 };
 use crate::{
     config::{duration, limits, prime, raw, suggest::shown},
     model::{
-        Affinity, ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Service, Span,
+        Affinity, ClusterName, FlowHash, ForwardMode, Guard, IdleTimeouts, ListenAddr, Quic, Service, Span,
         Tracking,
     },
 };
@@ -27,6 +28,7 @@ pub(super) struct ReadService<'a> {
     hash: FlowHash,
     tracking: Tracking,
     affinity: Option<Affinity>,
+    pub(super) quic: Option<Quic>,
     max_segment_size: Option<u16>,
     guard: Guard,
     idle_timeouts: IdleTimeouts,
@@ -45,6 +47,7 @@ impl ReadService<'_> {
             hash: self.hash,
             tracking: self.tracking,
             affinity: self.affinity,
+            quic: self.quic,
             max_segment_size: self.max_segment_size,
             guard: self.guard,
             idle_timeouts: self.idle_timeouts,
@@ -110,6 +113,7 @@ pub(super) fn read<'a>(
             Some(raw::Tracking::Never) => Tracking::Never,
         },
         affinity,
+        quic: quic::read(forward, protocol, &forward_place, checks),
         max_segment_size: segment_size(forward, is_nat, protocol, &forward_place, checks),
         guard: forward.map_or_else(Guard::default, |forward| {
             guard::read(forward, &forward_place, checks)

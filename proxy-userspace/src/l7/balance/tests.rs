@@ -36,6 +36,7 @@ fn endpoint(index: usize, weight: u32) -> Configured {
         name: None,
         weight,
         drain: false,
+        server_id: None,
         health: Health::Unknown,
     }
 }

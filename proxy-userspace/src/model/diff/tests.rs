@@ -14,6 +14,7 @@ fn endpoint(address: &str, weight: u32) -> Endpoint {
         name: None,
         weight,
         drain: false,
+        server_id: None,
         health: Health::Unknown,
     }
 }
@@ -40,6 +41,7 @@ fn service(name: &str, address: &str, cluster: &str) -> Service {
         hash: FlowHash::FiveTuple,
         tracking: Tracking::Auto,
         affinity: None,
+        quic: None,
         max_segment_size: None,
         guard: Guard::default(),
         idle_timeouts: IdleTimeouts::default(),

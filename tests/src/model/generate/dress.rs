@@ -1,6 +1,6 @@
 //! The variations that real packets have.
 
-use super::Generator;
+use super::{Generator, quic};
 use crate::model::mutate::tcp_options;
 use crate::model::{
     build::{Checksum, Frame},
@@ -43,7 +43,11 @@ impl Generator {
             2 => 1220 + random.below(60),
             _ => random.below(40),
         };
-        frame.payload = vec![random.bits() as u8; length];
+        frame.payload = if protocol == UDP && random.once_in(3) {
+            quic::payload(random)
+        } else {
+            vec![random.bits() as u8; length]
+        };
         frame.checksum = match random.below(16) {
             0 => Checksum::Wrong(random.bits() as u16),
             1 => Checksum::Zero,
