@@ -66,10 +66,13 @@ pub struct Job {
 impl Job {
     /// Goes by what a datagram's connection ID says.
     #[inline(always)]
-    pub fn heed(&mut self, said: Said) {
+    pub fn heed(&mut self, service: &ServiceValue, said: Said) {
         self.index = said.backend();
         if said.opens() {
             self.opens = true;
+        }
+        if said.is_handshake() {
+            tracked::note_handshake(self, service);
         }
     }
 }
@@ -85,7 +88,7 @@ pub fn forward(ctx: *mut xdp_md, job: &mut Job, service: &ServiceValue) -> Resul
     if service.flags & service_flags::QUIC != 0 {
         let start = if job.is_ipv4 { ipv4::LENGTH } else { ipv6::LENGTH } + ethernet::LENGTH + udp::LENGTH;
         let end = job.length + ethernet::LENGTH as u32;
-        job.heed(Said(quic::read_frame(ctx, service, start as u32, end)));
+        job.heed(service, Said(quic::read_frame(ctx, service, start as u32, end)));
     }
     if service.flags & guard::GUARDED != 0 {
         guard::check(&job.key, service, job.opens)?;
@@ -116,7 +119,7 @@ pub fn forward_frame(ctx: *mut xdp_md, headers: &Headers, service: &ServiceValue
     let verdict = read(ctx, headers, job)
         .ok_or(DropReason::Truncated)
         .and_then(|()| {
-            job.heed(quic::of_frame(ctx, service, headers));
+            job.heed(service, quic::of_frame(ctx, service, headers));
             forward_untagged(ctx, headers, job, service)
         });
     match verdict {

@@ -20,7 +20,9 @@ impl Said {
     /// Nothing.
     pub const NOTHING: Self = Self(NO_BACKEND as u64);
     /// It opens a connection, and names nobody.
-    const OPENS: Self = Self(NO_BACKEND as u64 | 1 << 32);
+    const OPENS: Self = Self(NO_BACKEND as u64 | Self::IS_LONG);
+    /// A long header: of a packet of the handshake, if it names somebody.
+    const IS_LONG: u64 = 1 << 32;
 
     /// Index of the backend, alive, or [`NO_BACKEND`].
     #[inline(always)]
@@ -31,7 +33,13 @@ impl Said {
     /// Whether it opens a connection.
     #[inline(always)]
     pub fn opens(self) -> bool {
-        self.0 >> 32 != 0
+        self.0 == Self::OPENS.0
+    }
+
+    /// Whether it belongs to the handshake with the backend that it names.
+    #[inline(always)]
+    pub fn is_handshake(self) -> bool {
+        self.0 & Self::IS_LONG != 0 && !self.opens()
     }
 }
 
@@ -143,7 +151,9 @@ fn read(service: &ServiceValue, payload: Payload, load: impl Fn(u32, *mut c_void
         return otherwise;
     };
     match tracked::live(server.backend) {
-        Some(backend) if backend.incarnation == server.incarnation => Said(server.backend.into()),
+        Some(backend) if backend.incarnation == server.incarnation => {
+            Said(u64::from(server.backend) | if is_long { Said::IS_LONG } else { 0 })
+        }
         _ => otherwise,
     }
 }

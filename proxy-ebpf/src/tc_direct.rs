@@ -39,7 +39,7 @@ pub fn forward(skb: *mut __sk_buff, headers: &Headers, service: &ServiceValue) -
     let job: &mut Job = unsafe { &mut *job.as_mut_ptr() };
     read(skb, headers, job);
     let witness = TcContext::new(skb);
-    job.heed(quic::of_skb(skb, service, headers));
+    job.heed(service, quic::of_skb(skb, service, headers));
     let sent = dsr::choose(&witness, job, service).and_then(|()| match send(skb, job) {
         action if action >= 0 => Ok(action),
         code => Err(DropReason::from_code((-1 - code) as u32)),

@@ -191,6 +191,21 @@ fn state(job: &Job) -> u32 {
     u32::from(bits)
 }
 
+/// Notes that the connection which an entry was stored for goes on: what opens one from the same port is another one. One lookup; of
+/// the packets of an established connection nobody asks that.
+#[inline(never)]
+pub fn note_handshake(job: &Job, service: &ServiceValue) -> u32 {
+    let Some(flow) = TRACKED_FLOWS.get_ptr_mut(job.key.key()) else {
+        return 0;
+    };
+    // SAFETY: as in `choose`.
+    let flow = unsafe { &mut *flow };
+    if flow.service == service.index && flow.backend == job.index {
+        note(job, flow);
+    }
+    0
+}
+
 #[inline(always)]
 fn note(job: &Job, flow: &mut TrackedFlow) {
     let now = flow::now();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use weir_tests::lab::{
     Daemon, DaemonConfig, Family, Finished, Host, Protocol, Running, Topology, ask_many, failures, until,
@@ -132,6 +133,15 @@ fn down_and_up_keeps_the_links_and_the_connections() -> Result<()> {
     Ok(())
 }
 
+/// One at a time: `xdp-loader` gives up where another one runs.
+static LOADER: Mutex<()> = Mutex::new(());
+
+fn xdp_loader(host: &Host, arguments: &str) -> Result<String> {
+    // What a test that failed leaves locked is as good as ever.
+    let _turn = LOADER.lock().unwrap_or_else(PoisonError::into_inner);
+    host.execute(&format!("xdp-loader {arguments}"))
+}
+
 /// A program of xdp-tools' on an interface, as `xdp-loader` puts it there: behind libxdp's dispatcher, where the kernel can do that.
 /// Removed when dropped.
 struct Other<'a> {
@@ -146,7 +156,7 @@ impl<'a> Other<'a> {
             .lines()
             .next()
             .context("xdp-tools has no xdpfilt_alw_all.o")?;
-        host.execute(&format!("xdp-loader load {interface} {object}"))?;
+        xdp_loader(host, &format!("load {interface} {object}"))?;
         Ok(Self { host, interface })
     }
 
@@ -166,8 +176,7 @@ impl<'a> Other<'a> {
 
 impl Drop for Other<'_> {
     fn drop(&mut self) {
-        let unload = format!("xdp-loader unload {} --all", self.interface);
-        let _ = self.host.execute(&unload);
+        let _ = xdp_loader(self.host, &format!("unload {} --all", self.interface));
     }
 }
 

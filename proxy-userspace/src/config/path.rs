@@ -27,6 +27,12 @@ impl KeyPath {
         self.step(Step::Index(index))
     }
 
+    /// Another key beside the one that this path ends with.
+    pub(super) fn sibling(&self, key: &str) -> Self {
+        let parent = self.0.split_last().map_or(&[][..], |(_, parent)| parent);
+        Self(parent.to_vec()).key(key)
+    }
+
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }

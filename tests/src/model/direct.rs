@@ -76,14 +76,24 @@ impl Model {
         let key = flow_key(source, destination, packet.protocol);
         let hash = slot_hash(service, source, destination, packet.protocol);
         // A plain slot's packets look at no entry; there may be one of another service that had the port before.
-        if self
-            .slot_of(service, &key)
-            .is_some_and(|(slot, always)| always || slot.previous != slot_state::PLAIN)
+        if heard.backend.is_none()
+            && self
+                .slot_of(service, &key)
+                .is_some_and(|(slot, always)| always || slot.previous != slot_state::PLAIN)
         {
             job.tracked.push(key);
         }
         let index = match heard.backend {
-            Some(named) => named,
+            Some(named) => {
+                let entry = self.tracked.get_mut(&key).filter(|_| heard.is_handshake);
+                if let Some(entry) =
+                    entry.filter(|entry| (entry.service, entry.backend) == (service.index, named))
+                {
+                    entry.seen |= said.bits();
+                    job.tracked.push(key);
+                }
+                named
+            }
             None => (self.direct_backend(service, &key, hash, said)).map_err(Failure::Dropped)?,
         };
         let backend = *self

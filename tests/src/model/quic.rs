@@ -25,6 +25,8 @@ pub struct Heard {
     pub backend: Option<u32>,
     /// It opens a connection.
     pub opens: bool,
+    /// It belongs to the handshake with that backend.
+    pub is_handshake: bool,
 }
 
 impl Model {
@@ -51,6 +53,7 @@ impl Model {
             return Heard {
                 backend: Some(backend),
                 opens: false,
+                is_handshake: is_long,
             };
         }
         let kind = payload[0] >> 4 & 3;
@@ -62,6 +65,7 @@ impl Model {
         Heard {
             backend: None,
             opens: is_long && is_initial,
+            is_handshake: false,
         }
     }
 

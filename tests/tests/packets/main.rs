@@ -11,5 +11,6 @@ mod fragments;
 mod icmp;
 mod nat;
 mod parsing;
+mod quic;
 mod reasons;
 mod segments;

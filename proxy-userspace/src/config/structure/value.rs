@@ -85,9 +85,9 @@ fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
         return expected.write(&format!("[{}]", clipped(typed)));
     }
     match expected.shapes.first().map(|shape| shape.definition) {
-        Some("Name" | "InterfaceName" | "Text" | "HostPattern" | "RegexText" | "FilePath") => {
-            expected.write(&format!("\"{}\"", clipped(typed)))
-        }
+        Some(
+            "Name" | "InterfaceName" | "Text" | "HostPattern" | "RegexText" | "FilePath" | "ServerIdText",
+        ) => expected.write(&format!("\"{}\"", clipped(typed))),
         _ => expected.write_example(),
     }
 }

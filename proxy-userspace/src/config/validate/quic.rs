@@ -51,14 +51,18 @@ impl<'a> ServerIds<'a> {
         checks: &mut Checks<'_>,
     ) -> Option<ServerId> {
         let typed = typed?;
-        let server_id = ServerId::new(&bytes(&typed.0)?)?;
+        let Some(server_id) = bytes(&typed.0).and_then(|bytes| ServerId::new(&bytes)) else {
+            let problem = format!("{} is not 1 to 15 bytes in hexadecimal", shown(&typed.0));
+            checks.error(place, problem, "write two digits a byte, in quotes: \"0a01\"");
+            return None;
+        };
         if let Some(first) = self.0.get(&server_id) {
             let pointer = checks.pointer(place, first);
             let problem = format!("{} is another endpoint's, {pointer}", shown(&typed.0));
             checks.error(place, problem, "give each endpoint a server ID of its own");
-            return None;
+        } else {
+            self.0.insert(server_id, place.clone());
         }
-        self.0.insert(server_id, place.clone());
         Some(server_id)
     }
 }
@@ -85,19 +89,25 @@ pub(super) fn names(
     let Some(quic) = service.quic else { return };
     let bytes = usize::from(quic.server_id_length);
     let is_named = |id: Option<ServerId>| id.is_some_and(|id| id.bytes().len() == bytes);
-    let unnamed = (cluster.endpoints.iter()).filter(|(_, endpoint)| !is_named(endpoint.server_id));
-    let count = unnamed.clone().count();
-    let Some((endpoint_place, endpoint)) = unnamed.min_by_key(|(_, endpoint)| endpoint.server_id.is_some())
+    // Of one that can't be read that is said already.
+    let blamed = |place: &Place<'_>| {
+        checks
+            .report
+            .blames(place.document.file, &place.path.sibling("server_id"))
+    };
+    let unnamed: Vec<_> = (cluster.endpoints.iter())
+        .filter(|(place, endpoint)| !is_named(endpoint.server_id) && !blamed(place))
+        .collect();
+    let count = unnamed.len();
+    let Some((endpoint_place, endpoint)) = unnamed
+        .iter()
+        .min_by_key(|(_, endpoint)| endpoint.server_id.is_some())
     else {
         return;
     };
-    // A mistake in it was told already.
-    if !checks.complete && endpoint.server_id.is_none() {
-        return;
-    }
     let pointer = checks.pointer(place, endpoint_place);
     let more = if count > 1 {
-        format!(" and {} more", count - 1)
+        format!(", and {} more alike", count - 1)
     } else {
         String::new()
     };
@@ -106,7 +116,7 @@ pub(super) fn names(
         Some(id) => format!("a server_id of {} bytes", id.bytes().len()),
     };
     let problem = format!(
-        "connection IDs name endpoints by {bytes} bytes, and {} {pointer}{more} has {has}",
+        "connection IDs name endpoints by {bytes} bytes, and the endpoint {} {pointer} has {has}{more}",
         endpoint.address
     );
     let example = "0a01".repeat(8)[..2 * bytes].to_owned();

@@ -5,16 +5,19 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    model::{build::Frame, random::Random, translate::End},
+    model::{build::Frame, generate::quic::server_id, random::Random, translate::End},
     testrun::snapshot::{PlannedBackend, PlannedService},
 };
 use anyhow::Result;
-use proxy_common::net::Protocol;
+use proxy_common::{
+    net::Protocol,
+    quic::{MAX_CONFIG_ID, SERVER_ID_BYTES},
+};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
-use weir::model::{Affinity, FlowHash, ForwardMode, Tracking};
+use weir::model::{Affinity, FlowHash, ForwardMode, Quic, ServerId, Tracking};
 
 /// Neighbours of both links that the kernel knows: each has a MAC address of its own.
 const BACKENDS_IPV4: [&str; 6] = [
@@ -66,6 +69,37 @@ pub(super) struct Life {
     before: Vec<PlannedBackend>,
 }
 
+/// Has a service's datagrams name their backends.
+fn speak_quic(service: &mut PlannedService, random: &mut Random) {
+    let server_id_length = 1 + random.below(SERVER_ID_BYTES) as u8;
+    service.quic = Some(Quic {
+        config_id: random.below(usize::from(MAX_CONFIG_ID) + 1) as u8,
+        server_id_length,
+    });
+    for (backend, number) in service.backends.iter_mut().zip(1..) {
+        backend.server_id = ServerId::new(&server_id(number, server_id_length));
+    }
+}
+
+/// What a client sends: before it knows a server's connection ID an Initial packet with one that names nobody; then what ends the
+/// handshake, and data.
+fn datagram(quic: Quic, server: Option<ServerId>, is_opening: bool) -> Vec<u8> {
+    const NONCE: [u8; 6] = [0xab; 6];
+    let (kind, id) = match server {
+        None => (0xc0, vec![0xe0; 8]),
+        Some(id) => {
+            let first = [quic.config_id << 5 | 0x15];
+            (0xe0, [&first, id.bytes(), &NONCE].concat())
+        }
+    };
+    let head = if server.is_none() || is_opening {
+        vec![kind, 0, 0, 0, 1, id.len() as u8]
+    } else {
+        vec![0x40]
+    };
+    [head, id, vec![0x77; 40]].concat()
+}
+
 impl Life {
     /// A service without NAT of any kind, with two to four backends.
     pub(super) fn new(number: u8, protocol: Protocol, random: &mut Random) -> Result<Self> {
@@ -98,6 +132,8 @@ impl Life {
         ]);
         if service.tracking == Tracking::Always && random.once_in(2) {
             service.affinity = Some(AFFINITY);
+        } else if protocol == Protocol::Udp && random.once_in(2) {
+            speak_quic(&mut service, random);
         }
         let mut spare = Vec::new();
         for _ in 0..2 + random.below(3) {
@@ -120,6 +156,9 @@ impl Life {
             ForwardMode::Gue => "service: gue",
             _ => "service: ipip",
         });
+        if self.service.quic.is_some() {
+            tally.note("service: QUIC");
+        }
         let is_ipv4 = self.service.address.is_ipv4();
         tally.note(if is_ipv4 { "service: IPv4" } else { "service: IPv6" });
         if self
@@ -132,8 +171,9 @@ impl Life {
         }
     }
 
-    /// A client's packet in the flow of a tuple. Half of the clients' addresses have two of them.
-    pub(super) fn frame(&self, tuple: usize, packet: Packet) -> Frame {
+    /// A client's packet in the flow of a tuple. Half of the clients' addresses have two of them. With QUIC clients come from other
+    /// ports too, once they know a connection ID.
+    pub(super) fn frame(&self, tuple: usize, packet: Packet, random: &mut Random) -> Frame {
         let client = (2 * tuple / 3) as u8;
         let address = match self.service.address.ip() {
             IpAddr::V4(_) => IpAddr::from(Ipv4Addr::new(198, 19, self.number, client)),
@@ -142,8 +182,21 @@ impl Life {
                 IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, last))
             }
         };
-        let source: End = (address, 40_000 + tuple as u16);
+        let mut source: End = (address, 40_000 + tuple as u16);
         let destination = (self.service.address.ip(), self.service.address.port());
+        if let Some(quic) = self.service.quic {
+            let server = match packet {
+                Packet::Syn => None,
+                _ => self.flows[tuple].and_then(|flow| self.server_id(flow.backend)),
+            };
+            if server.is_some() && random.once_in(3) {
+                source.1 = 30_000 + random.below(1_000) as u16;
+            }
+            let mut frame = Frame::udp(source, destination);
+            let state = self.flows[tuple].map(|flow| flow.state);
+            frame.payload = datagram(quic, server, state == Some(State::Opening));
+            return frame;
+        }
         match packet {
             Packet::Datagram => Frame::udp(source, destination),
             packet => Frame::tcp(source, destination, packet.flags()),
@@ -152,11 +205,12 @@ impl Life {
 
     /// What the client of a tuple sends next.
     pub(super) fn packet(&self, tuple: usize, random: &mut Random) -> Packet {
-        if self.service.protocol == Protocol::Udp {
+        if self.service.protocol == Protocol::Udp && self.service.quic.is_none() {
             return Packet::Datagram;
         }
         let (odds, otherwise): (&[(usize, Packet)], _) = match self.flows[tuple].map(|flow| flow.state) {
             None => (&[], Packet::Syn),
+            Some(_) if self.service.quic.is_some() => (&[(14, Packet::Syn)], Packet::Ack),
             Some(State::Opening) => (&[(5, Packet::Syn), (20, Packet::Rst)], Packet::Ack),
             Some(State::Going) => (
                 &[(12, Packet::Fin), (14, Packet::Rst), (14, Packet::Syn)],
@@ -172,16 +226,24 @@ impl Life {
         otherwise
     }
 
+    /// How connection IDs name a backend; also one that is not there.
+    fn server_id(&self, address: IpAddr) -> Option<ServerId> {
+        let mut backends = self.service.backends.iter().chain(&self.spare);
+        let backend = backends.find(|backend| backend.address.ip() == address)?;
+        backend.server_id
+    }
+
     /// What it is, in a few words.
     pub(super) fn words(&self) -> String {
         let service = &self.service;
         format!(
-            "{} {:?}, {}, tracking {}, affinity {}, hash {:?}: {}",
+            "{} {:?}, {}, tracking {}, affinity {}, quic {}, hash {:?}: {}",
             service.address,
             service.protocol,
             service.mode,
             service.tracking,
             service.affinity.is_some(),
+            service.quic.is_some(),
             service.hash,
             self.backends()
         )

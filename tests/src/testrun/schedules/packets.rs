@@ -30,6 +30,8 @@ struct Known {
     flow: Option<Flow>,
     /// It is stored.
     has_entry: bool,
+    /// The packet comes from another port than the flow's first.
+    is_elsewhere: bool,
     /// Packets of the service whose flow was to be stored, and was not.
     untracked: u64,
 }
@@ -42,7 +44,7 @@ impl Round<'_> {
             return Ok(());
         }
         let packet = life.packet(tuple, &mut self.random);
-        let frame = life.frame(tuple, packet);
+        let frame = life.frame(tuple, packet, &mut self.random);
         let known = self.known(&frame, life.flows[tuple])?;
         let bytes = frame.bytes();
         let input = Input {
@@ -93,6 +95,7 @@ impl Round<'_> {
             service,
             slot,
             flow,
+            is_elsewhere: frame.source.1 < 40_000,
             has_entry: self.model.tracked.contains_key(&key),
             untracked: self.untracked(&service),
         })
@@ -162,6 +165,9 @@ impl Round<'_> {
             self.tally.note("flow: opened by affinity");
         }
         match known.flow {
+            Some(flow) if known.is_elsewhere && !flow.is_lost => {
+                self.tally.note("held: by connection ID, from another port");
+            }
             Some(flow) if packet != Packet::Syn && !flow.is_lost => {
                 self.note_held(number, &flow, known.slot, is_untracked)
             }
@@ -195,6 +201,7 @@ impl Round<'_> {
             (is_untracked, "held: not the slot's backend, the table is full"),
             (flow.last < self.restarted, "held: after a restart"),
             (service.tracking == Tracking::Always, "held: by tracking: always"),
+            (service.quic.is_some(), "held: by connection ID"),
             (service.hash == FlowHash::Source, "held: hash by source"),
             (
                 service.hash == FlowHash::SourceDestination,
