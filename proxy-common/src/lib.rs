@@ -21,6 +21,7 @@ pub mod maglev;
 pub mod net;
 #[cfg(feature = "aya")]
 mod pod;
+pub mod probe_mark;
 pub mod quic;
 pub mod ranges;
 pub mod steer;

@@ -1,8 +1,8 @@
 //! Outer headers: IP in IP and GUE.
 
 use crate::{
-    dsr::Job,
     head::Head,
+    job::Job,
     packet::Packet,
     route,
     words::{holds_ipv4, words},

@@ -5,10 +5,11 @@
 //! all of them: leaving this file out changes the speed alone.
 
 use crate::{
-    dsr::{self, Job},
+    dsr,
     flow::{self, Ours},
     guard,
     head::Head,
+    job::Job,
     maps::SERVICES,
     nat,
     packet::Packet,

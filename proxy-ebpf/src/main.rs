@@ -21,6 +21,7 @@ mod fragments;
 mod guard;
 mod head;
 mod icmp;
+mod job;
 mod maps;
 mod nat;
 mod next_hop;

@@ -2,11 +2,11 @@
 //! way ([`crate::xdp`]), from here too: nothing is changed before all is known.
 
 use crate::{
-    dsr::Job,
     encap::Macs,
     fast::LONG_WAY,
     flow,
     head::Head,
+    job::Job,
     maps::{FLOWS, NEXT_HOPS},
     packet::Packet,
     report, route,

@@ -2,10 +2,11 @@
 //! backend by the socket's mark and otherwise go the same way as everybody's.
 
 use crate::{
-    dsr::{self, Job},
+    dsr,
     encap::{self, Macs},
     events::{Backends, What, Witness},
     head::Head,
+    job::Job,
     maps::{BACKENDS, NEXT_HOPS},
     next_hop,
     packet::Packet,
@@ -27,7 +28,8 @@ use core::mem::MaybeUninit;
 use proxy_common::{
     headers::{ethernet, tcp},
     net::Address,
-    values::{NextHop, ServiceValue, backend_flags, mode, probe_mark},
+    probe_mark,
+    values::{NextHop, ServiceValue, backend_flags, mode},
     verdict::DropReason,
 };
 

@@ -2,9 +2,9 @@
 
 use crate::{
     affinity, budget,
-    dsr::Job,
     events::{Backends, Occupant, What, Witness},
     flow,
+    job::Job,
     maps::{BACKENDS, TRACKED_FLOWS},
     report,
 };

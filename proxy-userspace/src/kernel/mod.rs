@@ -55,11 +55,7 @@ use interfaces::Interfaces;
 use maps::Maps;
 use migrate::Older;
 use pins::Pins;
-use proxy_common::{
-    keys::FlowKey,
-    net::Protocol,
-    values::{SAME_PORT, probe_mark},
-};
+use proxy_common::{keys::FlowKey, net::Protocol, probe_mark, values::SAME_PORT};
 use ranges::Ranges;
 use std::{
     collections::HashMap,

@@ -4,7 +4,8 @@ use super::{
     Decision, Failure, Job, Model, Next, ends_of, flow_key,
     flows::slot_hash,
     network::Way,
-    parse::{Packet, TCP, UDP},
+    parse::{Packet, UDP},
+    said::Said,
     sum,
     translate::{self, octets},
 };
@@ -16,48 +17,8 @@ use proxy_common::{
 use std::net::IpAddr;
 use weir::model::IdleTimeouts;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-
 /// TTL and hop limit of outer headers.
 const OUTER_TTL: u8 = 64;
-
-/// What a packet says of its flow.
-#[derive(Clone, Copy)]
-pub struct Said {
-    /// It opens a connection.
-    opens: bool,
-    fin: bool,
-    rst: bool,
-}
-
-impl Said {
-    /// By the protocol, and TCP's flags.
-    pub fn new(protocol: u8, flags: u8) -> Self {
-        let tcp = protocol == TCP;
-        Self {
-            opens: tcp && flags & (SYN | ACK | RST | FIN) == SYN,
-            fin: tcp && flags & FIN != 0,
-            rst: tcp && flags & RST != 0,
-        }
-    }
-
-    fn bits(self) -> u32 {
-        let mut bits = seen::PACKET;
-        if !self.opens {
-            bits |= seen::GOING;
-        }
-        if self.fin {
-            bits |= seen::FIN;
-        }
-        if self.rst {
-            bits |= seen::RST;
-        }
-        bits.into()
-    }
-}
 
 impl Model {
     /// Decides a packet to a service without NAT.

@@ -19,6 +19,7 @@ pub mod parse;
 pub mod quic;
 pub mod random;
 pub mod ranges;
+pub mod said;
 pub mod slots;
 pub mod sum;
 pub mod translate;

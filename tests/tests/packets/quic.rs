@@ -116,6 +116,52 @@ fn id(place: u8) -> Vec<u8> {
 
 const V1: u32 = 1;
 
+/// What names a backend and what doesn't, from one port: `hashed` is the place of the hash's backend.
+fn by_table(fixture: &mut Fixture, mode: ForwardMode, hashed: usize, other: usize) {
+    let named = id(other as u8);
+    let wrong_config = [&[named[0] ^ 0x20], &named[1..]].concat();
+    let table: &[(&str, Vec<u8>, usize)] = &[
+        ("a short header", short(&named), other),
+        (
+            "a short header, the hash's backend",
+            short(&id(hashed as u8)),
+            hashed,
+        ),
+        ("of another config", short(&wrong_config), hashed),
+        ("unroutable", short(&[0xff; 8]), hashed),
+        ("a server ID that nobody has", short(&id(7)), hashed),
+        ("the server ID in part", [&[0x40], &named[..2]].concat(), hashed),
+        (
+            "the server ID's end is the packet's",
+            [&[0x40], &named[..3], &[9; 4]].concat(),
+            other,
+        ),
+        (
+            "less than 8 bytes",
+            [&[0x40], &named[..3], &[9; 3]].concat(),
+            hashed,
+        ),
+        ("nothing", Vec::new(), hashed),
+        ("Initial, named", long(0, V1, &named, 7), other),
+        ("Initial, the client's own ID", long(0, V1, &[0xe1; 8], 8), hashed),
+        ("0-RTT", long(1, V1, &named, 7), other),
+        ("Handshake", long(2, V1, &named, 7), other),
+        ("of an unknown version", long(2, 0x1a2a_3a4a, &named, 7), other),
+        ("an ID of three bytes", long(2, V1, &named, 3), other),
+        ("an ID too short for a server ID", long(2, V1, &named, 2), hashed),
+        ("without an ID", long(2, V1, &named, 0), hashed),
+    ];
+    for (what, payload, place) in table {
+        let found = reached(fixture, CLIENT_PORT, payload);
+        assert_eq!(found, [*place], "{mode}: {what}");
+        if mode == ForwardMode::Nat {
+            // The flow is whose it was at last; a packet that names nobody goes by it.
+            let back = reached(fixture, CLIENT_PORT, &short(&id(hashed as u8)));
+            assert_eq!(back, [hashed], "{mode}: back after {what}");
+        }
+    }
+}
+
 fn names_a_backend(mode: ForwardMode, is_ipv4: bool) {
     with(with_service(mode, is_ipv4), |fixture| {
         let by_hash = reached(fixture, CLIENT_PORT, &[0; 40]);
@@ -123,48 +169,8 @@ fn names_a_backend(mode: ForwardMode, is_ipv4: bool) {
             panic!("{by_hash:?}");
         };
         let other = (hashed + 1) % 3;
+        by_table(fixture, mode, hashed, other);
         let named = id(other as u8);
-        let wrong_config = [&[named[0] ^ 0x20], &named[1..]].concat();
-        let table: &[(&str, Vec<u8>, usize)] = &[
-            ("a short header", short(&named), other),
-            (
-                "a short header, the hash's backend",
-                short(&id(hashed as u8)),
-                hashed,
-            ),
-            ("of another config", short(&wrong_config), hashed),
-            ("unroutable", short(&[0xff; 8]), hashed),
-            ("a server ID that nobody has", short(&id(7)), hashed),
-            ("the server ID in part", [&[0x40], &named[..2]].concat(), hashed),
-            (
-                "the server ID's end is the packet's",
-                [&[0x40], &named[..3], &[9; 4]].concat(),
-                other,
-            ),
-            (
-                "less than 8 bytes",
-                [&[0x40], &named[..3], &[9; 3]].concat(),
-                hashed,
-            ),
-            ("nothing", Vec::new(), hashed),
-            ("Initial, named", long(0, V1, &named, 7), other),
-            ("Initial, the client's own ID", long(0, V1, &[0xe1; 8], 8), hashed),
-            ("0-RTT", long(1, V1, &named, 7), other),
-            ("Handshake", long(2, V1, &named, 7), other),
-            ("of an unknown version", long(2, 0x1a2a_3a4a, &named, 7), other),
-            ("an ID of three bytes", long(2, V1, &named, 3), other),
-            ("an ID too short for a server ID", long(2, V1, &named, 2), hashed),
-            ("without an ID", long(2, V1, &named, 0), hashed),
-        ];
-        for (what, payload, place) in table {
-            let found = reached(fixture, CLIENT_PORT, payload);
-            assert_eq!(found, [*place], "{mode}: {what}");
-            if mode == ForwardMode::Nat {
-                // The flow is whose it was at last; a packet that names nobody goes by it.
-                let back = reached(fixture, CLIENT_PORT, &short(&id(hashed as u8)));
-                assert_eq!(back, [hashed], "{mode}: back after {what}");
-            }
-        }
         for port in 1_000..1_020 {
             let found = reached(fixture, port, &short(&named));
             assert_eq!(found, [other], "{mode}: from port {port}");

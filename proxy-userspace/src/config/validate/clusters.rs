@@ -153,17 +153,28 @@ fn endpoints<'a>(typed: &'a raw::Cluster, place: &Place<'a>, checks: &mut Checks
             )),
         }
     }
+    taking(&endpoints, &dns, &list, checks);
+    (endpoints, dns)
+}
+
+/// Somebody has to take new flows.
+fn taking(
+    endpoints: &[(Place<'_>, Endpoint)],
+    dns: &[(Place<'_>, DnsEndpoint)],
+    list: &Place<'_>,
+    checks: &mut Checks<'_>,
+) {
     let takes_flows = endpoints
         .iter()
         .any(|(_, endpoint)| endpoint.effective_weight() > 0)
         || dns
             .iter()
             .any(|(_, endpoint)| endpoint.weight > 0 && !endpoint.drain);
-    if !takes_flows && !first.is_empty() {
+    let is_any = !endpoints.is_empty() || !dns.is_empty();
+    if is_any && !takes_flows {
         let problem = "no endpoint takes new flows: each has weight 0 or drains";
-        checks.warning(&list, problem, "give one a weight of 1 or more");
+        checks.warning(list, problem, "give one a weight of 1 or more");
     }
-    (endpoints, dns)
 }
 
 /// An endpoint without a port of its own is probed at the check's.
