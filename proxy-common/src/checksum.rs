@@ -60,6 +60,24 @@ impl Delta {
     }
 }
 
+/// An IPv4 header's checksum once the TTL is one less: RFC 1624 equation 3, where ~m + m' is the same for every TTL but 0.
+#[inline(always)]
+pub const fn of_lower_ttl(checksum: u16) -> u16 {
+    // The TTL is the first byte of its word.
+    const CHANGE: u64 = !u16::from_ne_bytes([1, 0]) as u64;
+    let sum = (!checksum) as u64 + CHANGE;
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// [`fold`] of no more than eight 32-bit words.
+#[inline(always)]
+pub const fn fold_words(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
 /// Folds a sum of 16- and 32-bit words to 16 bits with end-around carry. Takes sums below 2^48.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
@@ -95,6 +113,30 @@ mod tests {
             );
             (words[3], words[5], words[6]) = (half, high, low);
             assert_eq!(delta.apply(before), full(&words));
+        }
+    }
+
+    #[test]
+    fn a_lower_ttl_is_a_change_as_any() {
+        for ttl in 1..=255u8 {
+            for checksum in 0..=u16::MAX {
+                let (old, new) = ([ttl, 17], [ttl - 1, 17]);
+                let delta = Delta::new().half(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
+                assert_eq!(of_lower_ttl(checksum), delta.apply(checksum), "{ttl} {checksum:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_fold_alike() {
+        let bounds = [0, 1, 0xffff, 0x1_0000, 0xffff_0000, 0xffff_fffe, 0xffff_ffff];
+        for (high, low) in (0..8u64).flat_map(|high| bounds.map(|low| (high, low))) {
+            for low in [low, low ^ 0x8000, low ^ 0x7fff_0000] {
+                let sum = high << 32 | low;
+                if sum <= 8 * 0xffff_ffff {
+                    assert_eq!(fold_words(sum), fold(sum), "{sum:x}");
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use proxy_common::{
-    checksum::{self, Delta},
+    checksum,
     headers::{ethernet, ipv4, ipv6, protocol, udp},
     net::Address,
     values::{NextHop, mode},
@@ -87,12 +87,9 @@ pub fn overhead(mode: u16, backend: &Address) -> u32 {
 pub fn lower_ttl(job: &Job, packet: &Packet) -> Option<()> {
     if job.is_ipv4 {
         let head = Head::<{ ethernet::LENGTH + ipv4::LENGTH }>::of(packet)?;
-        let old = head.read_u16::<{ ethernet::LENGTH + 8 }>();
-        let [ttl, protocol] = old.to_ne_bytes();
-        let new = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
         let sum = head.read_u16::<{ ethernet::LENGTH + 10 }>();
-        head.write_u16::<{ ethernet::LENGTH + 8 }>(new);
-        head.write_u16::<{ ethernet::LENGTH + 10 }>(Delta::new().half(old, new).apply(sum));
+        head.write_u8::<{ ethernet::LENGTH + 8 }>(job.ttl.wrapping_sub(1));
+        head.write_u16::<{ ethernet::LENGTH + 10 }>(checksum::of_lower_ttl(sum));
     } else {
         let head = Head::<{ ethernet::LENGTH + ipv6::LENGTH }>::of(packet)?;
         head.write_u8::<{ ethernet::LENGTH + 7 }>(job.ttl.wrapping_sub(1));
@@ -157,7 +154,7 @@ pub fn for_skb(job: &Job, mode: u16, write: impl Fn(usize, &[u32]) -> bool) -> b
         let mut words = outer.ipv4(protocol, more);
         let sum = words.iter().fold(0, |sum, word| sum + u64::from(*word));
         let [a, b, ..] = words[2].to_ne_bytes();
-        let [c, d] = (!checksum::fold(sum)).to_ne_bytes();
+        let [c, d] = (!checksum::fold_words(sum)).to_ne_bytes();
         words[2] = u32::from_ne_bytes([a, b, c, d]);
         if !write(0, &words) {
             return false;
@@ -296,7 +293,7 @@ fn write_ipv4<const N: usize>(head: Head<N>, macs: Macs, outer: &Outer, protocol
     head.write_u32::<{ L3 }>(first);
     head.write_u32::<{ L3 + 4 }>(second);
     head.write_u32::<{ L3 + 8 }>(third);
-    head.write_u16::<{ L3 + 10 }>(!checksum::fold(sum));
+    head.write_u16::<{ L3 + 10 }>(!checksum::fold_words(sum));
     head.write_u32::<{ L3 + 12 }>(source);
     head.write_u32::<{ L3 + 16 }>(destination);
 }
