@@ -122,7 +122,11 @@ mod tests {
             for checksum in 0..=u16::MAX {
                 let (old, new) = ([ttl, 17], [ttl - 1, 17]);
                 let delta = Delta::new().half(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
-                assert_eq!(of_lower_ttl(checksum), delta.apply(checksum), "{ttl} {checksum:x}");
+                assert_eq!(
+                    of_lower_ttl(checksum),
+                    delta.apply(checksum),
+                    "{ttl} {checksum:x}"
+                );
             }
         }
     }
