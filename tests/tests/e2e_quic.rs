@@ -129,6 +129,7 @@ fn connections_stay(topology: &Topology, mode: &str, family: Family) -> Result<(
         Ok(())
     };
     stay(&mut clients, "nothing else")?;
+    tells(&daemon, family)?;
     // A third one takes a third of the slots.
     daemon.reload(&config(mode, family, 3))?;
     stay(&mut clients, "a backend added")?;
@@ -149,6 +150,40 @@ fn connections_stay(topology: &Topology, mode: &str, family: Family) -> Result<(
     let status = daemon.backend_status("quic", SocketAddr::new(family.backend(drained), PORT))?;
     ensure!(status["state"] == "draining", "{status}");
     daemon.check()
+}
+
+/// `weir flow` knows connection IDs.
+fn tells(daemon: &Daemon, family: Family) -> Result<()> {
+    let (client, vip) = (
+        SocketAddr::new(family.client(), 9).to_string(),
+        SocketAddr::new(family.vip(1), PORT).to_string(),
+    );
+    let socket = daemon.admin().socket().to_string_lossy().into_owned();
+    let ask = |arguments: &[&str]| {
+        let flow = ["flow", "--udp", &client, &vip, "--socket", &socket];
+        daemon.weir(&[flow.as_slice(), arguments].concat())
+    };
+    for n in 0..2 {
+        let id = format!("1f{}c0ffee00", server_id(n));
+        let told = ask(&["--connection-id", &id])?.success()?;
+        let backend = SocketAddr::new(family.backend(n), PORT);
+        ensure!(
+            told.contains(&format!("goes to {backend}: its connection ID names it\n"))
+                && told.contains(&format!("\nnamed  {backend} (live)\n")),
+            "{told}"
+        );
+    }
+    let nobody = ask(&["--connection-id", "1fffffc0ffee00"])?.success()?;
+    ensure!(
+        nobody.contains("its connection ID names nobody that lives; "),
+        "{nobody}"
+    );
+    let wrong = ask(&["--connection-id", "1f0"])?;
+    ensure!(
+        !wrong.status.success() && wrong.stderr.contains("hexadecimal"),
+        "{wrong:?}"
+    );
+    Ok(())
 }
 
 #[test]

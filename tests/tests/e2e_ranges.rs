@@ -158,6 +158,39 @@ fn a_prefix_of_vips_by_direct_server_return() -> Result<()> {
     Ok(())
 }
 
+/// A backend has all addresses of a prefix too, as it is written.
+#[test]
+fn a_backend_serves_a_prefix_of_vips() -> Result<()> {
+    let mut site = DirectSite::new()?;
+    let IpAddr::V4(first) = Family::V4.vip(1) else {
+        anyhow::bail!("an IPv4 address");
+    };
+    let prefix = format!("{}/29", std::net::Ipv4Addr::from_bits(first.to_bits() & !7));
+    let other = IpAddr::V4((first.to_bits() ^ 6).into());
+    let mut config = DirectSite::backend_config();
+    config.value["decap"]["vips"] = json!([prefix]);
+    site.backends[0].stop()?;
+    site.backends[0].write(&config)?;
+    site.backends[0].start_again()?;
+    let host = &site.topology.backends[0];
+    let server = SocketAddr::new(other, 8081);
+    let _nginx = Nginx::start(host, &[server])?;
+    let endpoint = SocketAddr::new(DirectSite::address(0, 0).into(), 0);
+    let mut config = DaemonConfig::standard();
+    let address = format!("{prefix}:0");
+    config.value["listeners"] = json!([forward("all-tcp", &address, "tcp", "backend", "ipip")]);
+    config.value["clusters"] = json!([cluster("backend", &[endpoint])]);
+    let _daemon = Daemon::start(&site.topology.balancer, &config)?;
+    ensure!(get(&site.topology.client, server)? == host.name());
+    // What is not in the config any more goes with the next start.
+    site.backends[0].stop()?;
+    site.backends[0].write(&DirectSite::backend_config())?;
+    site.backends[0].start_again()?;
+    let left = site.topology.backends[0].execute("ip -o address show dev lo")?;
+    ensure!(!left.contains(&format!("{other}/")), "{left}");
+    Ok(())
+}
+
 /// A datagram is answered by one of the servers. Each attempt is a flow of its own, to a backend that nobody knows beforehand: one
 /// of many gets the answer that is expected of it.
 fn exchange_datagram(client: &Host, vip: SocketAddr, names: &[&str]) -> Result<()> {

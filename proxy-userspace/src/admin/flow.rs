@@ -1,4 +1,4 @@
-//! What `GET /flows/PROTOCOL/CLIENT/VIP` answers: shared by the daemon, the command line and the tests.
+//! What `GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX]` answers: shared by the daemon, the command line and the tests.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct FlowAnswer {
     pub reason: String,
     /// What the hash says.
     pub slot: FlowSlot,
+    /// Whom the connection ID names; null where none was asked about, or it names nobody that lives.
+    pub named: Option<FlowBackend>,
     /// Whom the client's new flows go to by its affinity; null where the service has none, or the client opened none of late.
     pub affinity: Option<FlowAffinity>,
     /// What the flow table says; null where it has no entry.

@@ -38,8 +38,7 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str =
-    "GET /status, GET /flows/PROTOCOL/CLIENT/VIP, POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
+const PATHS: &str = "GET /status, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
 
 /// Serves until dropped.
 ///
@@ -94,14 +93,17 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
     match segments[..] {
         ["status"] if method == Method::GET => outcome(control.status().await),
         ["status"] => wrong_method(&method, &path, "GET"),
-        ["flows", protocol, client, vip] if method == Method::GET => match question(protocol, client, vip) {
-            Some(question) => outcome(control.flow(question).await),
-            None => error(
-                StatusCode::BAD_REQUEST,
-                "no flow in the path",
-                "write /flows/tcp/IP:PORT/IP:PORT (or udp), first the client, then the VIP; for IPv6 [IP]:PORT",
-            ),
-        },
+        ["flows", protocol, client, vip] if method == Method::GET => {
+            match question(protocol, client, vip, request.uri().query()) {
+                Some(question) => outcome(control.flow(question).await),
+                None => error(
+                    StatusCode::BAD_REQUEST,
+                    "no flow in the path",
+                    "write /flows/tcp/IP:PORT/IP:PORT (or udp), first the client, then the VIP; for IPv6 [IP]:PORT. Of QUIC \
+                 ?connection_id=HEX may follow",
+                ),
+            }
+        }
         ["flows", _, _, _] => wrong_method(&method, &path, "GET"),
         ["reload"] if method == Method::POST => outcome(control.reload(Trigger::Api).await),
         ["reload"] => wrong_method(&method, &path, "POST"),
@@ -119,7 +121,11 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
     }
 }
 
-fn question(protocol: &str, client: &str, vip: &str) -> Option<FlowQuestion> {
+fn question(protocol: &str, client: &str, vip: &str, query: Option<&str>) -> Option<FlowQuestion> {
+    let connection_id = match query {
+        Some(query) => Some(query.strip_prefix("connection_id=")?.parse().ok()?),
+        None => None,
+    };
     Some(FlowQuestion {
         protocol: match protocol {
             "tcp" => Protocol::Tcp,
@@ -128,6 +134,7 @@ fn question(protocol: &str, client: &str, vip: &str) -> Option<FlowQuestion> {
         },
         client: percent_decoded(client)?.parse().ok()?,
         vip: percent_decoded(vip)?.parse().ok()?,
+        connection_id,
     })
 }
 

@@ -1,7 +1,10 @@
 //! `weir flow`: where a flow goes, and why.
 
 use super::{SocketArgs, print};
-use crate::admin::{call, flow::FlowAnswer};
+use crate::{
+    admin::{call, flow::FlowAnswer},
+    model::ConnectionId,
+};
 use anyhow::Context;
 use hyper::Method;
 use std::net::SocketAddr;
@@ -11,7 +14,7 @@ use std::net::SocketAddr;
 #[command(after_help = "\
 A flow that has an entry goes where the entry says, as long as that backend is there. Any other goes where
 its hash says: to the backend of a slot of the service's Maglev table. With `affinity` a new one goes where
-its client's last one went.")]
+its client's last one went. With `quic` a packet goes to whom its connection ID names, before all else.")]
 pub(super) struct FlowArgs {
     /// The client as its packets arrive: IP:PORT, for IPv6 [IP]:PORT.
     client: SocketAddr,
@@ -20,6 +23,9 @@ pub(super) struct FlowArgs {
     /// A UDP flow; without this, a TCP connection.
     #[arg(long)]
     udp: bool,
+    /// The destination connection ID of a QUIC packet, in hexadecimal.
+    #[arg(long, value_name = "HEX", requires = "udp")]
+    connection_id: Option<ConnectionId>,
     /// Print the API's JSON.
     #[arg(long)]
     json: bool,
@@ -35,7 +41,10 @@ pub(super) fn run(args: &FlowArgs) -> anyhow::Result<()> {
     let protocol = if args.udp { "udp" } else { "tcp" };
     // Brackets are no characters of a path.
     let segment = |address: SocketAddr| address.to_string().replace('[', "%5B").replace(']', "%5D");
-    let path = format!("/flows/{protocol}/{}/{}", segment(args.client), segment(args.vip));
+    let mut path = format!("/flows/{protocol}/{}/{}", segment(args.client), segment(args.vip));
+    if let Some(id) = args.connection_id {
+        path += &format!("?connection_id={id}");
+    }
     let body = call(&args.socket.socket, Method::GET, &path, None::<&()>)?;
     if args.json {
         return print(&body);
@@ -61,6 +70,9 @@ fn render(answer: &FlowAnswer) -> String {
         None if slot.state == "tracked" => ", tracked\n".to_owned(),
         None => "\n".to_owned(),
     };
+    if let Some(named) = &answer.named {
+        text += &format!("named  {} ({})\n", named.address, named.state);
+    }
     if let Some(affinity) = &answer.affinity {
         text += &format!(
             "affinity {} ({}), its last flow was opened {:.1} s ago\n",
@@ -107,6 +119,7 @@ mod tests {
                 state: "plain".to_owned(),
                 previous: None,
             },
+            named: None,
             affinity: None,
             entry: Some(FlowEntry {
                 backend: backend("10.0.0.11:53", "live"),
@@ -131,6 +144,8 @@ mod tests {
         });
         let affinity = "affinity 10.0.0.13:53 (live), its last flow was opened 7.0 s ago\nentry";
         assert!(render(&answer).contains(affinity));
+        answer.named = Some(backend("10.0.0.14:53", "draining"));
+        assert!(render(&answer).contains("\nnamed  10.0.0.14:53 (draining)\naffinity"));
         answer.slot.previous = None;
         answer.entry = None;
         answer.goes_to = None;

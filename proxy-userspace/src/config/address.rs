@@ -1,6 +1,6 @@
 //! Addresses, ports and names as they are typed, with a remedy for each way to get them wrong.
 
-use super::{error::Mistake, name, path::clipped, suggest::shown};
+use super::{error::Mistake, limits, name, path::clipped, suggest::shown};
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -262,6 +262,28 @@ pub(super) fn vip(typed: &str) -> Result<IpAddr, Mistake> {
                 "write the VIP's own",
             )
         })
+}
+
+/// A VIP without port, or all of a prefix.
+pub(super) fn vips(typed: &str) -> Result<Vec<IpAddr>, Mistake> {
+    if !typed.contains('/') {
+        return Ok(vec![vip(typed)?]);
+    }
+    let net: IpNet = prefix(typed, "192.0.2.0/28")?;
+    let free = u32::from(net.max_prefix_len() - net.prefix_len());
+    let count = 1u128.checked_shl(free).unwrap_or(u128::MAX);
+    if count > limits::MAX_VIPS_OF_PREFIX {
+        let longest = u32::from(net.max_prefix_len()) - limits::MAX_VIPS_OF_PREFIX.ilog2();
+        return Err(Mistake::new(
+            format!("{net} has too many addresses: each becomes one of this host"),
+            format!("write a prefix of /{longest} or longer, or several"),
+        ));
+    }
+    let all = (0..count).map(|number| match net.network() {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() | number as u32).into(),
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() | number).into(),
+    });
+    all.map(|address: IpAddr| vip(&address.to_string())).collect()
 }
 
 /// A prefix of a family, without bits behind it.

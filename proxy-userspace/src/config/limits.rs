@@ -22,6 +22,9 @@ pub(super) const AFFINITY: Duration = Duration::from_secs(3 * 3_600);
 /// Longest affinity: a month, as IPVS's persistence.
 pub(super) const MAX_AFFINITY: Duration = Duration::from_secs(31 * 24 * 3_600);
 
+/// Addresses of a prefix of VIPs that a backend serves: each becomes an address of the host.
+pub(super) const MAX_VIPS_OF_PREFIX: u128 = 1_024;
+
 /// Where maps and links are pinned unless configured.
 pub(super) const PIN_PATH: &str = DaemonSettings::PIN_PATH;
 

@@ -27,7 +27,7 @@ use crate::{
         status::{ChangeAnswer, EndpointPatch, Status},
     },
     discovery, health,
-    model::{BackendAddr, ClusterName, EndpointId},
+    model::{BackendAddr, ClusterName, ConnectionId, EndpointId},
 };
 use proxy_common::net::Protocol;
 use std::{fmt, net::SocketAddr};
@@ -56,6 +56,8 @@ pub struct FlowQuestion {
     pub client: SocketAddr,
     /// The VIP and port it is sent to.
     pub vip: SocketAddr,
+    /// The destination connection ID of a QUIC packet.
+    pub connection_id: Option<ConnectionId>,
 }
 
 /// A wanted change and who waits for its outcome.

@@ -4,7 +4,7 @@ use crate::{
     health,
     kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane, News},
     l7::{L7Error, L7Plane},
-    model::{BackendAddr, ListenAddr, Service, Snapshot},
+    model::{BackendAddr, ListenAddr, ServerId, Service, Snapshot},
 };
 use proxy_common::{keys::FlowKey, net::Protocol};
 use std::{net::TcpListener, os::fd::AsFd, time::Duration};
@@ -136,9 +136,14 @@ impl Plane {
     }
 
     /// What the maps say of a flow; none where there is no such service.
-    pub(super) fn flow(&self, service: &Service, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
+    pub(super) fn flow(
+        &self,
+        service: &Service,
+        key: &FlowKey,
+        server_id: Option<ServerId>,
+    ) -> Result<Option<FlowFacts>, KernelError> {
         match &self.kind {
-            Kind::Kernel(plane) => plane.flow(service, key),
+            Kind::Kernel(plane) => plane.flow(service, key, server_id),
             Kind::Absent(_) => Ok(None),
         }
     }

@@ -14,6 +14,7 @@ impl Core {
             protocol,
             client,
             vip,
+            connection_id,
         } = *question;
         if let Some(reason) = self.plane.absence() {
             let error = format!("there is no kernel plane ({reason})");
@@ -33,8 +34,19 @@ impl Core {
             pad: [0; 3],
         };
         let service = self.snapshot.service_of(vip, protocol);
+        if let (Some(service), Some(id)) = (service, connection_id)
+            && service.quic.is_none()
+        {
+            let error = format!(
+                "the service {} reads no connection IDs, such as {id}",
+                service.name
+            );
+            let remedy = "ask without one, or write `quic` at its listener";
+            return Err(Refusal::new(RefusalKind::Invalid, error, remedy));
+        }
+        let server_id = connection_id.and_then(|id| id.server_id(service?.quic?));
         let found = match service {
-            Some(service) => (self.plane.flow(service, &key))
+            Some(service) => (self.plane.flow(service, &key, server_id))
                 .map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string(), "see the log"))?,
             None => None,
         };
@@ -44,7 +56,17 @@ impl Core {
                 "`weir status` lists them; what listeners with routes take is asked with `weir explain`";
             return Err(Refusal::new(RefusalKind::NotFound, error, remedy));
         };
-        let (goes_to, reason) = destination(&facts);
+        let (goes_to, reason) = match (facts.named, connection_id) {
+            (Some(named), _) => (Some(named), "its connection ID names it".to_owned()),
+            (None, Some(_)) => {
+                let (goes_to, reason) = destination(&facts);
+                (
+                    goes_to,
+                    format!("its connection ID names nobody that lives; {reason}"),
+                )
+            }
+            (None, None) => destination(&facts),
+        };
         Ok(FlowAnswer {
             service: service.name.to_string(),
             protocol: protocol.name().to_owned(),
@@ -67,6 +89,7 @@ impl Core {
                     SlotState::Plain | SlotState::Tracked => None,
                 },
             },
+            named: facts.named.map(backend),
             affinity: facts.affinity.map(affinity),
             entry: facts.entry.map(entry),
         })

@@ -45,8 +45,8 @@ pub use steer::Steering;
 use crate::{
     health::{Way, Ways},
     model::{
-        BackendAddr, DaemonSettings, EndpointId, ForwardMode, ListenAddr, NatSettings, Service, Snapshot,
-        TunnelSettings,
+        BackendAddr, DaemonSettings, EndpointId, ForwardMode, ListenAddr, NatSettings, ServerId, Service,
+        Snapshot, TunnelSettings,
     },
 };
 use decap::Decap;
@@ -260,13 +260,24 @@ impl KernelPlane {
         )
     }
 
-    /// Where packets of this flow to a service go: the client's address, the VIP's, as they arrive. None where the maps don't have
-    /// it.
+    /// Where packets of this flow to a service go: the client's address, the VIP's, as they arrive; with the server ID in their
+    /// connection ID, if they have one that the service reads. None where the maps don't have it.
     ///
     /// # Errors
     /// The kernel refused a read.
-    pub fn flow(&self, service: &Service, key: &FlowKey) -> Result<Option<FlowFacts>, KernelError> {
-        question::flow(&self.maps, &self.ids, &encode::service_key(service), key)
+    pub fn flow(
+        &self,
+        service: &Service,
+        key: &FlowKey,
+        server_id: Option<ServerId>,
+    ) -> Result<Option<FlowFacts>, KernelError> {
+        question::flow(
+            &self.maps,
+            &self.ids,
+            &encode::service_key(service),
+            key,
+            server_id,
+        )
     }
 
     /// Removes every pinned map and link under the path, which detaches the programs, and the local routes of L7 VIPs. Returns the

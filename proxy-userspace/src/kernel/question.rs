@@ -6,11 +6,12 @@ use super::{
     maps::Maps,
     table::Memory,
 };
-use crate::model::BackendAddr;
+use crate::model::{BackendAddr, ServerId};
 use aya::maps::MapError;
 use proxy_common::{
     hash,
     keys::{FlowKey, ServiceKey},
+    quic::ServerKey,
     values::{
         BackendValue, FlowValue, NO_BACKEND, SlotValue, backend_flags, mode, service_flags, slot_state,
     },
@@ -30,6 +31,8 @@ pub struct FlowFacts {
     pub slot_state: SlotState,
     /// Whom the source's affinity gives new flows, if it has one in force.
     pub affinity: Option<AffinityFacts>,
+    /// Whom the connection ID names, if that one lives.
+    pub named: Option<BackendFacts>,
     /// The flow's entry, if it has one that is looked at.
     pub entry: Option<EntryFacts>,
 }
@@ -108,6 +111,7 @@ pub(super) fn flow(
     ids: &Ids,
     service: &ServiceKey,
     key: &FlowKey,
+    server_id: Option<ServerId>,
 ) -> Result<Option<FlowFacts>, KernelError> {
     let refused = |error| KernelError::refused("reading the pinned maps", error);
     let Some(service) = ids.service(service) else {
@@ -132,6 +136,10 @@ pub(super) fn flow(
         None => SlotState::Plain,
     };
     let affinity = affinity(maps, service, key)?;
+    let named = match server_id {
+        Some(server_id) => named(maps, service, server_id)?,
+        None => None,
+    };
     if service.value.mode != mode::NAT {
         let is_looked_at =
             slot_state != SlotState::Plain || service.value.flags & service_flags::TRACK_ALWAYS != 0;
@@ -142,6 +150,7 @@ pub(super) fn flow(
             slot_backend,
             slot_state,
             affinity,
+            named,
             entry,
         }));
     }
@@ -160,8 +169,32 @@ pub(super) fn flow(
         slot_backend,
         slot_state,
         affinity,
+        named,
         entry,
     }))
+}
+
+/// Whom a connection ID names, if that one gets the packet.
+fn named(
+    maps: &Maps,
+    service: &LiveService,
+    server_id: ServerId,
+) -> Result<Option<BackendFacts>, KernelError> {
+    let refused = |error| KernelError::refused("reading the pinned maps", error);
+    let key = ServerKey {
+        service: service.index,
+        server_id: server_id.padded(),
+    };
+    let server = match maps.quic_servers.get(&key, 0) {
+        Ok(server) => server,
+        Err(MapError::KeyNotFound) => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    let value = maps.backends.get(&server.backend, 0).map_err(refused)?;
+    let facts = backend(value);
+    let is_in_force = value.incarnation == server.incarnation
+        && matches!(facts.condition, Condition::Live | Condition::Draining);
+    Ok(is_in_force.then_some(facts))
 }
 
 /// As the programs judge it: by its age, and by what the backend gets.

@@ -1,7 +1,6 @@
 //! Clusters: named sets of endpoints with weights and health.
 
-use super::{BackendAddr, l7::L7Settings};
-use proxy_common::quic::SERVER_ID_BYTES;
+use super::{BackendAddr, ServerId, l7::L7Settings};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A cluster's name, unique in a config.
@@ -73,44 +72,6 @@ pub struct Endpoint {
     pub server_id: Option<ServerId>,
     /// The last verdict of its health check.
     pub health: Health,
-}
-
-/// What names an endpoint in the QUIC connection IDs that it gives out: 1 to 15 bytes, shown in hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ServerId {
-    length: u8,
-    bytes: [u8; 16],
-}
-
-impl ServerId {
-    /// From its bytes; none if there are no or too many.
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() || bytes.len() > SERVER_ID_BYTES {
-            return None;
-        }
-        let mut padded = [0; 16];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        Some(Self {
-            length: bytes.len() as u8,
-            bytes: padded,
-        })
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-
-    /// The same, and zeros behind them.
-    pub fn padded(&self) -> [u8; 16] {
-        self.bytes
-    }
-}
-
-impl fmt::Display for ServerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 impl Endpoint {

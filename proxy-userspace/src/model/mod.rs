@@ -4,17 +4,18 @@ mod address;
 mod cluster;
 mod diff;
 pub mod l7;
+mod quic;
 mod service;
 mod snapshot;
 mod span;
 
 pub use address::{BackendAddr, ListenAddr};
 pub use cluster::{
-    Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, ServerId,
-    TcpCheck,
+    Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, TcpCheck,
 };
 pub use diff::{Change, diff};
-pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Quic, Rate, Service, Tracking};
+pub use quic::{ConnectionId, NotHexadecimal, Quic, ServerId};
+pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
 pub use snapshot::{
     Clusters, DaemonSettings, Interface, NatSettings, Role, SegmentSize, Snapshot, TunnelSettings, XdpMode,
 };

@@ -1,6 +1,6 @@
 //! L4 services: a VIP, port and protocol forwarded in the kernel to a cluster.
 
-use super::{ClusterName, ListenAddr, Span};
+use super::{ClusterName, ListenAddr, Quic, Span};
 use ipnet::IpNet;
 use proxy_common::net::Protocol;
 use std::{fmt, sync::Arc, time::Duration};
@@ -53,25 +53,6 @@ impl fmt::Display for Affinity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.timeout.as_secs();
         write!(f, "{seconds}s by /{} and /{}", self.ipv4_prefix, self.ipv6_prefix)
-    }
-}
-
-/// Connection IDs that name an endpoint by its [`ServerId`]: draft-ietf-quic-load-balancers-21, plaintext.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Quic {
-    /// The three high bits of such an ID's first octet, 0 to 6.
-    pub config_id: u8,
-    /// Bytes of a server ID, 1 to 15.
-    pub server_id_length: u8,
-}
-
-impl fmt::Display for Quic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "config ID {}, server IDs of {} bytes",
-            self.config_id, self.server_id_length
-        )
     }
 }
 

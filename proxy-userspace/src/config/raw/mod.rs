@@ -33,9 +33,9 @@ pub(super) use settings::{
     Admin, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
 };
 pub(super) use text::{
-    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName, IpText,
+    AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,
-    RegexText, ServerAddress, ServerIdText, Text, Texts,
+    RegexText, ServerAddress, ServerIdText, Text, Texts, VipText,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,

@@ -1,8 +1,8 @@
 //! What the daemon reads once at start.
 
 use super::{
-    AbsolutePath, InterfaceName, IpText, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
-    ServerAddress,
+    AbsolutePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
+    ServerAddress, VipText,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -108,9 +108,10 @@ pub enum Role {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Decap {
-    /// VIPs: they become addresses of this host that it tells no neighbour of, and what tunnels bring for them is delivered.
-    #[schemars(with = "Vec<IpText>", length(min = 1), example = json!(["192.0.2.53", "2001:db8::53"]))]
-    pub(in crate::config) vips: Option<List<IpText>>,
+    /// VIPs, or prefixes of them with up to 1,024 addresses: they become addresses of this host that it tells no neighbour of, and
+    /// what tunnels bring for them is delivered.
+    #[schemars(with = "Vec<VipText>", length(min = 1), example = json!(["192.0.2.53", "2001:db8::53"]))]
+    pub(in crate::config) vips: Option<List<VipText>>,
     /// The largest TCP segment that clients may send to them: a greater MSS is lowered to it in what servers here answer, since
     /// what clients send goes through a tunnel and the answer doesn't. With `auto` what fits into any tunnel by the interfaces' MTU.
     #[schemars(example = &"auto")]

@@ -54,9 +54,9 @@ text!(
     "^[0-9A-Fa-f:.]+$"
 );
 text!(
-    /// An IP address: `192.0.2.1`, `"2001:db8::1"`.
-    IpText,
-    "^[0-9A-Fa-f:.]+$"
+    /// An IP address without port, or a prefix: `192.0.2.53`, `192.0.2.0/28`.
+    VipText,
+    "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 );
 text!(
     /// A prefix of either family: `192.0.2.0/24`, `"2001:db8::/32"`; a host is `/32` or `/128`.

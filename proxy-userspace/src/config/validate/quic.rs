@@ -51,7 +51,7 @@ impl<'a> ServerIds<'a> {
         checks: &mut Checks<'_>,
     ) -> Option<ServerId> {
         let typed = typed?;
-        let Some(server_id) = bytes(&typed.0).and_then(|bytes| ServerId::new(&bytes)) else {
+        let Ok(server_id) = typed.0.parse::<ServerId>() else {
             let problem = format!("{} is not 1 to 15 bytes in hexadecimal", shown(&typed.0));
             checks.error(place, problem, "write two digits a byte, in quotes: \"0a01\"");
             return None;
@@ -65,18 +65,6 @@ impl<'a> ServerIds<'a> {
         }
         Some(server_id)
     }
-}
-
-/// Pairs of hexadecimal digits.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|digit| Some(digit.to_digit(16)? as u8))
-        .collect();
-    let digits = digits?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 /// Whether every endpoint of a listener with `quic` can be named.

@@ -204,7 +204,8 @@ fn decap(documents: &[Document], checks: &mut Checks<'_>) -> (Vec<IpAddr>, Optio
         return (Vec::new(), None);
     };
     let vips = elements(decap.vips.as_ref(), place.key("vips"))
-        .filter_map(|(place, typed)| checks.parsed(&place, address::vip(&typed.0)));
+        .filter_map(|(place, typed)| checks.parsed(&place, address::vips(&typed.0)))
+        .flatten();
     let segment = decap.max_segment_size.map(|typed| match typed {
         raw::SegmentSize::Word(raw::SegmentWord::Auto) => SegmentSize::Fitting,
         raw::SegmentSize::Bytes(bytes) => SegmentSize::Bytes(bytes),
