@@ -10,8 +10,8 @@ use crate::{
     words::KeyWords,
 };
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_coarse_ns};
+use core::ptr;
 use proxy_common::{
-    events::NO_SERVICE,
     hash,
     headers::{protocol, tcp},
     keys::FlowKey,
@@ -45,8 +45,9 @@ pub fn find_or_open(
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a map value's pointer is valid until the program returns.
         let entry = unsafe { &*flow };
+        let opens = tcp::opens(headers.tcp_flags) || said.opens();
         let is_named = said.backend() == NO_BACKEND || said.backend() == entry.backend;
-        if is_named && is_good(headers.tcp_flags, entry) {
+        if is_named && is_good(opens, entry) {
             return Ok(flow);
         }
         previous = occupant(flow);
@@ -105,30 +106,32 @@ fn occupant(flow: *mut FlowValue) -> Occupant {
     Occupant::new(flow.backend, flow.incarnation)
 }
 
-/// The service and the backend of a packet that is dropped, as far as they are known.
+/// The service and the backend of a packet that is dropped, as far as they are known: its flow may be null.
 #[inline(always)]
-pub fn parties(flow: Result<*mut FlowValue, DropReason>, service: Option<&ServiceValue>) -> (u32, Backends) {
-    match flow {
-        // SAFETY: a map value's pointer is valid until the program returns.
-        Ok(flow) => unsafe { ((*flow).service, Backends::only((*flow).backend)) },
-        Err(_) => (
-            service.map_or(NO_SERVICE, |service| service.index),
-            Backends::NONE,
-        ),
+pub fn parties(flow: *mut FlowValue, service: u32) -> (u32, Backends) {
+    if flow.is_null() {
+        return (service, Backends::NONE);
     }
+    // SAFETY: a map value's pointer is valid until the program returns.
+    unsafe { ((*flow).service, Backends::only((*flow).backend)) }
 }
 
-/// Whether an entry may go on being used; docs/dataplane.md, "Client to backend", 1.
+/// The flow, or null: a result's other half is undefined, and the verifier refuses a register with that even where nobody looks at it.
 #[inline(always)]
-pub fn is_good(tcp_flags: u8, flow: &FlowValue) -> bool {
+pub fn or_null(flow: Result<*mut FlowValue, DropReason>) -> *mut FlowValue {
+    flow.unwrap_or(ptr::null_mut())
+}
+
+/// Whether an entry may go on being used by a packet, of which `opens` says whether it opens a connection; docs/dataplane.md, "Client to backend", 1.
+#[inline(always)]
+pub fn is_good(opens: bool, flow: &FlowValue) -> bool {
     let Some(backend) = BACKENDS.get(flow.backend) else {
         return false;
     };
     if backend.incarnation != flow.incarnation || backend.flags & backend_flags::DEAD != 0 {
         return false;
     }
-    const OPENING: u8 = tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST;
-    if tcp_flags & OPENING == tcp::SYN {
+    if opens {
         let draining = backend.flags & backend_flags::DRAINING != 0;
         return !flow.is_closing() && (!draining || flow.is_opening());
     }

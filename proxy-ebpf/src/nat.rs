@@ -37,7 +37,7 @@ pub fn to_backend(ctx: *mut xdp_md, job: &mut Job) -> u64 {
     };
     // SAFETY: a map value's pointer is valid until the program returns.
     let entry = unsafe { &*flow };
-    if !is_usual(job, entry) || !flow::is_good(job.tcp_flags, entry) {
+    if !is_usual(job, entry) || !flow::is_good(job.opens, entry) {
         return LONG_WAY;
     }
     let Some(hop) = NEXT_HOPS.get_ptr_mut(entry.backend) else {

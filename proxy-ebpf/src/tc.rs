@@ -21,6 +21,7 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use proxy_common::{
+    events::NO_SERVICE,
     headers::{protocol, tcp, udp},
     limits,
     net::Address,
@@ -141,6 +142,7 @@ fn transport(
     service: Option<&ServiceValue>,
     said: Said,
 ) -> Result<i32, DropReason> {
+    let index = service.map_or(NO_SERVICE, |service| service.index);
     let flow = match service {
         Some(service) => flow::find_or_open(ctx, headers, service, said, true),
         None => match flow::reply(&headers.key) {
@@ -148,12 +150,13 @@ fn transport(
             None => return Ok(TC_PASS),
         },
     };
+    let known = flow::or_null(flow);
     let verdict = flow.and_then(|flow| translate(ctx, headers, flow));
     let Err(reason) = verdict else { return verdict };
-    if let Some(service) = service {
-        report::count_service_drop(service.index);
+    if index != NO_SERVICE {
+        report::count_service_drop(index);
     }
-    let (index, backends) = flow::parties(flow, service);
+    let (index, backends) = flow::parties(known, index);
     ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     verdict
 }

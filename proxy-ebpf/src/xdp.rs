@@ -20,6 +20,7 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use proxy_common::{
+    events::NO_SERVICE,
     headers::{ethernet, tcp},
     limits,
     net::Address,
@@ -115,6 +116,7 @@ fn transport(
     headers: &Headers,
     service: Option<&ServiceValue>,
 ) -> Result<Verdict, DropReason> {
+    let index = service.map_or(NO_SERVICE, |service| service.index);
     let flow = match service {
         Some(service) => {
             let said = quic::of_frame(ctx.ctx, service, headers);
@@ -126,12 +128,13 @@ fn transport(
         },
     };
     let mut mtu = 0;
+    let known = flow::or_null(flow);
     let verdict = flow.and_then(|flow| verdict::unpack(translate_frame(ctx.ctx, headers, flow, &mut mtu)));
     let Err(reason) = verdict else { return verdict };
-    if let Some(service) = service {
-        report::count_service_drop(service.index);
+    if index != NO_SERVICE {
+        report::count_service_drop(index);
     }
-    let (index, backends) = flow::parties(flow, service);
+    let (index, backends) = flow::parties(known, index);
     ctx.tell(Some(&headers.key), What::dropped(reason, index), backends);
     // Nobody is told of a later fragment (RFC 1122 section 3.2.2).
     if complain::is_heard(reason) && !headers.is_later() {

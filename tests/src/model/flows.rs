@@ -69,7 +69,7 @@ impl Model {
             if service.mode != mode::NAT {
                 return self.direct(job, &service, packet, ports);
             }
-            let said = (flags, heard.backend);
+            let said = (is_open, heard.backend);
             self.client_to_backend(job, &service, (source, destination), &key, said)
                 .map_err(Failure::Dropped)?;
         } else {
@@ -125,7 +125,7 @@ impl Model {
         service: &ServiceValue,
         (source, destination): (End, End),
         key: &FlowKey,
-        (flags, named): (u8, Option<u32>),
+        (opens, named): (bool, Option<u32>),
     ) -> Result<(), DropReason> {
         let stored = self.flows.get(key).copied();
         if stored.is_none() && self.is_limited {
@@ -133,7 +133,7 @@ impl Model {
         }
         if let Some(value) = stored {
             let is_named = named.is_none_or(|named| named == value.backend);
-            if is_named && self.is_good(&value, key.protocol, flags) {
+            if is_named && self.is_good(&value, opens) {
                 return Ok(());
             }
             job.touched.push(peer(&value));
@@ -188,11 +188,10 @@ impl Model {
         Ok(())
     }
 
-    fn is_good(&self, value: &FlowValue, protocol: u8, flags: u8) -> bool {
+    fn is_good(&self, value: &FlowValue, opens: bool) -> bool {
         if !self.has_live_backend(value) {
             return false;
         }
-        let opens = opens(protocol, flags);
         let ended = (value.seen | value.peer_seen) & (seen::FIN | seen::RST) != 0;
         let answered = value.seen != 0 && value.peer_seen != 0;
         let draining = self.backends[&value.backend].flags & backend_flags::DRAINING != 0;

@@ -228,6 +228,48 @@ fn a_connection_id_names_a_backend_without_nat() {
     names_a_backend(ForwardMode::DsrL2, true);
 }
 
+/// With NAT a client may send to a new connection from a port whose flow is that of one before.
+#[test]
+fn an_initial_packet_leaves_the_flow_to_a_backend_that_drains() {
+    with(with_service(ForwardMode::Nat, true), |fixture| {
+        let initial = long(0, V1, &[0xe1; 8], 8);
+        let first = reached(fixture, CLIENT_PORT, &initial);
+        fixture.plan.services[0].backends[first[0]].drain = true;
+        fixture.apply();
+        let again = reached(fixture, CLIENT_PORT, &initial);
+        assert_eq!(again, first, "nobody has answered: it is the same once more");
+        let vip = fixture.plan.services[0].address;
+        let client: IpAddr = IPV4.client.parse().unwrap();
+        let key = Frame::plain((client, CLIENT_PORT), (vip.ip(), vip.port()), UDP);
+        let flow = fixture
+            .bench
+            .maps()
+            .flow(&crate::fixture::key(&key))
+            .unwrap()
+            .unwrap();
+        let from = (flow.destination.into(), flow.destination_port);
+        let frame = Frame::plain(from, (flow.source.into(), flow.source_port), UDP).bytes();
+        let answer = Input {
+            ifindex: fixture.bench.topology.leaving,
+            linear: frame.len(),
+            frame,
+            room: true,
+        };
+        let expected = fixture.model.packet(answer.ifindex, &answer.frame, true);
+        let ran = fixture.bench.run(&answer).unwrap();
+        compare(&expected, &ran, 0).unwrap();
+        let going = reached(fixture, CLIENT_PORT, &short(&[0xff; 8]));
+        assert_eq!(going, first, "an established flow");
+        let new = reached(fixture, CLIENT_PORT, &initial);
+        assert_ne!(new, first, "a new connection");
+        assert_eq!(
+            reached(fixture, CLIENT_PORT, &short(&[0xff; 8])),
+            new,
+            "its next packet"
+        );
+    });
+}
+
 /// A moving slot gives an Initial packet to its own backend and what it doesn't know to the one before, as of TCP.
 #[test]
 fn an_initial_packet_opens_a_connection() {
