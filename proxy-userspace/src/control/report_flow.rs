@@ -4,6 +4,7 @@ use super::{Core, FlowQuestion, Refusal, RefusalKind};
 use crate::{
     admin::flow::{FlowAffinity, FlowAnswer, FlowBackend, FlowEntry, FlowSlot},
     kernel::{AffinityFacts, BackendFacts, Condition, EntryFacts, FlowFacts, SlotState, Stage},
+    model::{ConnectionId, ServerId, Service},
 };
 use proxy_common::keys::FlowKey;
 
@@ -25,26 +26,12 @@ impl Core {
             let remedy = "name the client as it reaches this VIP";
             return Err(Refusal::new(RefusalKind::Invalid, error, remedy));
         }
-        let key = FlowKey {
-            source: client.ip().into(),
-            destination: vip.ip().into(),
-            source_port: client.port(),
-            destination_port: vip.port(),
-            protocol: protocol as u8,
-            pad: [0; 3],
-        };
+        let key = key(question);
         let service = self.snapshot.service_of(vip, protocol);
-        if let (Some(service), Some(id)) = (service, connection_id)
-            && service.quic.is_none()
-        {
-            let error = format!(
-                "the service {} reads no connection IDs, such as {id}",
-                service.name
-            );
-            let remedy = "ask without one, or write `quic` at its listener";
-            return Err(Refusal::new(RefusalKind::Invalid, error, remedy));
-        }
-        let server_id = connection_id.and_then(|id| id.server_id(service?.quic?));
+        let server_id = match (service, connection_id) {
+            (Some(service), Some(id)) => server_id(service, id)?,
+            _ => None,
+        };
         let found = match service {
             Some(service) => (self.plane.flow(service, &key, server_id))
                 .map_err(|error| Refusal::new(RefusalKind::Kernel, error.to_string(), "see the log"))?,
@@ -56,17 +43,13 @@ impl Core {
                 "`weir status` lists them; what listeners with routes take is asked with `weir explain`";
             return Err(Refusal::new(RefusalKind::NotFound, error, remedy));
         };
-        let (goes_to, reason) = match (facts.named, connection_id) {
-            (Some(named), _) => (Some(named), "its connection ID names it".to_owned()),
-            (None, Some(_)) => {
-                let (goes_to, reason) = destination(&facts);
-                (
-                    goes_to,
-                    format!("its connection ID names nobody that lives; {reason}"),
-                )
-            }
-            (None, None) => destination(&facts),
+        let (goes_to, mut reason) = match facts.named {
+            Some(named) => (Some(named), "its connection ID names it".to_owned()),
+            None => destination(&facts),
         };
+        if let (None, Some(_)) = (facts.named, connection_id) {
+            reason.insert_str(0, "its connection ID names nobody that lives; ");
+        }
         Ok(FlowAnswer {
             service: service.name.to_string(),
             protocol: protocol.name().to_owned(),
@@ -94,6 +77,30 @@ impl Core {
             entry: facts.entry.map(entry),
         })
     }
+}
+
+fn key(question: &FlowQuestion) -> FlowKey {
+    FlowKey {
+        source: question.client.ip().into(),
+        destination: question.vip.ip().into(),
+        source_port: question.client.port(),
+        destination_port: question.vip.port(),
+        protocol: question.protocol as u8,
+        pad: [0; 3],
+    }
+}
+
+/// Whom a connection ID may name; none where it isn't one of those that the service reads.
+fn server_id(service: &Service, id: ConnectionId) -> Result<Option<ServerId>, Refusal> {
+    let Some(quic) = service.quic else {
+        let error = format!(
+            "the service {} reads no connection IDs, such as {id}",
+            service.name
+        );
+        let remedy = "ask without one, or write `quic` at its listener";
+        return Err(Refusal::new(RefusalKind::Invalid, error, remedy));
+    };
+    Ok(id.server_id(quic))
 }
 
 fn entry(facts: EntryFacts) -> FlowEntry {
