@@ -7,13 +7,9 @@ use weir::model::{Affinity, ForwardMode, Tracking};
 use weir_tests::{
     model::{
         build::Frame,
-        generate::Input,
         parse::{TCP, UDP},
     },
-    testrun::{
-        compare::{compare, report},
-        snapshot::{Plan, PlannedBackend, PlannedService},
-    },
+    testrun::snapshot::{Plan, PlannedBackend, PlannedService},
 };
 
 /// Port of the service under test.
@@ -71,19 +67,7 @@ fn frame(fixture: &mut Fixture, client: &str, port: u16, flags: u8) -> Frame {
 
 /// Sends it through the program and the model, which must agree; returns the index of the backend that its flow is stored for.
 fn send(fixture: &mut Fixture, frame: &Frame) -> Option<u32> {
-    let bytes = frame.bytes();
-    let input = Input {
-        ifindex: fixture.bench.topology.arriving,
-        linear: bytes.len(),
-        frame: bytes,
-        room: true,
-    };
-    fixture.model.now = fixture.now();
-    let expected = fixture.model.packet(input.ifindex, &input.frame, input.room);
-    let ran = fixture.bench.run(&input).unwrap();
-    if let Err(difference) = compare(&expected, &ran, 0) {
-        panic!("{}", report(&input, &expected, &ran, &difference.to_string()));
-    }
+    fixture.agree(frame);
     let (key, maps) = (key(frame), fixture.bench.maps());
     let nat = maps.flow(&key).unwrap().map(|flow| flow.backend);
     nat.or(maps.tracked_flow(&key).unwrap().map(|flow| flow.backend))

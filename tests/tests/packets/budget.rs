@@ -8,13 +8,9 @@ use weir_tests::{
     model::{
         Decision,
         build::Frame,
-        generate::Input,
         parse::{TCP, UDP},
     },
-    testrun::{
-        compare::{compare, report},
-        snapshot::{Plan, PlannedService},
-    },
+    testrun::snapshot::{Plan, PlannedService},
 };
 
 /// Services through tunnels: two that remember all flows, one of them for affinity, and one that remembers those of slots that move.
@@ -55,20 +51,7 @@ fn frame(port: u16, source: u16, flags: u8) -> Frame {
 
 /// Sends it through the program and the model, which must agree; returns the decision.
 fn send(fixture: &mut Fixture, frame: &Frame) -> Decision {
-    let bytes = frame.bytes();
-    let input = Input {
-        ifindex: fixture.bench.topology.arriving,
-        linear: bytes.len(),
-        frame: bytes,
-        room: true,
-    };
-    fixture.model.now = fixture.now();
-    let expected = fixture.model.packet(input.ifindex, &input.frame, input.room);
-    let ran = fixture.bench.run(&input).unwrap();
-    if let Err(difference) = compare(&expected, &ran, 0) {
-        panic!("{}", report(&input, &expected, &ran, &difference.to_string()));
-    }
-    expected.decision
+    fixture.agree(frame).decision
 }
 
 fn limit(fixture: &mut Fixture, is_limited: bool) {

@@ -5,11 +5,8 @@ use proxy_common::{net::Protocol, values::BackendValue};
 use std::net::{IpAddr, SocketAddr};
 use weir::model::{ForwardMode, Quic, ServerId};
 use weir_tests::{
-    model::{build::Frame, generate::Input, parse::UDP},
-    testrun::{
-        compare::{compare, report},
-        snapshot::{Plan, PlannedService},
-    },
+    model::{build::Frame, parse::UDP},
+    testrun::snapshot::{Plan, PlannedService},
 };
 
 /// Port of the service under test.
@@ -61,19 +58,8 @@ fn reached(fixture: &mut Fixture, port: u16, payload: &[u8]) -> Vec<usize> {
         .unwrap();
     let mut frame = Frame::plain((client, port), (vip.ip(), vip.port()), UDP);
     frame.payload = payload.to_vec();
-    let bytes = frame.bytes();
-    let input = Input {
-        ifindex: fixture.bench.topology.arriving,
-        linear: bytes.len(),
-        frame: bytes,
-        room: true,
-    };
     let before = counted(fixture);
-    let expected = fixture.model.packet(input.ifindex, &input.frame, input.room);
-    let ran = fixture.bench.run(&input).unwrap();
-    if let Err(difference) = compare(&expected, &ran, 0) {
-        panic!("{}", report(&input, &expected, &ran, &difference.to_string()));
-    }
+    fixture.agree(&frame);
     let after = counted(fixture);
     (0..after.len()).filter(|at| after[*at] != before[*at]).collect()
 }
@@ -248,16 +234,8 @@ fn an_initial_packet_leaves_the_flow_to_a_backend_that_drains() {
             .unwrap()
             .unwrap();
         let from = (flow.destination.into(), flow.destination_port);
-        let frame = Frame::plain(from, (flow.source.into(), flow.source_port), UDP).bytes();
-        let answer = Input {
-            ifindex: fixture.bench.topology.leaving,
-            linear: frame.len(),
-            frame,
-            room: true,
-        };
-        let expected = fixture.model.packet(answer.ifindex, &answer.frame, true);
-        let ran = fixture.bench.run(&answer).unwrap();
-        compare(&expected, &ran, 0).unwrap();
+        let answer = Frame::plain(from, (flow.source.into(), flow.source_port), UDP);
+        fixture.agree_at(fixture.bench.topology.leaving, &answer);
         let going = reached(fixture, CLIENT_PORT, &short(&[0xff; 8]));
         assert_eq!(going, first, "an established flow");
         let new = reached(fixture, CLIENT_PORT, &initial);
