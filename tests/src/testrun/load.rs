@@ -15,6 +15,9 @@ use std::{
 };
 use weir::model::{Cluster, FlowHash, ForwardMode, Health, Quic, Service, Snapshot, Tracking};
 
+/// Index and incarnation of the backends that server IDs name to a service.
+type Servers = HashMap<[u8; 16], (u32, u32)>;
+
 /// Loads a model with what the maps hold, after checking that it is what the snapshot says.
 pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Result<()> {
     model.services = maps
@@ -30,11 +33,14 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
     );
     model.backends = backends(maps)?;
     let mut expected = HashSet::new();
+    let mut servers = maps.servers()?;
     for service in snapshot.services.iter() {
-        load_service(model, maps, service, &snapshot.clusters[&service.cluster])
+        let cluster = &snapshot.clusters[&service.cluster];
+        load_service(model, maps, service, cluster, &mut servers)
             .with_context(|| format!("service {}", service.name))?;
         expected.insert(service.address.0.ip());
     }
+    ensure!(servers.is_empty(), "server IDs of no service: {servers:?}");
     let ranges = (snapshot.services.iter()).filter(|service| service.span.is_range(service.address));
     model.ranges = ranges
         .map(|service| {
@@ -77,9 +83,16 @@ fn key_of(service: &Service) -> ServiceKey {
     }
 }
 
-fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Cluster) -> Result<()> {
+fn load_service(
+    model: &mut Model,
+    maps: &Maps,
+    service: &Service,
+    cluster: &Cluster,
+    servers: &mut HashMap<u32, Servers>,
+) -> Result<()> {
     let key = key_of(service);
     let value = *model.services.get(&key).context("not in the map")?;
+    let there = servers.remove(&value.index).unwrap_or_default();
     ensure!(value.table_size == service.table_size, "table size {value:?}");
     let hash = match service.hash {
         FlowHash::FiveTuple => 0,
@@ -109,8 +122,7 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
     model
         .affinity_rules
         .extend(service.affinity.map(|affinity| (value.index, affinity)));
-    let table = maps.slots.get(&value.index, 0)?;
-    let slots: Vec<SlotValue> = table.iter().map(|slot| Ok(slot?)).collect::<Result<_>>()?;
+    let slots = maps.table(value.index, value.table_size)?;
     let indices = check_backends(model, value.index, cluster)?;
     let endpoints: Vec<_> = cluster
         .endpoints
@@ -130,7 +142,7 @@ fn load_service(model: &mut Model, maps: &Maps, service: &Service, cluster: &Clu
         "the table is not the one of docs/hashing.md"
     );
     model.slots.insert(value.index, slots);
-    load_servers(model, maps, service, value.index, (cluster, &indices))
+    load_servers(model, there, service, value.index, (cluster, &indices))
 }
 
 fn quic_flags(service: &Service) -> u32 {
@@ -143,12 +155,11 @@ fn quic_flags(service: &Service) -> u32 {
 /// Server IDs of a service's backends, which the map must have and no others.
 fn load_servers(
     model: &mut Model,
-    maps: &Maps,
+    there: Servers,
     service: &Service,
     index: u32,
     (cluster, indices): (&Cluster, &[u32]),
 ) -> Result<()> {
-    let there = maps.servers(index)?;
     let mut servers = HashMap::new();
     for (endpoint, backend) in cluster.endpoints.iter().zip(indices) {
         if let (Some(id), Some(_)) = (endpoint.server_id, service.quic) {

@@ -1,6 +1,6 @@
 //! The program's pinned maps, and a model that is loaded from them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::{
     Pod,
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues, of_maps::ArrayOfMaps},
@@ -17,17 +17,19 @@ use proxy_common::{
     values::{BackendValue, FlowBudget, FlowValue, ServiceValue, Settings, SlotValue, TrackedFlow, VipValue},
     verdict::DropReason,
 };
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     path::Path,
+    ptr,
 };
 
 /// The maps, open by their pins.
 pub struct Maps {
     pub(super) services: BpfHashMap<MapData, ServiceKey, ServiceValue>,
     pub(super) vips: BpfHashMap<MapData, Address, VipValue>,
-    pub(super) slots: ArrayOfMaps<MapData, Array<MapData, SlotValue>>,
+    slots: ArrayOfMaps<MapData>,
     pub(super) backends: Array<MapData, BackendValue>,
     pub(super) flows: BpfHashMap<MapData, FlowKey, FlowValue>,
     pub(super) flow_entries_max: usize,
@@ -126,16 +128,45 @@ impl Maps {
         Ok(self.fragments.remove(key)?)
     }
 
-    /// Index and incarnation of the backends that server IDs name to a service.
-    pub(super) fn servers(&self, service: u32) -> Result<HashMap<[u8; 16], (u32, u32)>> {
-        let mut servers = HashMap::new();
+    /// The slots of a service's table, of which there are so many. By its memory: fuzzers read all tables again and again, and a system
+    /// call a slot would take most of their time.
+    pub(super) fn table(&self, service: u32, size: u32) -> Result<Vec<SlotValue>> {
+        let table = self.slots.get(&service, 0)?;
+        let there = table.info()?.max_entries();
+        ensure!(
+            there == size,
+            "service {service} has a table of {there} slots, not {size}"
+        );
+        let bytes = size as usize * size_of::<SlotValue>();
+        // SAFETY: a fresh mapping of a map's file descriptor, no address wished for.
+        let memory = unsafe {
+            mmap(
+                ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                table.fd(),
+                0,
+            )
+        }?;
+        let slots = (0..size as usize)
+            // SAFETY: the mapping holds so many slots, and any bytes are a valid one.
+            .map(|slot| unsafe { memory.cast::<SlotValue>().add(slot).read_volatile() })
+            .collect();
+        // SAFETY: the mapping made above, which nobody refers to any more.
+        unsafe { munmap(memory, bytes) }?;
+        Ok(slots)
+    }
+
+    /// Index and incarnation of the backends that server IDs name, by service.
+    pub(super) fn servers(&self) -> Result<HashMap<u32, HashMap<[u8; 16], (u32, u32)>>> {
+        let mut services: HashMap<u32, HashMap<_, _>> = HashMap::new();
         for entry in self.quic_servers.iter() {
             let (key, value) = entry?;
-            if key.service == service {
-                servers.insert(key.server_id, (value.backend, value.incarnation));
-            }
+            let servers = services.entry(key.service).or_default();
+            servers.insert(key.server_id, (value.backend, value.incarnation));
         }
-        Ok(servers)
+        Ok(services)
     }
 
     /// Every entry of `affinities`.

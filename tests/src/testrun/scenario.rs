@@ -111,11 +111,35 @@ fn quic_services(vip: &dyn Fn(u8, u16) -> String, all: &[&str; 13]) -> Result<Ve
     use ForwardMode::{DsrL2, Gue, Ipip, Nat};
     let udp = Protocol::Udp;
     let mut services = vec![
-        direct(&vip(10, 443), udp, Ipip, Tracking::Auto, all)?,
-        direct(&vip(10, 444), udp, Gue, Tracking::Always, &all[..6])?,
-        direct(&vip(10, 445), udp, DsrL2, Tracking::Never, &all[..6])?,
-        direct(&vip(10, 446), udp, Nat, Tracking::Auto, &all[..9])?,
-        direct(&vip(10, 447), udp, Ipip, Tracking::Auto, &all[..3])?,
+        direct(&vip(10, quic::FIRST_PORT), udp, Ipip, Tracking::Auto, all)?,
+        direct(
+            &vip(10, quic::FIRST_PORT + 1),
+            udp,
+            Gue,
+            Tracking::Always,
+            &all[..6],
+        )?,
+        direct(
+            &vip(10, quic::FIRST_PORT + 2),
+            udp,
+            DsrL2,
+            Tracking::Never,
+            &all[..6],
+        )?,
+        direct(
+            &vip(10, quic::FIRST_PORT + 3),
+            udp,
+            Nat,
+            Tracking::Auto,
+            &all[..9],
+        )?,
+        direct(
+            &vip(10, quic::FIRST_PORT + 4),
+            udp,
+            Ipip,
+            Tracking::Auto,
+            &all[..3],
+        )?,
     ];
     services[3].guard.connections = Some(Rate {
         per_second: 0,

@@ -44,7 +44,7 @@ impl Generator {
             _ => random.below(40),
         };
         frame.payload = if protocol == UDP && random.once_in(3) {
-            quic::payload(random)
+            quic::payload(random, destination.1)
         } else {
             vec![random.bits() as u8; length]
         };

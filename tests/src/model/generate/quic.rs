@@ -12,9 +12,15 @@ pub fn server_id(number: u8, length: u8) -> Vec<u8> {
     id
 }
 
-/// A connection ID that may name somebody.
-fn connection_id(random: &mut Random) -> Vec<u8> {
-    let config = random.below(LENGTHS.len());
+/// The port of the service with config ID 0; those of the others follow.
+pub const FIRST_PORT: u16 = 443;
+
+/// A connection ID that may name somebody, most likely of the service at this port.
+fn connection_id(random: &mut Random, port: u16) -> Vec<u8> {
+    let config = match usize::from(port.wrapping_sub(FIRST_PORT)) {
+        config if config < LENGTHS.len() && !random.once_in(8) => config,
+        _ => random.below(LENGTHS.len()),
+    };
     let length = LENGTHS[config];
     let mut id = vec![(config as u8) << 5 | random.below(32) as u8];
     if random.once_in(8) {
@@ -25,9 +31,9 @@ fn connection_id(random: &mut Random) -> Vec<u8> {
     id
 }
 
-/// The payload of a datagram.
-pub(super) fn payload(random: &mut Random) -> Vec<u8> {
-    let id = connection_id(random);
+/// The payload of a datagram to a port.
+pub(super) fn payload(random: &mut Random, port: u16) -> Vec<u8> {
+    let id = connection_id(random, port);
     let mut bytes = Vec::new();
     if random.once_in(2) {
         let version: [u8; 4] = *random.pick(&[

@@ -185,16 +185,15 @@ impl Life {
         let mut source: End = (address, 40_000 + tuple as u16);
         let destination = (self.service.address.ip(), self.service.address.port());
         if let Some(quic) = self.service.quic {
-            let server = match packet {
-                Packet::Syn => None,
-                _ => self.flows[tuple].and_then(|flow| self.server_id(flow.backend)),
-            };
-            if server.is_some() && random.once_in(3) {
+            let flow = self.flows[tuple].filter(|_| packet != Packet::Syn);
+            let is_opening = flow.is_some_and(|flow| flow.state == State::Opening);
+            // No client moves before the handshake is over (RFC 9000 section 9).
+            if flow.is_some() && !is_opening && random.once_in(3) {
                 source.1 = 30_000 + random.below(1_000) as u16;
             }
             let mut frame = Frame::udp(source, destination);
-            let state = self.flows[tuple].map(|flow| flow.state);
-            frame.payload = datagram(quic, server, state == Some(State::Opening));
+            let server = flow.and_then(|flow| self.server_id(flow.backend));
+            frame.payload = datagram(quic, server, is_opening);
             return frame;
         }
         match packet {
