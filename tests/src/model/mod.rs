@@ -84,7 +84,7 @@ pub struct Model {
     pub affinities: HashMap<(u32, IpAddr), Affinity>,
     /// Services whose datagrams' connection IDs are read, by index.
     pub quic: HashMap<u32, quic::Rules>,
-    /// The largest TCP segment of services with one, by index.
+    /// The largest TCP segment of services that have one, by index; removed ones too, as long as nobody else has the index.
     pub segments: HashMap<u32, u16>,
     /// The host stores no new flows.
     pub is_limited: bool,

@@ -34,6 +34,7 @@ pub(super) fn load(model: &mut Model, maps: &Maps, snapshot: &Snapshot) -> Resul
     model.backends = backends(maps)?;
     let mut expected = HashSet::new();
     let mut servers = maps.servers()?;
+    model.segments = maps.segments()?;
     for service in snapshot.services.iter() {
         let cluster = &snapshot.clusters[&service.cluster];
         load_service(model, maps, service, cluster, &mut servers)
@@ -117,8 +118,8 @@ fn load_service(
     let flags = hash | tracking | rules | limits | affinity | quic_flags(service);
     ensure!(value.flags == flags, "flags {value:?}");
     model.guards.insert(key, guard.clone());
-    let segment = service.max_segment_size.map(|size| (value.index, size));
-    model.segments.extend(segment);
+    let segment = model.segments.get(&value.index).copied();
+    ensure!(segment == service.max_segment_size, "largest segment {segment:?}");
     model
         .affinity_rules
         .extend(service.affinity.map(|affinity| (value.index, affinity)));

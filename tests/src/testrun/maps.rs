@@ -6,7 +6,7 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues, of_maps::ArrayOfMaps},
 };
 use proxy_common::{
-    affinity::Affinity,
+    affinity::{Affinity, ServiceOptions},
     counters::Counters,
     decap::{DecapOutcome, DecapValue},
     fragments::{FragmentKey, FragmentValue},
@@ -37,6 +37,7 @@ pub struct Maps {
     pub(super) fragments: BpfHashMap<MapData, FragmentKey, FragmentValue>,
     pub(super) affinities: BpfHashMap<MapData, SourceKey, Affinity>,
     pub(super) quic_servers: BpfHashMap<MapData, ServerKey, ServerValue>,
+    service_options: Array<MapData, ServiceOptions>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flow_budget: PerCpuArray<MapData, FlowBudget>,
     pub(super) service_counters: PerCpuArray<MapData, Counters>,
@@ -62,6 +63,7 @@ impl Maps {
             fragments: Map::LruHashMap(open("fragments")?).try_into()?,
             affinities: Map::LruHashMap(open("affinities")?).try_into()?,
             quic_servers: hash(open("quic_servers")?)?,
+            service_options: Map::Array(open("service_options")?).try_into()?,
             flow_budget: Map::PerCpuArray(open("flow_budget")?).try_into()?,
             settings: Map::Array(open("settings")?).try_into()?,
             service_counters: Map::PerCpuArray(open("service_counters")?).try_into()?,
@@ -156,6 +158,18 @@ impl Maps {
         // SAFETY: the mapping made above, which nobody refers to any more.
         unsafe { munmap(memory, bytes) }?;
         Ok(slots)
+    }
+
+    /// The largest TCP segments of services that have one, by index: of such as were removed too, whose flows are there for a while.
+    pub(super) fn segments(&self) -> Result<HashMap<u32, u16>> {
+        let mut segments = HashMap::new();
+        for index in 0..self.service_options.len() {
+            let size = self.service_options.get(&index, 0)?.max_segment_size;
+            if size != 0 {
+                segments.insert(index, size.try_into()?);
+            }
+        }
+        Ok(segments)
     }
 
     /// Index and incarnation of the backends that server IDs name, by service.
