@@ -138,12 +138,9 @@ fn every_wrong_request_has_an_error_and_a_remedy() {
         );
     }
     let (_, answer) = daemon.curl("GET", "/metrics", None);
-    assert!(
-        answer["remedy"]
-            .as_str()
-            .unwrap()
-            .contains("GET /status, GET /flows/PROTOCOL/CLIENT/VIP, POST /reload, PATCH /clusters/")
-    );
+    assert!(answer["remedy"].as_str().unwrap().contains(
+        "GET /status, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/"
+    ));
     assert_eq!(daemon.status()["generation"], 1, "nothing changed");
 }
 

@@ -218,28 +218,6 @@ impl Fixture {
         coarse_now().wrapping_add(self.model.settings.clock_offset_ns)
     }
 
-    /// Sends a packet from where clients are through the program and the model, which must agree; returns what they say.
-    pub fn agree(&mut self, frame: &Frame) -> Outcome {
-        self.agree_at(self.bench.topology.arriving, frame)
-    }
-
-    pub fn agree_at(&mut self, ifindex: u32, frame: &Frame) -> Outcome {
-        let bytes = frame.bytes();
-        let input = Input {
-            ifindex,
-            linear: bytes.len(),
-            frame: bytes,
-            room: true,
-        };
-        self.model.now = self.now();
-        let expected = self.model.packet(input.ifindex, &input.frame, input.room);
-        let ran = self.bench.run(&input).unwrap();
-        if let Err(difference) = compare(&expected, &ran, metadata(&input)) {
-            panic!("{}", report(&input, &expected, &ran, &difference.to_string()));
-        }
-        expected
-    }
-
     /// One row of a table: what it is, frame in, verdict, frame out (none: the frame that came in).
     pub fn row(&mut self, what: &str, frame: &[u8], decision: Decision, out: Option<&[u8]>) {
         self.row_at(what, self.bench.topology.arriving, frame, decision, out);

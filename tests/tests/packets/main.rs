@@ -2,6 +2,7 @@
 //! the model beside it.
 
 mod affinity;
+mod agree;
 mod budget;
 mod egress;
 mod events;
