@@ -8,9 +8,6 @@ pub const SERVER_ID_BYTES: usize = 15;
 /// Greatest config ID: 7 marks IDs that name no server.
 pub const MAX_CONFIG_ID: u8 = 6;
 
-/// Bytes of the shortest nonce.
-pub const MIN_NONCE: u8 = 4;
-
 /// Key of `quic_servers`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

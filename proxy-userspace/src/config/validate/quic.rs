@@ -126,17 +126,17 @@ pub(super) fn unused(clusters: &[ReadCluster<'_>], services: &[ReadService<'_>],
         .collect();
     let unused = |cluster: &&ReadCluster<'_>| cluster.name.is_some_and(|name| !used.contains(name));
     for cluster in clusters.iter().filter(unused) {
-        let named = |(_, endpoint): &&(Place<'_>, _)| Option::is_some(&endpoint_id(endpoint));
-        if let Some((place, _)) = cluster.endpoints.iter().find(named) {
+        let mut endpoints = cluster.endpoints.iter();
+        if let Some((place, _)) = endpoints.find(|(_, endpoint)| endpoint.server_id.is_some()) {
+            let place = Place {
+                document: place.document,
+                path: place.path.sibling("server_id"),
+            };
             checks.warning(
-                place,
+                &place,
                 "server_id means nothing here: no listener with `forward: { quic: … }` uses this cluster",
                 "add `quic` to the listener, or remove it",
             );
         }
     }
-}
-
-fn endpoint_id(endpoint: &crate::model::Endpoint) -> Option<ServerId> {
-    endpoint.server_id
 }
