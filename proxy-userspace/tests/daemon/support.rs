@@ -1,6 +1,6 @@
 //! A daemon without a kernel plane in a directory of its own, and curl as its client.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -137,6 +137,14 @@ impl Daemon {
         )
     }
 
+    /// Has it read its config again, of which this is the one change; no change if its own watch has read it already.
+    pub fn reload(&self, change: &str) {
+        let (code, answer) = self.curl("POST", "/reload", None);
+        assert_eq!(code, 200, "{answer}");
+        let changes = &answer["changes"];
+        assert!(*changes == json!([change]) || *changes == json!([]), "{answer}");
+    }
+
     pub fn status(&self) -> Value {
         let (code, status) = self.curl("GET", "/status", None);
         assert_eq!(code, 200);
@@ -187,14 +195,21 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A port of the loopback interface that was free a moment ago.
+/// A port as [`backend`] has, with nobody on it.
 pub fn free_port() -> u16 {
     backend().1.port()
 }
 
-/// A listener on a port of the loopback interface.
+/// A listener on a port of the loopback interface that nobody takes even when it is gone: the kernel gives out higher ones,
+/// other tests of this process have others, and other processes begin at others.
 pub fn backend() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+    const FIRST: u32 = 20_000;
+    const PORTS: u32 = 12_000;
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let bind = |_| {
+        let number = process::id() * 10 + COUNT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], (FIRST + number % PORTS) as u16));
+        Some((TcpListener::bind(address).ok()?, address))
+    };
+    (0..PORTS).find_map(bind).expect("a port is free")
 }

@@ -46,6 +46,6 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use running::{Running, failures};
 pub use topology::{BACKENDS, Family, INTERFACES, Topology};
-pub use transfer::{distinct_bytes, exchange, expect_datagram};
+pub use transfer::{distinct_bytes, exchange, expect_any_backend, expect_datagram};
 pub use wait::until;
 pub use wire::{VlanTags, Wire};

@@ -1,10 +1,10 @@
-//! Transfers with every byte checked: large ones by TCP, a datagram by socat.
+//! Transfers with every byte checked: large ones by TCP, a datagram by socat, and one that any backend may answer.
 
 use super::Host;
 use anyhow::{Context, Result, ensure};
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -97,6 +97,34 @@ pub fn expect_datagram(client: &Host, target: SocketAddr, text: &str, answer: &s
     ensure!(
         received == answer,
         "{target} answered {received:?} instead of {answer:?} on {}",
+        client.name()
+    );
+    Ok(())
+}
+
+/// Sends a datagram from a port of its own and has it answered by a backend of the topology, whichever gets it.
+///
+/// # Errors
+/// There is no answer, or another.
+pub fn expect_any_backend(client: &Host, target: SocketAddr, text: &str) -> Result<()> {
+    let received = client.run(|| -> io::Result<String> {
+        let any: IpAddr = if target.is_ipv4() {
+            [0; 4].into()
+        } else {
+            [0_u16; 8].into()
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        socket.connect(target)?;
+        socket.send(text.as_bytes())?;
+        let mut buffer = [0; 1024];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    });
+    let received = received.with_context(|| format!("no answer from {target} on {}", client.name()))?;
+    ensure!(
+        received.starts_with("backend-") && received.ends_with(&format!("\n{text}")),
+        "{target} answered {received:?} on {}",
         client.name()
     );
     Ok(())

@@ -114,7 +114,14 @@ impl Changes {
         thread::sleep(self.next.saturating_duration_since(Instant::now()));
         self.next = Instant::now() + PACE;
         let possible = self.possible();
-        let (kind, address) = *self.random.pick(&possible);
+        // What was never done comes first: a run is too short to leave it to chance.
+        let fresh: Vec<_> = possible
+            .iter()
+            .filter(|(kind, _)| !self.done.contains_key(kind))
+            .copied()
+            .collect();
+        let choices = if fresh.is_empty() { &possible } else { &fresh };
+        let (kind, address) = *self.random.pick(choices);
         let what = format!("{kind:?} {address}");
         self.change(kind, address).context(what.clone())?;
         *self.done.entry(kind).or_default() += 1;
@@ -143,8 +150,10 @@ impl Changes {
         if active.len() > LEAST_ACTIVE && draining.len() < MOST_DRAINING {
             choices.push((Kind::Drain, active));
         }
-        // Rarely, or none would ever get empty.
-        if self.random.once_in(4) {
+        // At once the first time, then rarely and not before one was removed: or none would ever get empty.
+        if !self.done.contains_key(&Kind::Undrain)
+            || self.done.contains_key(&Kind::Remove) && self.random.once_in(4)
+        {
             choices.push((Kind::Undrain, draining));
         }
         choices.push((Kind::Remove, empty));

@@ -7,6 +7,9 @@ use weir_tests::l7::{HttpFiles, Site};
 /// More than buffers of a few connections take; less than any part of what passes that would be kept.
 const GROWTH: u64 = 24 << 20;
 
+/// Minutes on a busy machine; of several limits curl takes the last.
+const PATIENCE: &str = "--max-time 900";
+
 fn proxy(listener: &str) -> Result<Proxy> {
     let files = Site::shared().files();
     let clusters = format!("  - {{ name: files, endpoints: [\"{}\"] }}", files.address);
@@ -33,6 +36,7 @@ fn download(proxy: &Proxy, path: &str, version: &str) -> Result<()> {
     let finished = proxy
         .curl(path)
         .with(version)
+        .with(PATIENCE)
         .with("--no-include --output /dev/null --write-out %{size_download}")
         .run()?;
     let size = finished.success()?;
@@ -46,6 +50,7 @@ fn upload(proxy: &Proxy, path: &str, version: &str) -> Result<()> {
     let answer = proxy
         .curl(path)
         .with(version)
+        .with(PATIENCE)
         .with("--header Expect: --upload-file")
         .arg(&file.to_string_lossy())
         .answer()?;

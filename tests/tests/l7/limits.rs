@@ -76,6 +76,7 @@ fn waiting_ends() -> Result<()> {
         "timeouts: { header_read: 2s, request: 1s, idle_connection: 2s }",
         "      - { match: { path_prefix: /slow/ }, cluster: backend, rewrite: { prefix: / }, timeouts: { request: 0s, per_try: 1s } }
       - { match: { path_prefix: /idle/ }, cluster: backend, rewrite: { prefix: / }, timeouts: { request: 0s, idle: 1s } }
+      - { match: { path: /at-once }, respond: { status: 200, body: ok } }
       - { cluster: backend }",
     )?;
     let (answer, mut raw) = after(&proxy, "GET / HTTP/1.1\r\nHost: a.test\r\nX-Half")?;
@@ -91,7 +92,7 @@ fn waiting_ends() -> Result<()> {
         .with("--http2-prior-knowledge")
         .answer()?
         .expect(504)?;
-    let (answer, mut raw) = after(&proxy, "GET /echo HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
+    let (answer, mut raw) = after(&proxy, "GET /at-once HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
     answer.expect(200)?;
     ensure!(raw.is_closed()?, "a connection without a request");
 
