@@ -22,7 +22,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use weir_tests::lab::{Bounds, Crowd, CrowdServer, Daemon, DaemonConfig, DirectSite, Family, SynFlood};
+use weir_tests::lab::{
+    Bounds, Crowd, CrowdServer, Daemon, DaemonConfig, DirectSite, Family, Finished, SynFlood, Topology,
+};
 
 /// How hard to flood.
 #[derive(clap::Args, Clone)]
@@ -57,7 +59,8 @@ pub fn run(arguments: &FloodArgs) -> Result<()> {
     if arguments.rounds == 0 || arguments.connections == 0 {
         bail!("--rounds and --connections must be at least 1");
     }
-    let [crowd_cpu, .., flood_cpu] = network::cpus()?[..] else {
+    let cpus = network::cpus()?;
+    let [crowd_cpu, .., flood_cpu] = cpus[..] else {
         bail!("the crowd and the flood need a CPU each");
     };
     let environment = report::environment();
@@ -65,7 +68,7 @@ pub fn run(arguments: &FloodArgs) -> Result<()> {
     // Threads and processes started from here stay there.
     network::pin(None, crowd_cpu)?;
     let rows = ["ipip", "nat"]
-        .map(|mode| measure(mode, flood_cpu, arguments).with_context(|| format!("mode {mode}")));
+        .map(|mode| measure(mode, &cpus, flood_cpu, arguments).with_context(|| format!("mode {mode}")));
     let rows = rows.into_iter().collect::<Result<Vec<Row>>>()?;
     show(&rows, arguments);
     let report = json!({
@@ -93,8 +96,9 @@ struct Row {
     dropped: u64,
 }
 
-fn measure(mode: &'static str, flood_cpu: usize, arguments: &FloodArgs) -> Result<Row> {
+fn measure(mode: &'static str, cpus: &[usize], flood_cpu: usize, arguments: &FloodArgs) -> Result<Row> {
     let site = DirectSite::new()?;
+    queue_per_cpu(&site.topology, cpus)?;
     let vip = SocketAddr::new(Family::V4.vip(1), PORT);
     let servers = site.topology.backends.iter().enumerate().map(|(n, host)| {
         let at = [vip.ip(), Family::V4.backend(n)].map(|address| SocketAddr::new(address, PORT));
@@ -143,6 +147,43 @@ fn measure(mode: &'static str, flood_cpu: usize, arguments: &FloodArgs) -> Resul
     let lost = crowd.lost();
     ensure!(lost.is_empty(), "connections were lost: {lost:?}");
     Ok(row)
+}
+
+/// Gives every interface a queue for each CPU, as a network card has them: with one alone, a burst of the flood fills it and the
+/// crowd's packets are dropped on their way to the balancer (`veth_xmit` in the kernel's drivers/net/veth.c). A CPU sends by
+/// its own queue, and what comes by a queue is forwarded by the one of the same number.
+fn queue_per_cpu(topology: &Topology, cpus: &[usize]) -> Result<()> {
+    let hosts = [
+        &topology.client,
+        &topology.router,
+        &topology.balancer,
+        &topology.segment,
+    ];
+    let mut interfaces = Vec::new();
+    for host in hosts.into_iter().chain(&topology.backends) {
+        let shown = host.execute("ip -br link show type veth")?;
+        let names = shown.lines().filter_map(|line| line.split(['@', ' ']).next());
+        interfaces.extend(names.map(|name| (host, name.to_owned())));
+    }
+    // An XDP program wants as many queues to receive by as the other end sends by, at all times.
+    for direction in ["rx", "tx"] {
+        for (host, name) in &interfaces {
+            host.execute(&format!("ethtool -L {name} {direction} {}", cpus.len()))?;
+        }
+    }
+    for (host, name) in &interfaces {
+        let masks = cpus.iter().enumerate().map(|(queue, cpu)| {
+            let mask = 1_u128 << cpu;
+            format!("echo {mask:x} > /sys/class/net/{name}/queues/tx-{queue}/xps_cpus\n")
+        });
+        let script = format!("mount -t sysfs sysfs /sys\n{}", masks.collect::<String>());
+        let mut shell = host.command("unshare")?;
+        let finished = Finished::run(shell.args(["--mount", "sh", "-ec", &script]), "")?;
+        finished
+            .success()
+            .with_context(|| format!("queues of {name} on {}", host.name()))?;
+    }
+    Ok(())
 }
 
 /// How much something grew in a window, a second.
