@@ -1,9 +1,10 @@
 //! What `GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX]` answers: shared by the daemon, the command line and the tests.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a flow goes, and why.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct FlowAnswer {
     /// The listener's name.
     pub service: String,
@@ -28,7 +29,7 @@ pub struct FlowAnswer {
 }
 
 /// A slot of a service's Maglev table.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct FlowSlot {
     /// From 0.
     pub number: u32,
@@ -43,7 +44,7 @@ pub struct FlowSlot {
 }
 
 /// A client's affinity.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct FlowAffinity {
     /// Whom its new flows go to.
     pub backend: FlowBackend,
@@ -52,7 +53,7 @@ pub struct FlowAffinity {
 }
 
 /// A backend.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct FlowBackend {
     /// IP and port.
     pub address: String,
@@ -61,7 +62,7 @@ pub struct FlowBackend {
 }
 
 /// An entry of the flow table.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct FlowEntry {
     /// Who has the flow.
     pub backend: FlowBackend,

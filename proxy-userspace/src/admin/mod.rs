@@ -1,11 +1,25 @@
-//! The admin API: HTTP/1.1 with JSON over a UNIX socket.
+//! The admin API: HTTP/1.1 with JSON over a UNIX socket, and over TCP where configured.
 
+mod access;
+mod answer;
+mod audit;
+mod caller;
 mod client;
 pub mod flow;
+mod log;
+mod openapi;
+mod operations;
 mod server;
 mod socket;
 pub mod status;
+pub mod views;
 
+pub use access::Access;
+pub use answer::Context;
+pub use audit::{Audit, AuditError};
+pub use caller::{Caller, Origin};
 pub use client::{ClientError, call};
-pub use server::serve;
+pub use log::LogControl;
+pub use openapi::openapi;
+pub use server::{serve, serve_tcp};
 pub use socket::{AdminSocket, SocketError};

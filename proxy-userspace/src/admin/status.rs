@@ -1,11 +1,13 @@
 //! What `GET /status` answers: the types shared by the daemon, the command line and the tests.
 
+use crate::model::Endpoint;
 use proxy_common::counters::Counters;
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything `weir status` shows.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Status {
     /// Weir's version.
     pub version: String,
@@ -28,7 +30,7 @@ pub struct Status {
 }
 
 /// The L7 plane.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct L7Status {
     /// The generation that was published last.
     pub generation: Option<u64>,
@@ -41,7 +43,7 @@ pub struct L7Status {
 }
 
 /// One worker.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct WorkerStatus {
     /// The generation it serves.
     pub generation: u64,
@@ -64,7 +66,7 @@ pub struct WorkerStatus {
 }
 
 /// An L7 listener.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
@@ -79,7 +81,7 @@ pub struct ListenerStatus {
 }
 
 /// The kernel plane.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct KernelStatus {
     /// The generation its maps hold; null without a kernel plane.
     pub generation: Option<u64>,
@@ -102,7 +104,7 @@ pub struct KernelStatus {
 }
 
 /// Packets that came through tunnels with this outcome.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct DecapStatus {
     /// The outcome's label.
     pub outcome: String,
@@ -111,7 +113,7 @@ pub struct DecapStatus {
 }
 
 /// Lookups for L7 addresses with this outcome.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct SteeringStatus {
     /// The outcome's label.
     pub outcome: String,
@@ -120,7 +122,7 @@ pub struct SteeringStatus {
 }
 
 /// A configured interface.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
@@ -131,7 +133,7 @@ pub struct InterfaceStatus {
 }
 
 /// Packets dropped for one reason.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct DropStatus {
     /// The reason's label.
     pub reason: String,
@@ -140,7 +142,7 @@ pub struct DropStatus {
 }
 
 /// Something that went wrong.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ErrorStatus {
     /// What, and what to do.
     pub error: String,
@@ -149,7 +151,7 @@ pub struct ErrorStatus {
 }
 
 /// An L4 service.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ServiceStatus {
     /// The listener's name.
     pub name: String,
@@ -168,7 +170,7 @@ pub struct ServiceStatus {
 }
 
 /// An endpoint as a backend of one service.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct BackendStatus {
     /// Where it listens.
     pub address: String,
@@ -191,7 +193,7 @@ pub struct BackendStatus {
 }
 
 /// Health and drain in one word; unhealthy goes before draining.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendState {
     /// Its check passes.
@@ -205,7 +207,7 @@ pub enum BackendState {
 }
 
 /// What the config says about an endpoint that is overridden.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ConfiguredStatus {
     /// Its weight.
     pub weight: u32,
@@ -214,7 +216,7 @@ pub struct ConfiguredStatus {
 }
 
 /// A health check's history in short.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct HealthStatus {
     /// What the last probe that failed met.
     pub last_error: Option<String>,
@@ -223,7 +225,7 @@ pub struct HealthStatus {
 }
 
 /// A service's or backend's counters, summed over CPUs.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default, Debug)]
 pub struct CounterStatus {
     /// Packets from clients that were forwarded.
     pub packets: u64,
@@ -257,7 +259,7 @@ impl From<Counters> for CounterStatus {
 }
 
 /// The answer to `POST /reload` and to a change of an endpoint.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ChangeAnswer {
     /// The generation now wanted.
     pub generation: u64,
@@ -267,20 +269,39 @@ pub struct ChangeAnswer {
     pub warnings: Vec<String>,
 }
 
-/// The body of `PATCH /clusters/NAME/endpoints/ADDR`; at least one of the two.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+/// The body of `PATCH /clusters/NAME/endpoints/ADDR`; at least one of weight and drain.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default, Debug)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["weight"]}, {"required": ["drain"]}]))]
 pub struct EndpointPatch {
     /// Relative share of new flows; 0 means none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    #[schemars(with = "u32", range(min = 0, max = Endpoint::MAX_WEIGHT))]
     pub weight: Option<u32>,
     /// Whether it keeps its flows and gets no new ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    #[schemars(with = "bool")]
     pub drain: Option<bool>,
+    /// Whether it outlives the daemon; without it the change is gone with the next start.
+    #[serde(default)]
+    pub durable: bool,
+}
+
+/// What is there: null is no way to leave a key out.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(typed: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(typed).map(Some)
 }
 
 /// The answer to anything that did not work.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct ErrorAnswer {
     /// What is wrong.
     pub error: String,

@@ -20,7 +20,7 @@ pub(super) enum EndpointVerb {
 #[derive(clap::Args)]
 #[command(after_help = "\
 What is set lies on top of the config and stays through reloads as long as the config lists the
-endpoint. It is not kept when the daemon is restarted: write it into the config for that.
+endpoint. With --durable it is there again when the daemon is started again, else it is not.
 Setting what the config says takes the override back.")]
 pub(super) struct SetArgs {
     /// The cluster's name.
@@ -30,6 +30,9 @@ pub(super) struct SetArgs {
     address: SocketAddr,
     #[command(flatten)]
     change: ChangeArgs,
+    /// Keep it when the daemon is started again.
+    #[arg(long)]
+    durable: bool,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -49,7 +52,7 @@ struct ChangeArgs {
 }
 
 impl ChangeArgs {
-    fn patch(&self) -> EndpointPatch {
+    fn patch(&self, durable: bool) -> EndpointPatch {
         let drain = match (self.drain, self.undrain) {
             (true, _) => Some(true),
             (_, true) => Some(false),
@@ -58,6 +61,7 @@ impl ChangeArgs {
         EndpointPatch {
             weight: self.weight,
             drain,
+            durable,
         }
     }
 }
@@ -76,7 +80,7 @@ pub(super) fn set(args: &SetArgs) -> anyhow::Result<()> {
         &args.socket.socket,
         Method::PATCH,
         &path,
-        Some(&args.change.patch()),
+        Some(&args.change.patch(args.durable)),
     )?;
     let answer: ChangeAnswer = serde_json::from_slice(&body).context("the daemon's answer")?;
     let lines = match answer.changes[..] {

@@ -42,7 +42,7 @@ enum Verb {
     Flow(flow::FlowArgs),
     /// Show packets that are dropped and flows that are opened or moved, as it happens; without the daemon too.
     Monitor(monitor::MonitorArgs),
-    /// Print the config's JSON Schema.
+    /// Print the config's JSON Schema, or the admin API's OpenAPI document.
     Schema(schema::SchemaArgs),
     /// Show what the daemon does: services, backends, packets, drops.
     Status(status::StatusArgs),

@@ -1,26 +1,27 @@
 //! `weir run`: the daemon from start to stop, in order.
 
 use crate::{
-    admin::{self, AdminSocket},
+    admin::{self, Access, AdminSocket, Audit, LogControl},
     config::{self, Loaded},
-    control::{self, ConfigWatch, Core, Handle, Plane, Signals},
+    control::{self, Companions, ConfigWatch, Core, Handle, Plane, Signals},
     discovery::Discovery,
     kernel::{
         KernelPlane,
         steer::{self, LoadWriter},
     },
     l7::L7Plane,
-    model::DaemonSettings,
+    model::{AdminSettings, DaemonSettings},
 };
 use anyhow::{Context, bail};
 use std::{
     env,
     io::{self, IsTerminal},
     path::PathBuf,
+    sync::Arc,
     thread,
     time::Duration,
 };
-use tokio::runtime;
+use tokio::{net::TcpListener, runtime};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
@@ -61,7 +62,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
             bail!("not started; correct {}", args.config.display());
         }
     };
-    start_logging(args)?;
+    let log = start_logging(args)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,22 +72,50 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         // Before the kernel plane: it is also the lock that keeps a second daemon from touching
         // the first one's maps.
         let socket = AdminSocket::bind(&config.settings.admin_socket)?;
+        let (remote, companions) = open_admin(&config.settings.admin).await?;
+        let (audit, access) = (Arc::clone(&companions.audit), Arc::clone(&companions.access));
         let plane = open_plane(args, &config)?;
         let mut discovery = Discovery::new(&config.settings.dns_servers);
         discovery.follow(&config.clusters);
         let resolved = discovery.first(FIRST_ANSWERS).await;
-        let core = Core::start(args.config.clone(), config, resolved, plane)?;
+        let core = Core::start(args.config.clone(), config, resolved, plane, companions)?;
         watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
-        let server = tokio::spawn(admin::serve(socket, control.clone()));
+        let context = admin::Context {
+            control: control.clone(),
+            log,
+            audit,
+        };
+        let server = tokio::spawn(admin::serve(socket, context.clone()));
+        let remote = remote.map(|listener| tokio::spawn(admin::serve_tcp(listener, access, context)));
         let watching = tokio::spawn(watch.report_to(control));
         info!("ready: {}", core.summary());
         // Health checks run as long as this does.
         control::run(core, events, signals, discovery).await;
         watching.abort();
         server.abort();
+        remote.inspect(|server| server.abort());
         Ok(())
     })
+}
+
+/// What the admin API has beside its socket: an address, an audit log, who may come in.
+async fn open_admin(settings: &AdminSettings) -> anyhow::Result<(Option<TcpListener>, Companions)> {
+    let companions = Companions {
+        audit: Arc::new(Audit::open(settings.audit_log.as_deref())?),
+        access: Arc::new(Access::new(settings.remote.as_ref())?),
+    };
+    let Some(remote) = &settings.remote else {
+        return Ok((None, companions));
+    };
+    let address = remote.address;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "listening on {address} for the admin API; see who does (`ss -tlnp`), or change admin.address"
+        )
+    })?;
+    info!("admin API on {address}");
+    Ok((Some(listener), companions))
 }
 
 /// How long a start waits for DNS; names that take longer have no endpoints until then.
@@ -148,21 +177,25 @@ fn worker_count(args: &RunArgs, settings: &DaemonSettings) -> usize {
 }
 
 /// To stderr; with colours when somebody looks at it.
-fn start_logging(args: &RunArgs) -> anyhow::Result<()> {
+fn start_logging(args: &RunArgs) -> anyhow::Result<LogControl> {
     let filter = args
         .log
         .clone()
         .or_else(|| env::var("RUST_LOG").ok())
         .filter(|filter| !filter.is_empty());
     let filter = filter.unwrap_or_else(|| "info".into());
-    let filter: EnvFilter = filter
+    let parsed: EnvFilter = filter
         .parse()
         .with_context(|| format!("{filter} is no log filter; use error, warn, info, debug or trace"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .init();
-    Ok(())
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.init();
+    Ok(LogControl::new(filter, move |filter| {
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::model::{Cluster, ClusterName, DaemonSettings, EndpointId, Health, Service, Snapshot};
 use std::{
     collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -63,6 +64,7 @@ fn build_all(
     if let Some(running) = running {
         warnings.extend(frozen_settings(&running.settings, &config.settings));
         settings = DaemonSettings::clone(&running.settings);
+        follow_admin(&mut settings, &config.settings);
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {
@@ -151,10 +153,33 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
         ("nat.ports", running.nat.ports != wanted.nat.ports),
         ("dns.servers", running.dns_servers != wanted.dns_servers),
         ("admin.socket", running.admin_socket != wanted.admin_socket),
+        ("admin.address", admin_address(running) != admin_address(wanted)),
+        (
+            "admin.audit_log",
+            running.admin.audit_log != wanted.admin.audit_log,
+        ),
+        (
+            "state_directory",
+            running.admin.state_directory != wanted.admin.state_directory,
+        ),
     ];
     (keys.into_iter().filter(|(_, changed)| *changed))
         .map(|(key, _)| format!("{key}: the change takes effect at the next start"))
         .collect()
+}
+
+fn admin_address(settings: &DaemonSettings) -> Option<SocketAddr> {
+    settings.admin.remote.as_ref().map(|remote| remote.address)
+}
+
+/// Who may come in changes live, where they come in does not.
+fn follow_admin(running: &mut DaemonSettings, wanted: &DaemonSettings) {
+    if let (Some(running), Some(wanted)) = (&mut running.admin.remote, &wanted.admin.remote) {
+        // Whether there is TLS goes with the address: plain text is for loopback alone.
+        if running.address == wanted.address {
+            running.clone_from(wanted);
+        }
+    }
 }
 
 /// A service keeps its table's size for life: another size would move nearly every flow at once.
@@ -209,7 +234,7 @@ clusters:
     fn what_was_not_touched_is_shared_and_the_outcome_is_that_of_building_all() {
         let path = env::temp_dir().join(format!("weir-build-{}.yaml", process::id()));
         fs::write(&path, CONFIG).unwrap();
-        let mut desired = Desired::new(config::load(&path).unwrap());
+        let mut desired = Desired::new(config::load(&path).unwrap(), Overrides::default());
         fs::remove_file(&path).unwrap();
         let mut verdicts = Verdicts::new();
         let (first, warnings) = build(1, &desired, &verdicts, None);
@@ -220,8 +245,8 @@ clusters:
             changed: None,
         };
         let drain = EndpointPatch {
-            weight: None,
             drain: Some(true),
+            ..EndpointPatch::default()
         };
         desired.set_endpoint(&id("a", "198.51.100.1:80"), drain).unwrap();
         verdicts.insert(id("a", "198.51.100.2:80"), unhealthy);

@@ -1,15 +1,21 @@
 //! Control's state and its one turn: take in every event that waits, build one Snapshot, apply it.
 
 use super::{
-    Event, Plane, PlaneError, ReferencedFiles, Refusal, RefusalKind, Trigger, Want, Wish,
+    Event, Plane, PlaneError, ReferencedFiles,
     build::build,
     desired::{Desired, Touched},
+    overrides::Overrides,
     report::{counted, unix_seconds},
+    saved::Saved,
     verdicts::{Verdicts, prune, verdicts_of_dead},
+    wishes::forget_gone,
 };
 use crate::{
-    admin::status::{ChangeAnswer, ErrorStatus},
-    config::{self, Loaded},
+    admin::{
+        Access, Audit,
+        status::{ChangeAnswer, ErrorStatus},
+    },
+    config::Loaded,
     discovery, health,
     kernel::News,
     model::{Change, Clusters, Snapshot, diff},
@@ -26,7 +32,7 @@ use tracing::{debug, error, info, warn};
 /// Wishes (reloads, overrides) are granted or refused; facts (verdicts) are never refused: what the
 /// kernel plane could not take of them is tried again with every sweep.
 pub struct Core {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) desired: Desired,
     pub(super) verdicts: Verdicts,
     pub(super) snapshot: Snapshot,
@@ -35,11 +41,24 @@ pub struct Core {
     pub(super) refused_config: Option<ErrorStatus>,
     pub(super) kernel_trouble: Option<ErrorStatus>,
     pub(super) started: SystemTime,
-    referenced: ReferencedFiles,
+    pub(super) referenced: ReferencedFiles,
     /// A fact is not in the snapshot yet, or not in the planes.
     pub(super) stale: bool,
     /// A change that ends flows was made since the last sweep.
     sweep_due: bool,
+    pub(super) saved: Saved,
+    /// What was wrong with what an earlier daemon kept.
+    pub(super) saved_trouble: Vec<String>,
+    pub(super) companions: Companions,
+}
+
+/// What the admin API and control share.
+#[derive(Default)]
+pub struct Companions {
+    /// Where changes are written down.
+    pub audit: Arc<Audit>,
+    /// Who may come in over TCP.
+    pub access: Arc<Access>,
 }
 
 impl Core {
@@ -53,16 +72,25 @@ impl Core {
         config: Loaded,
         resolved: Vec<discovery::Answer>,
         mut plane: Plane,
+        companions: Companions,
     ) -> Result<Self, PlaneError> {
         // It was read a moment ago; files that changed since then are read again.
         let referenced = ReferencedFiles::new(&config.referenced_files, config.read_since);
-        let mut desired = Desired::new(config);
+        let (mut saved, trouble) = Saved::open(&config.settings.admin.state_directory);
+        let mut desired = Desired::new(config, Overrides::of_durable(saved.kept().clone()));
         desired.resolve(resolved);
+        let saved_trouble = trouble
+            .into_iter()
+            .chain(forget_gone(&mut desired, &mut saved))
+            .collect();
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
-        warnings.iter().for_each(|warning| warn!("{warning}"));
+        warnings
+            .iter()
+            .chain(&saved_trouble)
+            .for_each(|warning| warn!("{warning}"));
         desired.touched = Touched::nothing();
         Ok(Self {
             path,
@@ -77,6 +105,9 @@ impl Core {
             referenced,
             stale: false,
             sweep_due: true,
+            saved,
+            saved_trouble,
+            companions,
         })
     }
 
@@ -103,6 +134,7 @@ impl Core {
         let mut askers = Vec::new();
         let mut answers = Vec::new();
         let mut questions = Vec::new();
+        let mut looks = Vec::new();
         for event in events {
             match event {
                 Event::Health(report) => self.record(report),
@@ -110,6 +142,7 @@ impl Core {
                 Event::Wish(wish) => wishes.push(wish),
                 Event::Status(asker) => askers.push(asker),
                 Event::Flow(question, asker) => questions.push((question, asker)),
+                Event::Look(look) => looks.push(look),
             }
         }
         let resolved = self.desired.resolve(answers);
@@ -125,6 +158,7 @@ impl Core {
         for (question, asker) in questions {
             let _gone = asker.send(self.flow(&question));
         }
+        looks.into_iter().for_each(|look| look(self));
         granted && reloads || resolved
     }
 
@@ -134,92 +168,8 @@ impl Core {
         self.expire_flows();
     }
 
-    /// Grants what can be granted; returns whether anything was.
-    fn grant(&mut self, wishes: Vec<Wish>) -> bool {
-        let mut desired = self.desired.clone();
-        let trigger = wishes.iter().find_map(Wish::trigger);
-        let reloaded = trigger.map(|trigger| self.load(trigger));
-        if let Some(Ok(config)) = &reloaded {
-            desired.set_config(Arc::clone(config));
-        }
-        let mut possible = Vec::new();
-        for wish in wishes {
-            let outcome = match (&wish.what, &reloaded) {
-                (Want::Reload(_), Some(Err(refusal))) => Err(refusal.clone()),
-                (Want::Reload(_), _) => Ok(()),
-                (Want::SetEndpoint(id, patch), _) => desired.set_endpoint(id, *patch),
-            };
-            match outcome {
-                Ok(()) => possible.push(wish),
-                Err(refusal) => wish.answer(Err(refusal)),
-            }
-        }
-        if possible.is_empty() {
-            return false;
-        }
-        match self.install(desired) {
-            Ok(answer) => {
-                if possible.iter().any(|wish| wish.trigger().is_some()) {
-                    self.refused_config = None;
-                }
-                possible
-                    .into_iter()
-                    .for_each(|wish| wish.answer(Ok(answer.clone())));
-                true
-            }
-            Err(error) => self.refuse(possible, &error),
-        }
-    }
-
-    /// Goes back to what ran before, then finds out which of several wishes is the guilty one.
-    fn refuse(&mut self, wishes: Vec<Wish>, error: &PlaneError) -> bool {
-        self.settle();
-        if wishes.len() > 1 {
-            return wishes
-                .into_iter()
-                .fold(false, |granted, wish| self.grant(vec![wish]) | granted);
-        }
-        let refusal = Refusal::new(
-            RefusalKind::Kernel,
-            error.to_string(),
-            format!("nothing changed: generation {} goes on", self.snapshot.generation),
-        );
-        for wish in wishes {
-            match wish.what {
-                Want::Reload(trigger) => self.note_refused_config(trigger, &refusal),
-                Want::SetEndpoint(..) => error!("not changed: {}", refusal.error),
-            }
-            wish.answer(Err(refusal.clone()));
-        }
-        false
-    }
-
-    fn load(&mut self, trigger: Trigger) -> Result<Arc<Loaded>, Refusal> {
-        let path = self.path.display();
-        let goes_on = format!("generation {} goes on", self.snapshot.generation);
-        let refusal = if !self.path.exists() {
-            let remedy = format!("{goes_on}; put the file back to change anything, stop weir to end it");
-            Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
-        } else {
-            match config::load(&self.path) {
-                Ok(config) => {
-                    self.referenced.set(&config.referenced_files, config.read_since);
-                    return Ok(Arc::new(config));
-                }
-                Err(errors) => {
-                    self.referenced
-                        .set(errors.referenced_files(), errors.read_since());
-                    let remedy = format!("{goes_on}; correct the file and it is read again");
-                    Refusal::new(RefusalKind::Config, errors.to_string(), remedy)
-                }
-            }
-        };
-        self.note_refused_config(trigger, &refusal);
-        Err(refusal)
-    }
-
     /// Makes this the wanted state and the planes equal to it.
-    fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
+    pub(super) fn install(&mut self, mut desired: Desired) -> Result<ChangeAnswer, PlaneError> {
         let has_other_endpoints = desired.touched.is_all();
         if has_other_endpoints {
             for gone in desired.overrides.reconcile(&desired.clusters) {
@@ -241,6 +191,12 @@ impl Core {
         }
         self.desired = desired;
         self.adopt(next, &changes);
+        if has_other_endpoints {
+            let durable = self.desired.overrides.durable();
+            self.keep(&durable);
+        }
+        let remote = self.snapshot.settings.admin.remote.as_ref();
+        self.companions.access.follow(remote);
         warnings
             .iter()
             .filter(|warning| !self.warnings.contains(warning))
@@ -319,12 +275,6 @@ impl Core {
         }
     }
 
-    fn note_refused_config(&mut self, trigger: Trigger, refusal: &Refusal) {
-        error!("config refused ({trigger}); {}", refusal.remedy);
-        refusal.error.lines().for_each(|line| error!("{line}"));
-        self.refused_config = Some(error_now(format!("{}; {}", refusal.error, refusal.remedy)));
-    }
-
     /// Logged when it is another than before: the timer meets the same trouble again and again.
     fn note_kernel_trouble(&mut self, error: &PlaneError) {
         let text = error.to_string();
@@ -335,15 +285,6 @@ impl Core {
         {
             error!("kernel plane: {text}; trying again");
             self.kernel_trouble = Some(error_now(text));
-        }
-    }
-}
-
-impl Wish {
-    fn trigger(&self) -> Option<Trigger> {
-        match self.what {
-            Want::Reload(trigger) => Some(trigger),
-            Want::SetEndpoint(..) => None,
         }
     }
 }
@@ -370,7 +311,7 @@ fn log_changes(generation: u64, changes: &[Change]) {
     }
 }
 
-fn error_now(error: String) -> ErrorStatus {
+pub(super) fn error_now(error: String) -> ErrorStatus {
     ErrorStatus {
         error,
         at_unix_seconds: unix_seconds(SystemTime::now()),

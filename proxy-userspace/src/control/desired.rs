@@ -51,13 +51,13 @@ impl Touched {
 }
 
 impl Desired {
-    pub(super) fn new(config: Loaded) -> Self {
+    pub(super) fn new(config: Loaded, overrides: Overrides) -> Self {
         Self {
             touched: Touched::All,
             clusters: Arc::new(config.clusters.clone()),
             config: Arc::new(config),
             resolved: Resolved::default(),
-            overrides: Overrides::default(),
+            overrides,
         }
     }
 
@@ -131,7 +131,7 @@ impl Desired {
 /// Names that a remedy lists before it says how many more there are.
 const NAMED: usize = 10;
 
-fn names(all: impl ExactSizeIterator<Item: ToString>) -> String {
+pub(super) fn names(all: impl ExactSizeIterator<Item: ToString>) -> String {
     let more = all.len().saturating_sub(NAMED);
     let named: Vec<String> = all.take(NAMED).map(|name| name.to_string()).collect();
     let rest = if more > 0 {

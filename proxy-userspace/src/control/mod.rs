@@ -9,20 +9,25 @@ mod host;
 mod overrides;
 mod plane;
 mod report;
+mod report_config;
 mod report_flow;
 mod report_l7;
+mod report_weights;
 mod resolved;
+mod saved;
 mod turns;
 mod verdicts;
 mod watch;
+mod wishes;
 
-pub use self::core::Core;
+pub use self::core::{Companions, Core};
 pub use plane::{Plane, PlaneError};
 pub use turns::{Signals, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
     admin::{
+        Caller, Origin,
         flow::FlowAnswer,
         status::{ChangeAnswer, EndpointPatch, Status},
     },
@@ -45,6 +50,8 @@ pub enum Event {
     Status(oneshot::Sender<Status>),
     /// Where does a flow go?
     Flow(FlowQuestion, oneshot::Sender<Result<FlowAnswer, Refusal>>),
+    /// Another question, which is answered in a moment.
+    Look(Box<dyn FnOnce(&Core) + Send>),
 }
 
 /// A flow as it arrives.
@@ -63,6 +70,7 @@ pub struct FlowQuestion {
 /// A wanted change and who waits for its outcome.
 pub struct Wish {
     what: Want,
+    origin: Origin,
     outcome: Option<oneshot::Sender<Result<ChangeAnswer, Refusal>>>,
 }
 
@@ -70,6 +78,26 @@ pub struct Wish {
 enum Want {
     Reload(Trigger),
     SetEndpoint(EndpointId, EndpointPatch),
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reload(_) => f.write_str("reload"),
+            Self::SetEndpoint(id, patch) => {
+                write!(f, "{id}:")?;
+                if let Some(weight) = patch.weight {
+                    write!(f, " weight {weight}")?;
+                }
+                match patch.drain {
+                    Some(true) => f.write_str(" drain")?,
+                    Some(false) => f.write_str(" no drain")?,
+                    None => {}
+                }
+                f.write_str(if patch.durable { ", durable" } else { "" })
+            }
+        }
+    }
 }
 
 /// What asked for a reload.
@@ -115,6 +143,8 @@ pub enum RefusalKind {
     Config,
     /// The kernel plane could not take it.
     Kernel,
+    /// What is to outlive the daemon could not be written.
+    Disk,
     /// The daemon is stopping.
     Stopping,
 }
@@ -179,33 +209,54 @@ impl Handle {
         answer.await.map_err(|_| Refusal::stopping())?
     }
 
+    /// What this says of control's state. It runs on the control thread: it must not wait.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let look = move |core: &Core| {
+            let _gone = sender.send(question(core));
+        };
+        self.events
+            .send(Event::Look(Box::new(look)))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
     /// Reads the config again and applies it.
     ///
     /// # Errors
     /// It has mistakes, or the kernel plane could not take it: nothing changed.
-    pub async fn reload(&self, trigger: Trigger) -> Result<ChangeAnswer, Refusal> {
-        self.wish(Want::Reload(trigger)).await
+    pub async fn reload(&self, trigger: Trigger, origin: Origin) -> Result<ChangeAnswer, Refusal> {
+        self.wish(Want::Reload(trigger), origin).await
     }
 
-    /// Overrides an endpoint's weight or drain until the next start.
+    /// Overrides an endpoint's weight or drain, until the next start or durably.
     ///
     /// # Errors
-    /// No such endpoint, or the kernel plane could not take it: nothing changed.
+    /// No such endpoint, or the kernel plane or the disk could not take it: nothing changed.
     pub async fn set_endpoint(
         &self,
         cluster: &str,
         address: BackendAddr,
         patch: EndpointPatch,
+        origin: Origin,
     ) -> Result<ChangeAnswer, Refusal> {
         let cluster = ClusterName(cluster.into());
-        self.wish(Want::SetEndpoint(EndpointId { cluster, address }, patch))
+        self.wish(Want::SetEndpoint(EndpointId { cluster, address }, patch), origin)
             .await
     }
 
-    async fn wish(&self, what: Want) -> Result<ChangeAnswer, Refusal> {
+    async fn wish(&self, what: Want, origin: Origin) -> Result<ChangeAnswer, Refusal> {
         let (sender, outcome) = oneshot::channel();
         let wish = Wish {
             what,
+            origin,
             outcome: Some(sender),
         };
         self.events
@@ -217,18 +268,12 @@ impl Handle {
 }
 
 impl Wish {
-    /// A reload that nobody waits for.
-    fn reload(trigger: Trigger) -> Self {
+    /// A reload on SIGHUP, that nobody waits for.
+    fn hangup() -> Self {
         Self {
-            what: Want::Reload(trigger),
+            what: Want::Reload(Trigger::Hangup),
+            origin: Caller::Hangup.into(),
             outcome: None,
-        }
-    }
-
-    /// Tells the one who waits; one who went away is no matter.
-    fn answer(self, outcome: Result<ChangeAnswer, Refusal>) {
-        if let Some(waiting) = self.outcome {
-            let _gone = waiting.send(outcome);
         }
     }
 }

@@ -47,6 +47,7 @@ impl Core {
                 .cloned(),
             warnings: (self.warnings.iter().cloned())
                 .chain(self.desired.resolved.warnings())
+                .chain(self.saved_trouble.iter().cloned())
                 .chain(trouble)
                 .collect(),
             services: (self.snapshot.services.iter())
@@ -189,7 +190,7 @@ impl Core {
 }
 
 /// Maglev rounds every share to the nearest slot, so the weights tell it to one slot.
-fn share_percent(weight: u32, total: u64) -> f64 {
+pub(super) fn share_percent(weight: u32, total: u64) -> f64 {
     if total == 0 {
         0.0
     } else {

@@ -61,7 +61,7 @@ fn listener_status(listener: &Listener) -> ListenerStatus {
     }
 }
 
-fn shown(range: &PortRange) -> String {
+pub(super) fn shown(range: &PortRange) -> String {
     let first = SocketAddr::new(range.address, range.first);
     if range.first == range.last {
         first.to_string()

@@ -1,6 +1,6 @@
 //! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
 
-use super::{Core, Event, Trigger, Wish, host::HostWatch};
+use super::{Core, Event, Wish, host::HostWatch};
 use crate::{
     discovery::Discovery,
     health::{Checks, Report},
@@ -66,8 +66,8 @@ pub async fn run(
             _ = signals.terminate.recv() => return stop("SIGTERM", &mut core),
             _ = signals.interrupt.recv() => return stop("SIGINT", &mut core),
             _ = signals.hangup.recv() => {
-                core.plane.l7().reopen_logs();
-                batch.push(Event::Wish(Wish::reload(Trigger::Hangup)));
+                core.reopen_logs();
+                batch.push(Event::Wish(Wish::hangup()));
             }
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),

@@ -5,6 +5,7 @@
 //! size, its times), once it has stopped changing.
 
 use super::{Handle, Trigger};
+use crate::admin::Caller;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,7 +85,7 @@ impl ConfigWatch {
         self.begin();
         loop {
             self.changed().await;
-            match control.reload(Trigger::Files).await {
+            match control.reload(Trigger::Files, Caller::Files.into()).await {
                 Err(refusal) if refusal.kind == super::RefusalKind::Stopping => return,
                 // Control has logged what came of it.
                 _ => {}

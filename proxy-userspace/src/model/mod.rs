@@ -1,6 +1,7 @@
 //! What the planes run: validated, immutable, and unable to hold anything invalid.
 
 mod address;
+mod admin;
 mod cluster;
 mod diff;
 pub mod l7;
@@ -10,6 +11,7 @@ mod snapshot;
 mod span;
 
 pub use address::{BackendAddr, ListenAddr};
+pub use admin::{AdminSettings, AdminToken, RemoteAdmin};
 pub use cluster::{
     Cluster, ClusterName, DnsEndpoint, Endpoint, EndpointId, Health, HealthCheck, HttpCheck, Probe, TcpCheck,
 };

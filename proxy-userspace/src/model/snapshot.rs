@@ -1,7 +1,7 @@
 //! The Snapshot: everything the planes need, at one generation.
 
 use super::{
-    Cluster, ClusterName, Service,
+    AdminSettings, Cluster, ClusterName, Service,
     l7::{Listener, PortRange},
 };
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -84,6 +84,8 @@ pub struct DaemonSettings {
     pub pin_path: PathBuf,
     /// UNIX socket of the admin API.
     pub admin_socket: PathBuf,
+    /// The admin API beside it.
+    pub admin: AdminSettings,
     /// Worker threads of the L7 plane; none for one a core.
     pub workers: Option<u16>,
     /// Whether worker N is pinned to the N-th CPU it may run on.
@@ -130,6 +132,18 @@ impl DaemonSettings {
     pub const PIN_PATH: &str = "/sys/fs/bpf/weir";
     /// The admin API's socket unless configured, of a daemon that root runs.
     pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+
+    /// Where what outlives the daemon is kept unless configured, of a daemon with that socket.
+    pub const STATE_DIRECTORY: &str = "/var/lib/weir";
+
+    /// Where what outlives the daemon is kept unless configured: [`Self::STATE_DIRECTORY`] where the socket is root's default, whose
+    /// directory doesn't outlive the host's next boot; else beside the socket, so that daemons beside each other have one each.
+    pub fn default_state_directory(socket: &Path) -> PathBuf {
+        if socket == Path::new(Self::ADMIN_SOCKET) {
+            return PathBuf::from(Self::STATE_DIRECTORY);
+        }
+        socket.parent().unwrap_or(Path::new("/")).into()
+    }
 
     /// The admin API's socket unless configured: [`Self::ADMIN_SOCKET`] for root; for others, who can't write there,
     /// `weir/admin.sock` in `XDG_RUNTIME_DIR`, or in `/tmp/weir-UID` where that is not set.

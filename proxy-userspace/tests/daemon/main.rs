@@ -1,11 +1,14 @@
 //! The daemon from outside: config in, signals in, API out; no privileges needed.
 
+mod admin;
+mod admin_tcp;
 mod api;
 mod certificates;
 mod command_line;
 mod discovery;
 mod explain;
 mod health;
+mod openapi;
 mod proxy;
 mod reload;
 mod support;

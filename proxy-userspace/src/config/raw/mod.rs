@@ -30,12 +30,12 @@ pub(super) use route::{
     TextMatch, WeightedCluster,
 };
 pub(super) use settings::{
-    Admin, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
+    Admin, AdminTls, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
 };
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,
-    RegexText, ServerAddress, ServerIdText, Text, Texts, VipText,
+    RegexText, ServerAddress, ServerIdText, Sha256Text, Text, Texts, VipText,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,
@@ -81,9 +81,13 @@ pub struct Config {
     /// How names of endpoints are resolved. Changes need a restart.
     #[schemars(example = json!({"servers": ["192.0.2.53"]}))]
     pub(super) dns: Option<Dns>,
-    /// The local API. Changes need a restart.
+    /// The API. Changes need a restart, but for `tls` and `tokens`.
     #[schemars(example = json!({"socket": "/run/weir/admin.sock"}))]
     pub(super) admin: Option<Admin>,
+    /// Directory of what outlives the daemon: changes by the API that are durable. By default /var/lib/weir; beside
+    /// the admin socket where that is another than root's default. Changes need a restart.
+    #[schemars(example = &"/var/lib/weir")]
+    pub(super) state_directory: Option<AbsolutePath>,
     /// What traffic is taken, and where it goes.
     #[schemars(with = "Option<Vec<Listener>>", example = json!([{"name": "dns", "address": "192.0.2.53:53", "forward": {"cluster": "dns"}}]))]
     pub(super) listeners: Option<List<Listener>>,

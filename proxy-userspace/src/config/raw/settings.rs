@@ -1,8 +1,8 @@
 //! What the daemon reads once at start.
 
 use super::{
-    AbsolutePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
-    ServerAddress, VipText,
+    AbsolutePath, FilePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, Name,
+    PortRange, ServerAddress, Sha256Text, VipText,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -162,7 +162,7 @@ pub struct Dns {
     pub(in crate::config) servers: Option<List<ServerAddress>>,
 }
 
-/// The local API that `weir status` and `weir endpoint` use.
+/// The API that `weir status` and `weir endpoint` use.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
@@ -170,4 +170,49 @@ pub struct Admin {
     /// XDG_RUNTIME_DIR, or /tmp/weir-UID/admin.sock.
     #[schemars(example = &"/run/weir/admin.sock")]
     pub(in crate::config) socket: Option<AbsolutePath>,
+    /// Address and port that it listens on by TCP too. Needs `tokens`, or `tls` with `client_ca`.
+    #[schemars(example = &"192.0.2.1:9900")]
+    pub(in crate::config) address: Option<ServerAddress>,
+    /// TLS over TCP; without it `address` is one of this host's own, 127.0.0.1 or ::1.
+    #[schemars(example = json!({"cert": "admin.pem", "key": "admin.key"}))]
+    pub(in crate::config) tls: Option<AdminTls>,
+    /// Tokens that let their holders in over TCP.
+    #[schemars(with = "Option<Vec<AdminToken>>", length(min = 1), example = json!([{"name": "ops", "file": "ops.token"}]))]
+    pub(in crate::config) tokens: Option<List<AdminToken>>,
+    /// File that every change is written to, a JSON object a line. It is opened again on SIGHUP.
+    #[schemars(example = &"/var/log/weir/audit.log")]
+    pub(in crate::config) audit_log: Option<AbsolutePath>,
+}
+
+/// TLS of the API over TCP.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTls {
+    /// File with the certificate, and behind it those that it was issued by.
+    #[schemars(with = "FilePath", example = &"admin.pem")]
+    pub(in crate::config) cert: Option<FilePath>,
+    /// File with the certificate's private key.
+    #[schemars(with = "FilePath", example = &"admin.key")]
+    pub(in crate::config) key: Option<FilePath>,
+    /// File with the CAs whose certificates let clients in; beside `tokens` either is enough.
+    #[schemars(example = &"operators.pem")]
+    pub(in crate::config) client_ca: Option<FilePath>,
+}
+
+/// A token: its name, and one of `file` and `sha256`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminToken {
+    /// What the audit log calls its holder.
+    #[schemars(with = "Name", example = &"ops")]
+    pub(in crate::config) name: Option<Name>,
+    /// File with the token, which nobody but its owner may read.
+    #[schemars(example = &"ops.token")]
+    pub(in crate::config) file: Option<FilePath>,
+    /// SHA-256 of the token in hexadecimal.
+    #[schemars(example = &"fe3dfb7c9bc3998689e29f1a1dbdc21387188fdb31152cf7e5c63242d0dbe382")]
+    pub(in crate::config) sha256: Option<Sha256Text>,
+    /// Whether its holder may change nothing.
+    #[schemars(example = true, extend("default" = false))]
+    pub(in crate::config) read_only: Option<bool>,
 }

@@ -1,6 +1,7 @@
 //! From what was typed to the model: values, and what they must agree on with each other.
 
 mod action;
+mod admin;
 mod clusters;
 mod cross;
 mod files;

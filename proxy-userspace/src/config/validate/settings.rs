@@ -1,9 +1,11 @@
 //! What the daemon reads once at start: interfaces, map sizes, NAT addresses, the admin socket.
 
-use super::{Checks, Document, Place, elements};
+use super::{Checks, Document, Place, admin, elements};
 use crate::{
     config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
-    model::{DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode},
+    model::{
+        AdminSettings, DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode,
+    },
 };
 use std::{
     collections::HashMap,
@@ -18,6 +20,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         interfaces,
         pin_path: PathBuf::from(limits::PIN_PATH),
         admin_socket: DaemonSettings::default_admin_socket(),
+        admin: AdminSettings::default(),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,
@@ -63,18 +66,13 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         settings.nat = nat_settings(nat, &place, checks);
     }
     check_role(documents, &settings, checks);
-    if let Some((place, admin)) = only_one(documents, "admin", |raw| raw.admin.as_ref(), checks)
-        && let Some(socket) = &admin.socket
-        && let Some(path) = checks.parsed(&place.key("socket"), socket_path(&socket.0))
-    {
-        settings.admin_socket = path;
-    }
+    admin::read(documents, &mut settings, checks);
     settings
 }
 
 /// A group of settings, which stands in one file at most: two would have to be merged by rules
 /// nobody remembers.
-fn only_one<'a, T>(
+pub(super) fn only_one<'a, T>(
     documents: &'a [Document],
     key: &str,
     group: impl Fn(&'a raw::Config) -> Option<&'a T>,
@@ -268,7 +266,7 @@ fn tunnel_settings(tunnel: &raw::Tunnel, place: &Place<'_>, checks: &mut Checks<
     }
 }
 
-fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {
+pub(super) fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {
     let path = PathBuf::from(typed);
     if !path.is_absolute() {
         let remedy = format!("write it from the root, such as {}", limits::PIN_PATH);
@@ -281,28 +279,6 @@ fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {
         return Err(Mistake::new(
             format!("{} has a part that is not a plain name", shown(typed)),
             "write the path without .. in it",
-        ));
-    }
-    Ok(path)
-}
-
-fn socket_path(typed: &str) -> Result<PathBuf, Mistake> {
-    let path = absolute_path(typed)?;
-    if typed.len() > limits::MAX_SOCKET_PATH {
-        let problem = format!(
-            "the path has {} bytes, and that of a UNIX socket at most {}",
-            typed.len(),
-            limits::MAX_SOCKET_PATH
-        );
-        return Err(Mistake::new(
-            problem,
-            format!("use a shorter one, such as {}", limits::ADMIN_SOCKET),
-        ));
-    }
-    if typed.ends_with('/') {
-        return Err(Mistake::new(
-            format!("{} is a directory", shown(typed)),
-            format!("add the socket's name: {typed}admin.sock"),
         ));
     }
     Ok(path)

@@ -130,7 +130,11 @@ fn client_auth_of(
 }
 
 /// A file of CAs.
-fn authorities(typed: &raw::FilePath, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<PemBytes> {
+pub(super) fn authorities(
+    typed: &raw::FilePath,
+    place: &Place<'_>,
+    checks: &mut Checks<'_>,
+) -> Option<PemBytes> {
     let file = checks.file(place, typed)?;
     let certificates = checks.parsed(place, pem::certificates(&file.bytes, &typed.0))?;
     if let Some(warning) = pem::lifetime_warning(&certificates, &typed.0, SystemTime::now()) {
@@ -141,7 +145,11 @@ fn authorities(typed: &raw::FilePath, place: &Place<'_>, checks: &mut Checks<'_>
 }
 
 /// A certificate and its key.
-fn certificate(typed: &raw::Certificate, place: &Place<'_>, checks: &mut Checks<'_>) -> Option<Certificate> {
+pub(super) fn certificate(
+    typed: &raw::Certificate,
+    place: &Place<'_>,
+    checks: &mut Checks<'_>,
+) -> Option<Certificate> {
     let (cert_place, key_place) = (place.key("cert"), place.key("key"));
     let chain = typed.cert.as_ref().and_then(|typed| {
         let file = checks.file(&cert_place, typed)?;

@@ -12,6 +12,8 @@ use super::{
 use crate::model::l7::{Action, HttpSettings, Listener, PathOptions, Route};
 use serde::Serialize;
 
+pub use reason::conditions;
+
 /// Most of the routes before the winner that are told about.
 const TOLD: usize = 20;
 

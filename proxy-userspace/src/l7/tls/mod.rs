@@ -13,7 +13,7 @@ mod tests;
 pub use accept::{AcceptError, accept};
 pub use client::{client, server_name};
 pub use identity::{PeerIdentity, peer_identity};
-pub use server::{expiries, server};
+pub use server::{Leaf, expiries, leaf, server};
 pub use shared::Shared;
 
 use crate::model::l7::{PemBytes, TlsVersion};

@@ -75,13 +75,34 @@ pub fn expiries(settings: &ServerTls) -> Vec<(String, i64)> {
 }
 
 fn expiry(certificate: &Certificate) -> Option<(String, i64)> {
-    let chain = certificate::chain(&certificate.chain).ok()?;
-    let leaf = certificate::parsed(&certificate.chain, &chain[0]).ok()?;
+    let leaf = leaf(certificate)?;
     let name = match &certificate.chain.path {
         Some(path) => path.display().to_string(),
-        None => certificate::dns_names(&leaf)
-            .first()
-            .map_or_else(|| leaf.subject().to_string(), ToString::to_string),
+        None => leaf.names.first().map_or(leaf.subject, ToString::to_string),
     };
-    Some((name, leaf.validity().not_after.timestamp()))
+    Some((name, leaf.not_after))
+}
+
+/// What there is to tell of a server's own certificate.
+pub struct Leaf {
+    /// The subject.
+    pub subject: String,
+    /// DNS names it is for.
+    pub names: Vec<Box<str>>,
+    /// The second of UNIX time from which on it is valid.
+    pub not_before: i64,
+    /// The second of UNIX time after which it is not valid.
+    pub not_after: i64,
+}
+
+/// The first certificate of a chain; none where it can't be read.
+pub fn leaf(certificate: &Certificate) -> Option<Leaf> {
+    let chain = certificate::chain(&certificate.chain).ok()?;
+    let leaf = certificate::parsed(&certificate.chain, &chain[0]).ok()?;
+    Some(Leaf {
+        subject: leaf.subject().to_string(),
+        names: certificate::dns_names(&leaf),
+        not_before: leaf.validity().not_before.timestamp(),
+        not_after: leaf.validity().not_after.timestamp(),
+    })
 }

@@ -13,7 +13,7 @@ use std::fmt::Display;
 const SHOWN: usize = 3;
 
 /// What a route asks, a condition each; empty for any request.
-pub(super) fn conditions(matches: &RouteMatch) -> Vec<String> {
+pub fn conditions(matches: &RouteMatch) -> Vec<String> {
     let mut conditions = Vec::new();
     if !matches.hosts.is_empty() {
         conditions.push(format!("host {}", one_of("is", &hosts(&matches.hosts))));
