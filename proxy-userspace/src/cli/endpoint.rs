@@ -87,6 +87,10 @@ pub(super) fn set(args: &SetArgs) -> anyhow::Result<()> {
         [] => "nothing to change\n".into(),
         _ => answer.changes.join("\n") + "\n",
     };
+    let id = format!("cluster {} endpoint {}:", args.cluster, args.address);
+    for warning in answer.warnings.iter().filter(|it| it.starts_with(&id)) {
+        eprintln!("weir: {warning}");
+    }
     print(lines.as_bytes())
 }
 

@@ -73,7 +73,7 @@ impl Core {
             && self.desired.overrides.is_covered(id)
         {
             let warning = format!(
-                "{id}: what was set durably is back at the next start; set it with \"durable\": true"
+                "{id}: what was set durably is back at the next start, unless this is set with \"durable\": true"
             );
             answer.warnings.push(warning);
         }

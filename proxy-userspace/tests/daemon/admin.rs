@@ -2,7 +2,7 @@
 
 use super::{
     WEB,
-    support::{Daemon, Home, free_port, weir_on},
+    support::{Daemon, Home, free_port, text, weir_on},
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
@@ -142,6 +142,11 @@ fn durable_changes_outlive_the_daemon_and_others_do_not() {
     );
     assert!(set.status.success());
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    let covered = weir_on(
+        &home.socket(),
+        &["endpoint", "set", "web", "198.51.100.1:80", "--weight", "6"],
+    );
+    assert!(text(&covered.stderr).contains("what was set durably is back at the next start"));
     let answer = patch(&daemon, r#"{"drain": true, "weight": 7}"#);
     assert!(
         answer["warnings"].to_string().contains("back at the next start"),

@@ -33,7 +33,10 @@ pub(super) fn read(documents: &[Document], settings: &mut DaemonSettings, checks
             settings.admin_socket = path;
         }
         if let Some(typed) = &admin.audit_log {
-            settings.admin.audit_log = checks.parsed(&place.key("audit_log"), absolute_path(&typed.0));
+            settings.admin.audit_log = checks.parsed(
+                &place.key("audit_log"),
+                absolute_path(&typed.0, "/var/log/weir/audit.log"),
+            );
         }
         settings.admin.remote = remote(admin, &place, checks);
     }
@@ -43,7 +46,9 @@ pub(super) fn read(documents: &[Document], settings: &mut DaemonSettings, checks
         |raw| raw.state_directory.as_ref(),
         checks,
     );
-    let typed = typed.and_then(|(place, typed)| checks.parsed(&place, absolute_path(&typed.0)));
+    let typed = typed.and_then(|(place, typed)| {
+        checks.parsed(&place, absolute_path(&typed.0, DaemonSettings::STATE_DIRECTORY))
+    });
     settings.admin.state_directory =
         typed.unwrap_or_else(|| DaemonSettings::default_state_directory(&settings.admin_socket));
 }
@@ -225,7 +230,7 @@ fn check_private(path: &Path, typed: &str) -> Result<(), Mistake> {
 }
 
 fn socket_path(typed: &str) -> Result<PathBuf, Mistake> {
-    let path = absolute_path(typed)?;
+    let path = absolute_path(typed, limits::ADMIN_SOCKET)?;
     if typed.len() > limits::MAX_SOCKET_PATH {
         let problem = format!(
             "the path has {} bytes, and that of a UNIX socket at most {}",

@@ -47,7 +47,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
-            && let Some(path) = checks.parsed(&place.key("pin_path"), absolute_path(&path.0))
+            && let Some(path) =
+                checks.parsed(&place.key("pin_path"), absolute_path(&path.0, limits::PIN_PATH))
         {
             settings.pin_path = path;
         }
@@ -266,10 +267,10 @@ fn tunnel_settings(tunnel: &raw::Tunnel, place: &Place<'_>, checks: &mut Checks<
     }
 }
 
-pub(super) fn absolute_path(typed: &str) -> Result<PathBuf, Mistake> {
+pub(super) fn absolute_path(typed: &str, example: &str) -> Result<PathBuf, Mistake> {
     let path = PathBuf::from(typed);
     if !path.is_absolute() {
-        let remedy = format!("write it from the root, such as {}", limits::PIN_PATH);
+        let remedy = format!("write it from the root, such as {example}");
         return Err(Mistake::new(
             format!("{} is not an absolute path", shown(typed)),
             remedy,
