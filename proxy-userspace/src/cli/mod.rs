@@ -11,6 +11,7 @@ mod schema;
 mod status;
 mod table;
 mod unload;
+mod upgrade;
 
 use crate::model::DaemonSettings;
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,8 @@ enum Verb {
     /// Change endpoints of the running daemon.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointVerb),
+    /// Go over to another version of the daemon, without the loss of a connection.
+    Upgrade(upgrade::UpgradeArgs),
     /// Take Weir out of the kernel: detach the programs, remove the maps.
     Unload(unload::UnloadArgs),
 }
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Verb::Flow(args) => flow::run(&args),
         Verb::Monitor(args) => monitor::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Unload(args) => unload::run(&args),
     };
     match outcome {

@@ -40,6 +40,10 @@ pub struct Core {
     pub(super) stale: bool,
     /// A change that ends flows was made since the last sweep.
     sweep_due: bool,
+    /// Another process has the maps, and may become the daemon.
+    pub(super) is_handing_over: bool,
+    /// The kernel plane is this process's, unless it is handing over.
+    pub(super) had_kernel: bool,
 }
 
 impl Core {
@@ -60,6 +64,7 @@ impl Core {
         desired.resolve(resolved);
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
+        let had_kernel = plane.absence().is_none();
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
         warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -77,6 +82,8 @@ impl Core {
             referenced,
             stale: false,
             sweep_due: true,
+            is_handing_over: false,
+            had_kernel,
         })
     }
 
@@ -114,6 +121,9 @@ impl Core {
         }
         let resolved = self.desired.resolve(answers);
         self.stale |= resolved;
+        if let Some(busy) = self.busy() {
+            wishes.drain(..).for_each(|wish| wish.answer(Err(busy.clone())));
+        }
         let reloads = wishes.iter().any(|wish| wish.trigger().is_some());
         let granted = self.grant(wishes);
         if !granted {

@@ -12,13 +12,15 @@ mod report;
 mod report_flow;
 mod report_l7;
 mod resolved;
+mod succession;
 mod turns;
 mod verdicts;
 mod watch;
 
 pub use self::core::Core;
 pub use plane::{Plane, PlaneError};
-pub use turns::{Signals, run};
+pub use succession::{HandedOver, Step};
+pub use turns::{End, Inputs, Signals, drain, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{

@@ -35,6 +35,7 @@ pub use command::{Finished, Process, tool};
 pub use crowd::{Crowd, Member, MemberState};
 pub use crowd_server::CrowdServer;
 pub use daemon::{Daemon, weir_binary};
+pub(crate) use daemon::{expect_left, take_over};
 pub use daemon_config::DaemonConfig;
 pub use datagrams::{DatagramOutcome, NumberedDatagrams};
 pub use direct::DirectSite;

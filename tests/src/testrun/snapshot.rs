@@ -215,6 +215,7 @@ impl Plan {
             max_fragments: self.max_fragments,
             max_affinities: AFFINITIES,
             new_flows_per_second: None,
+            upgrade: Default::default(),
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

@@ -190,7 +190,7 @@ impl SteerBench {
     /// # Errors
     /// The kernel plane's.
     pub fn workers(&mut self, count: usize) -> Result<Vec<LoadWriter>> {
-        self.sockets = listening_sockets(count)?;
+        self.sockets = listening_sockets(count, None)?;
         self.cookies.clear();
         let plane = self.plane.as_mut().context("the kernel plane is closed")?;
         let mut writers = Vec::new();
@@ -346,6 +346,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_fragments: 0,
         max_affinities: 64,
         new_flows_per_second: None,
+        upgrade: Default::default(),
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -1,8 +1,8 @@
 //! What the daemon reads once at start.
 
 use super::{
-    AbsolutePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, PortRange,
-    ServerAddress, VipText,
+    AbsolutePath, Duration, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List,
+    PortRange, ServerAddress, VipText,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -170,4 +170,16 @@ pub struct Admin {
     /// XDG_RUNTIME_DIR, or /tmp/weir-UID/admin.sock.
     #[schemars(example = &"/run/weir/admin.sock")]
     pub(in crate::config) socket: Option<AbsolutePath>,
+}
+
+/// How long an upgrade, from one process to the next, may take.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Time until the new process serves; then the old one takes back what it handed over.
+    #[schemars(example = &"30s", extend("default" = "30s"))]
+    pub(in crate::config) ready_timeout: Option<Duration>,
+    /// Time for connections of the old process to end; WebSockets and long streams are closed then.
+    #[schemars(example = &"10m", extend("default" = "10m"))]
+    pub(in crate::config) drain_timeout: Option<Duration>,
 }

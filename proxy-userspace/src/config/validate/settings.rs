@@ -3,12 +3,15 @@
 use super::{Checks, Document, Place, elements};
 use crate::{
     config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
-    model::{DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode},
+    model::{
+        DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, UpgradeTimeouts, XdpMode,
+    },
 };
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
@@ -41,6 +44,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
         dns_servers: dns_servers(documents, checks),
+        upgrade: upgrade(documents, checks),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
@@ -164,6 +168,25 @@ fn xdp_mode(typed: Option<raw::Xdp>) -> XdpMode {
         Some(raw::Xdp::Generic) => XdpMode::Generic,
         Some(raw::Xdp::Off) => XdpMode::Off,
     }
+}
+
+fn upgrade(documents: &[Document], checks: &mut Checks<'_>) -> UpgradeTimeouts {
+    let mut timeouts = UpgradeTimeouts::default();
+    if let Some((place, upgrade)) = only_one(documents, "upgrade", |raw| raw.upgrade.as_ref(), checks) {
+        let mut read = |key, typed: &Option<raw::Duration>, least, default| {
+            let bounds = least..=limits::MAX_UPGRADE_TIMEOUT;
+            checks.duration(&place.key(key), typed.as_ref(), &bounds, default)
+        };
+        let second = Duration::from_secs(1);
+        timeouts.ready = read("ready_timeout", &upgrade.ready_timeout, second, timeouts.ready);
+        timeouts.drain = read(
+            "drain_timeout",
+            &upgrade.drain_timeout,
+            Duration::ZERO,
+            timeouts.drain,
+        );
+    }
+    timeouts
 }
 
 fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAddr> {

@@ -75,6 +75,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_fragments: 1,
             max_affinities: 1,
             new_flows_per_second: None,
+            upgrade: Default::default(),
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),
