@@ -3,7 +3,7 @@
 use crate::{
     admin::{self, AdminSocket},
     config::{self, Loaded},
-    control::{self, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals},
+    control::{self, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals, service},
     discovery::Discovery,
     kernel::{
         KernelPlane,
@@ -156,7 +156,9 @@ async fn take_turns(
     let (path, given_away) = (admin.path().to_path_buf(), admin.given_away());
     let server = tokio::spawn(admin::serve(admin, control.clone()));
     let watching = tokio::spawn(watch.report_to(control));
-    info!("ready: {}", core.summary());
+    let summary = core.summary();
+    info!("ready: {summary}");
+    service::ready(&summary);
     let mut inputs = Inputs {
         events,
         steps: receiver,

@@ -12,6 +12,7 @@ mod report;
 mod report_flow;
 mod report_l7;
 mod resolved;
+pub mod service;
 mod succession;
 mod turns;
 mod verdicts;

@@ -1,6 +1,10 @@
 //! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
 
-use super::{Core, Event, Step, Trigger, Wish, host::HostWatch};
+use super::{
+    Core, Event, Step, Trigger, Wish,
+    host::HostWatch,
+    service::{self, Watchdog},
+};
 use crate::{
     discovery::Discovery,
     health::{Checks, Report},
@@ -80,11 +84,13 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
     let mut checks = Checks::new(report_sender);
     checks.follow(core.clusters(), &core.ways());
     let mut host = HostWatch::open(core);
+    let mut watchdog = Watchdog::new();
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         let mut batch = Vec::new();
         let mut found = Vec::new();
+        let mut is_hangup = false;
         tokio::select! {
             _ = signals.terminate.recv() => return stop("SIGTERM", core),
             _ = signals.interrupt.recv() => return stop("SIGINT", core),
@@ -103,9 +109,12 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
                 }
             },
             _ = signals.hangup.recv() => {
+                service::reloading();
+                is_hangup = true;
                 core.plane.l7().reopen_logs();
                 batch.push(Event::Wish(Wish::reload(Trigger::Hangup)));
             }
+            () = watchdog.tell() => {}
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
@@ -124,6 +133,9 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
         if core.turn(batch) {
             checks.follow(core.clusters(), &core.ways());
             discovery.follow(core.clusters());
+        }
+        if is_hangup {
+            service::ready_again(&core.summary());
         }
         // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn
         // over thousands of endpoints, would starve the very probes that it consists of.
@@ -150,6 +162,7 @@ fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
 const FINISH: Duration = Duration::from_secs(10);
 
 fn stop(signal: &str, core: &mut Core) -> End {
+    service::stopping();
     info!(
         "{signal}: requests that run have {} s to finish",
         FINISH.as_secs()

@@ -106,7 +106,11 @@ impl Heir {
 
     fn start(&self, other: Option<&Path>) -> io::Result<Child> {
         let program = other.unwrap_or(&self.program);
-        let child = Command::new(program).args(&self.arguments).spawn();
+        let child = Command::new(program)
+            .args(&self.arguments)
+            // The service manager's watchdog is the new process's to feed then (sd_watchdog_enabled(3)).
+            .env_remove("WATCHDOG_PID")
+            .spawn();
         child
             .map_err(|error| io::Error::new(error.kind(), format!("starting {}: {error}", program.display())))
     }

@@ -8,6 +8,7 @@ mod explain;
 mod health;
 mod proxy;
 mod reload;
+mod service;
 mod support;
 
 use serde_json::Value;
