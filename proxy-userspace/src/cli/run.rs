@@ -1,7 +1,7 @@
 //! `weir run`: the daemon from start to stop, in order.
 
 use crate::{
-    admin::{self, AdminSocket},
+    admin::{self, AdminSocket, metrics::MetricsSocket},
     config::{self, Loaded},
     control::{self, ConfigWatch, Core, Handle, Plane, Signals},
     discovery::Discovery,
@@ -71,6 +71,10 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         // Before the kernel plane: it is also the lock that keeps a second daemon from touching
         // the first one's maps.
         let socket = AdminSocket::bind(&config.settings.admin_socket)?;
+        let metrics = match config.settings.metrics_address {
+            Some(address) => Some(MetricsSocket::bind(address).await?),
+            None => None,
+        };
         let plane = open_plane(args, &config)?;
         let mut discovery = Discovery::new(&config.settings.dns_servers);
         discovery.follow(&config.clusters);
@@ -79,12 +83,14 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
         let server = tokio::spawn(admin::serve(socket, control.clone()));
+        let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(control.clone())));
         let watching = tokio::spawn(watch.report_to(control));
         info!("ready: {}", core.summary());
         // Health checks run as long as this does.
         control::run(core, events, signals, discovery).await;
         watching.abort();
         server.abort();
+        scraped.inspect(tokio::task::JoinHandle::abort);
         Ok(())
     })
 }

@@ -30,7 +30,7 @@ pub(super) use route::{
     TextMatch, WeightedCluster,
 };
 pub(super) use settings::{
-    Admin, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
+    Admin, Decap, Dns, Interface, Kernel, Metrics, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
 };
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
@@ -84,6 +84,9 @@ pub struct Config {
     /// The local API. Changes need a restart.
     #[schemars(example = json!({"socket": "/run/weir/admin.sock"}))]
     pub(super) admin: Option<Admin>,
+    /// Serves metrics over TCP too, for Prometheus. Changes need a restart.
+    #[schemars(example = json!({"address": "127.0.0.1:9100"}))]
+    pub(super) metrics: Option<Metrics>,
     /// What traffic is taken, and where it goes.
     #[schemars(with = "Option<Vec<Listener>>", example = json!([{"name": "dns", "address": "192.0.2.53:53", "forward": {"cluster": "dns"}}]))]
     pub(super) listeners: Option<List<Listener>>,
