@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Answers every request with this text, for ever.
-pub fn answer(listener: TcpListener, text: &'static str) {
+fn answer(listener: TcpListener, text: &'static str) {
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let mut request = Vec::new();

@@ -33,7 +33,7 @@ rules, [config/grafana/weir.json](../config/grafana/weir.json) is a dashboard (G
 Labels name what the config names, never what clients send. What bounds the number of series:
 
 - Routes: the first {routes} routes of the config, over all listeners, have series of their own; all others of a listener are `route="_other"`. Requests
-  that no route took (400, 404, 431 and others) are `route="_none"`. A route without a name is `routes[N]`, by its place from 0. A route has
+  that no route took (404, 400 and others) are `route="_none"`. A route without a name is `routes[N]`, by its place from 0. A route has
   {route_series} series.
 - Endpoints: the first {endpoints} of the config in the order of cluster names have series of their own, and so have the first {endpoints} pairs of service and
   endpoint; sums of all are in the series of cluster and service. An endpoint has {state_series} series of weight and health, and {endpoint_series} more of its requests once
