@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 23] = [
+const PROGRAMS: [(&str, &str); 25] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -38,6 +38,8 @@ const PROGRAMS: [(&str, &str); 23] = [
     ("node", "nodejs"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];

@@ -1,7 +1,8 @@
-//! The admin API: HTTP/1.1 with JSON over a UNIX socket.
+//! The admin API: HTTP/1.1 with JSON over a UNIX socket; metrics over TCP too.
 
 mod client;
 pub mod flow;
+pub mod metrics;
 mod server;
 mod socket;
 pub mod status;

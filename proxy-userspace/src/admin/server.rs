@@ -1,7 +1,7 @@
 //! The server side: one request in, one answer out, errors with a remedy.
 
 use super::{
-    AdminSocket,
+    AdminSocket, metrics,
     status::{EndpointPatch, ErrorAnswer},
 };
 use crate::{
@@ -38,7 +38,7 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str = "GET /status, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
+const PATHS: &str = "GET /status, GET /metrics, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/NAME/endpoints/ADDR";
 
 /// Serves until dropped.
 ///
@@ -84,7 +84,7 @@ async fn serve_client(stream: UnixStream, control: Handle) {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
     let path = request.uri().path().to_owned();
@@ -93,6 +93,8 @@ async fn answer(request: Request<Incoming>, control: &Handle) -> Answer {
     match segments[..] {
         ["status"] if method == Method::GET => outcome(control.status().await),
         ["status"] => wrong_method(&method, &path, "GET"),
+        ["metrics"] if method == Method::GET => metrics::answer(request.headers(), control).await,
+        ["metrics"] => wrong_method(&method, &path, "GET"),
         ["flows", protocol, client, vip] if method == Method::GET => {
             match question(protocol, client, vip, request.uri().query()) {
                 Some(question) => outcome(control.flow(question).await),
@@ -190,7 +192,7 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
     }
 }
 
-fn outcome(outcome: Result<impl Serialize, Refusal>) -> Answer {
+pub(super) fn outcome(outcome: Result<impl Serialize, Refusal>) -> Answer {
     match outcome {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(refusal) => {
@@ -207,7 +209,7 @@ fn outcome(outcome: Result<impl Serialize, Refusal>) -> Answer {
     }
 }
 
-fn wrong_method(method: &Method, path: &str, allowed: &'static str) -> Answer {
+pub(super) fn wrong_method(method: &Method, path: &str, allowed: &'static str) -> Answer {
     let what = format!("{path} does not take {method}");
     let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, what, format!("use {allowed}"));
     answer
@@ -216,7 +218,7 @@ fn wrong_method(method: &Method, path: &str, allowed: &'static str) -> Answer {
     answer
 }
 
-fn error(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Answer {
+pub(super) fn error(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Answer {
     json(
         status,
         &ErrorAnswer {

@@ -1,7 +1,7 @@
 //! `weir run`: the daemon from start to stop, in order.
 
 use crate::{
-    admin::{self, AdminSocket},
+    admin::{self, AdminSocket, metrics::MetricsSocket},
     config::{self, Loaded},
     control::{self, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals, service},
     discovery::Discovery,
@@ -23,7 +23,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{runtime, sync::mpsc};
+use tokio::{runtime, sync::mpsc, task::JoinHandle};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
@@ -90,34 +90,66 @@ async fn serve(args: &RunArgs, config: Loaded, watch: ConfigWatch) -> anyhow::Re
         let admin = AdminSocket::bind(&path)?;
         let socket =
             UpgradeSocket::bind(&upgrade::socket_path(&path)).context("making the socket for upgrades")?;
+        let metrics = open_metrics(&config, Vec::new())?;
         let plane = open_plane(args, &config, Sockets::default())?;
         let (core, discovery) = start(args, config, plane).await?;
-        return take_turns(core, (signals, discovery), (admin, socket), timeouts, watch).await;
+        let doors = Doors {
+            admin,
+            upgrade: socket,
+            metrics,
+        };
+        return take_turns(core, (signals, discovery), doors, timeouts, watch).await;
     };
     let Inheritance {
         admin,
         upgrade: socket,
         steered,
         listeners,
+        metrics,
     } = inheritance;
     let started = async {
         let admin = AdminSocket::inherited(admin, &path).context("taking the admin socket over")?;
+        let metrics = open_metrics(&config, metrics)?;
         let plane = open_plane(args, &config, Sockets { steered, listeners })?;
-        anyhow::Ok((admin, start(args, config, plane).await?))
+        anyhow::Ok((admin, metrics, start(args, config, plane).await?))
     };
     match started.await {
-        Ok((admin, (core, discovery))) => {
+        Ok((admin, metrics, (core, discovery))) => {
             successor
                 .ready()
                 .context("the daemon before this one took all back")?;
-            let socket = UpgradeSocket::inherited(socket, &upgrade::socket_path(&path));
-            take_turns(core, (signals, discovery), (admin, socket), timeouts, watch).await
+            let doors = Doors {
+                admin,
+                upgrade: UpgradeSocket::inherited(socket, &upgrade::socket_path(&path)),
+                metrics,
+            };
+            take_turns(core, (signals, discovery), doors, timeouts, watch).await
         }
         Err(error) => {
             successor.fail(&format!("{error:#}"));
             Err(error)
         }
     }
+}
+
+/// Where others than clients come in.
+struct Doors {
+    admin: AdminSocket,
+    upgrade: UpgradeSocket,
+    metrics: Option<MetricsSocket>,
+}
+
+/// The socket of `metrics.address`: that of the process before this one, if it had it at the same address.
+fn open_metrics(
+    config: &Loaded,
+    inherited: Vec<(SocketAddr, TcpListener)>,
+) -> anyhow::Result<Option<MetricsSocket>> {
+    let Some(address) = config.settings.metrics_address else {
+        return Ok(None);
+    };
+    let mut inherited = inherited.into_iter();
+    let before = inherited.find_map(|(at, socket)| (at == address).then_some(socket));
+    Ok(Some(MetricsSocket::open(address, before)?))
 }
 
 /// The first Snapshot, in both planes.
@@ -135,16 +167,29 @@ async fn start(args: &RunArgs, config: Loaded, plane: Plane) -> anyhow::Result<(
 async fn take_turns(
     mut core: Core,
     (signals, discovery): (Signals, Discovery),
-    (admin, socket): (AdminSocket, UpgradeSocket),
+    doors: Doors,
     timeouts: UpgradeTimeouts,
     mut watch: ConfigWatch,
 ) -> anyhow::Result<()> {
+    let Doors {
+        admin,
+        upgrade: socket,
+        metrics,
+    } = doors;
     watch.follow(core.referenced_files());
     let (control, events) = Handle::new();
     let (steps, receiver) = mpsc::channel(1);
     let estate = Estate {
         socket,
         admin: admin.duplicates().context("sharing the admin socket")?,
+        metrics: match &metrics {
+            Some(metrics) => Some(
+                metrics
+                    .duplicate()
+                    .context("sharing the socket of metrics.address")?,
+            ),
+            None => None,
+        },
         steps,
         heir: Heir::of_this_process().context("finding this program")?,
         ready_timeout: timeouts.ready,
@@ -155,6 +200,7 @@ async fn take_turns(
         .context("starting a thread")?;
     let (path, given_away) = (admin.path().to_path_buf(), admin.given_away());
     let server = tokio::spawn(admin::serve(admin, control.clone()));
+    let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(control.clone())));
     let watching = tokio::spawn(watch.report_to(control));
     let summary = core.summary();
     info!("ready: {summary}");
@@ -168,6 +214,7 @@ async fn take_turns(
     // Health checks run as long as this does.
     let end = control::run(&mut core, &mut inputs, || upgrade_now(path.clone())).await;
     watching.abort();
+    scraped.inspect(JoinHandle::abort);
     if let End::Left(waiting) = end {
         given_away.store(true, Ordering::Relaxed);
         server.abort();

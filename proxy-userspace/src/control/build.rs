@@ -151,6 +151,10 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
         ("nat.ports", running.nat.ports != wanted.nat.ports),
         ("dns.servers", running.dns_servers != wanted.dns_servers),
         ("admin.socket", running.admin_socket != wanted.admin_socket),
+        (
+            "metrics.address",
+            running.metrics_address != wanted.metrics_address,
+        ),
     ];
     (keys.into_iter().filter(|(_, changed)| *changed))
         .map(|(key, _)| format!("{key}: the change takes effect at the next start"))

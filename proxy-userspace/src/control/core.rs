@@ -110,12 +110,14 @@ impl Core {
         let mut askers = Vec::new();
         let mut answers = Vec::new();
         let mut questions = Vec::new();
+        let mut scrapers = Vec::new();
         for event in events {
             match event {
                 Event::Health(report) => self.record(report),
                 Event::Resolved(answer) => answers.push(answer),
                 Event::Wish(wish) => wishes.push(wish),
                 Event::Status(asker) => askers.push(asker),
+                Event::Metrics(format, scraper) => scrapers.push((format, scraper)),
                 Event::Flow(question, asker) => questions.push((question, asker)),
             }
         }
@@ -131,6 +133,9 @@ impl Core {
         }
         for asker in askers {
             let _gone = asker.send(self.status());
+        }
+        for (format, scraper) in scrapers {
+            let _gone = scraper.send(self.metrics(format));
         }
         for (question, asker) in questions {
             let _gone = asker.send(self.flow(&question));

@@ -11,6 +11,8 @@ mod plane;
 mod report;
 mod report_flow;
 mod report_l7;
+mod report_metrics;
+mod report_metrics_l7;
 mod resolved;
 pub mod service;
 mod succession;
@@ -20,6 +22,7 @@ mod watch;
 
 pub use self::core::Core;
 pub use plane::{Plane, PlaneError};
+pub use report_metrics::MOST_ENDPOINTS;
 pub use succession::{HandedOver, Step};
 pub use turns::{End, Inputs, Signals, drain, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
@@ -27,11 +30,13 @@ pub use watch::{ConfigWatch, ReferencedFiles};
 use crate::{
     admin::{
         flow::FlowAnswer,
+        metrics::Format,
         status::{ChangeAnswer, EndpointPatch, Status},
     },
     discovery, health,
     model::{BackendAddr, ClusterName, ConnectionId, EndpointId},
 };
+use bytes::Bytes;
 use proxy_common::net::Protocol;
 use std::{fmt, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +51,8 @@ pub enum Event {
     Wish(Wish),
     /// What is the state of things?
     Status(oneshot::Sender<Status>),
+    /// All metrics, in this format.
+    Metrics(Format, oneshot::Sender<Bytes>),
     /// Where does a flow go?
     Flow(FlowQuestion, oneshot::Sender<Result<FlowAnswer, Refusal>>),
 }
@@ -164,6 +171,19 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.events
             .send(Event::Status(sender))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// All metrics, written down.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn metrics(&self, format: Format) -> Result<Bytes, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.events
+            .send(Event::Metrics(format, sender))
             .await
             .map_err(|_| Refusal::stopping())?;
         answer.await.map_err(|_| Refusal::stopping())

@@ -144,7 +144,14 @@ async fn serve(
     if let CompiledKind::Tcp(settings) = &serving.compiled.kind {
         let settings = Arc::clone(settings);
         // Boxed: connections of HTTP are not to be as large.
-        return Box::pin(tcp_proxy::serve(worker, &serving, &settings, stream, ends)).await;
+        return Box::pin(tcp_proxy::serve(
+            worker,
+            (&serving, &listener.meter),
+            &settings,
+            stream,
+            ends,
+        ))
+        .await;
     }
     let (transport, facts, alpn_h2) = match (&serving.compiled.tls, &model.tls) {
         (Some(config), Some(settings)) => {

@@ -200,6 +200,7 @@ impl Drop for Busy {
 impl Observer for Rc<Connection> {
     fn received(&self, bytes: usize) {
         self.worker.counters.received.add(bytes as u64);
+        self.listener.meter.received.add(bytes as u64);
         if bytes > 0 && self.phase.get() == Phase::Idle && !self.framed.get() {
             self.phase.set(Phase::Head);
             self.since.set(self.worker.now());
@@ -208,5 +209,6 @@ impl Observer for Rc<Connection> {
 
     fn sent(&self, bytes: usize) {
         self.worker.counters.sent.add(bytes as u64);
+        self.listener.meter.sent.add(bytes as u64);
     }
 }

@@ -134,6 +134,11 @@ impl L7Plane {
         self.workers.iter().map(|worker| &worker.counters)
     }
 
+    /// What was published last: names, and what the workers count by them.
+    pub fn compiled(&self) -> Option<&Compiled> {
+        self.compiled.as_deref()
+    }
+
     /// The generation that was published last.
     pub fn generation(&self) -> Option<u64> {
         self.generation
@@ -163,7 +168,13 @@ impl L7Plane {
     /// # Errors
     /// TLS material, a log file or an address that can't be used; what ran goes on.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
-        let compiled = compile::compile(snapshot, self.compiled.as_deref(), &self.shared, &self.writers)?;
+        let compiled = compile::compile(
+            snapshot,
+            self.compiled.as_deref(),
+            &self.shared,
+            &self.writers,
+            self.workers.len(),
+        )?;
         let wanted = if self.steered {
             HashSet::new()
         } else {

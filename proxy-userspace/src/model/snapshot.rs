@@ -85,6 +85,8 @@ pub struct DaemonSettings {
     pub pin_path: PathBuf,
     /// UNIX socket of the admin API.
     pub admin_socket: PathBuf,
+    /// Where metrics are served over TCP.
+    pub metrics_address: Option<SocketAddr>,
     /// Worker threads of the L7 plane; none for one a core.
     pub workers: Option<u16>,
     /// Whether worker N is pinned to the N-th CPU it may run on.

@@ -83,6 +83,8 @@ pub enum SocketKind {
     AdminLock,
     /// The socket for upgrades.
     Upgrade,
+    /// That of `metrics.address`.
+    Metrics(SocketAddr),
     /// A worker's, that the kernel steers connections to.
     Steered,
     /// A worker's, that listens on an address.

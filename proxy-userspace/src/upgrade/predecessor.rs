@@ -1,7 +1,7 @@
 //! The daemon's side: a thread that starts the next process where asked to, hands over to whoever asks, and takes back.
 
 use super::channel::{Answer, Channel, DESCRIPTORS, Offer, Request, SocketKind};
-use crate::control::Step;
+use crate::control::{HandedOver, Step};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, fchmod},
@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::OsString,
     fs, io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -122,6 +123,8 @@ pub struct Estate {
     pub socket: UpgradeSocket,
     /// The admin socket and its lock.
     pub admin: [OwnedFd; 2],
+    /// The socket of `metrics.address`.
+    pub metrics: Option<(SocketAddr, OwnedFd)>,
     /// Control.
     pub steps: mpsc::Sender<Step>,
     /// How the next process is started.
@@ -282,11 +285,7 @@ impl Estate {
         Err(why)
     }
 
-    fn offer(
-        &self,
-        channel: &Channel,
-        sockets: &[(Option<std::net::SocketAddr>, OwnedFd)],
-    ) -> io::Result<()> {
+    fn offer(&self, channel: &Channel, sockets: &HandedOver) -> io::Result<()> {
         let [admin, lock] = &self.admin;
         let own = [
             (SocketKind::Admin, admin.as_fd()),
@@ -297,7 +296,11 @@ impl Estate {
             let kind = address.map_or(SocketKind::Steered, SocketKind::Listener);
             (kind, socket.as_fd())
         });
-        let all: Vec<(SocketKind, BorrowedFd<'_>)> = own.into_iter().chain(workers).collect();
+        let metrics = self
+            .metrics
+            .iter()
+            .map(|(address, socket)| (SocketKind::Metrics(*address), socket.as_fd()));
+        let all: Vec<(SocketKind, BorrowedFd<'_>)> = own.into_iter().chain(metrics).chain(workers).collect();
         let messages = all.len().div_ceil(DESCRIPTORS);
         for (number, some) in all.chunks(DESCRIPTORS).enumerate() {
             let offer = Offer {

@@ -27,6 +27,8 @@ pub struct Inheritance {
     pub steered: Vec<TcpListener>,
     /// What listens on addresses.
     pub listeners: Vec<(SocketAddr, TcpListener)>,
+    /// That of `metrics.address`.
+    pub metrics: Vec<(SocketAddr, TcpListener)>,
 }
 
 /// This process, before it is the daemon. Dropped early, the one before takes all back.
@@ -107,7 +109,7 @@ fn connected(admin_socket: &Path) -> io::Result<Channel> {
 
 fn inherit(channel: &Channel) -> io::Result<Inheritance> {
     let (mut admin, mut lock, mut upgrade) = (None, None, None);
-    let (mut steered, mut listeners) = (Vec::new(), Vec::new());
+    let (mut steered, mut listeners, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (answer, descriptors) = channel.receive()?;
         let offer = match answer {
@@ -125,6 +127,7 @@ fn inherit(channel: &Channel) -> io::Result<Inheritance> {
                 SocketKind::Admin => admin = Some(descriptor),
                 SocketKind::AdminLock => lock = Some(descriptor),
                 SocketKind::Upgrade => upgrade = Some(descriptor),
+                SocketKind::Metrics(address) => metrics.push((address, descriptor.into())),
                 SocketKind::Steered => steered.push(descriptor.into()),
                 SocketKind::Listener(address) => listeners.push((address, descriptor.into())),
             }
@@ -141,6 +144,7 @@ fn inherit(channel: &Channel) -> io::Result<Inheritance> {
         upgrade,
         steered,
         listeners,
+        metrics,
     })
 }
 

@@ -6,6 +6,8 @@ mod command_line;
 mod discovery;
 mod explain;
 mod health;
+mod metrics;
+mod metrics_shipped;
 mod proxy;
 mod reload;
 mod service;

@@ -44,6 +44,10 @@ impl Home {
         )
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub fn config(&self) -> PathBuf {
         self.0.join("weir.yaml")
     }

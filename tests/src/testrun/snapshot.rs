@@ -203,6 +203,7 @@ impl Plan {
             interfaces: vec![interface(ARRIVING), interface(LEAVING), interface(CLOSED)],
             pin_path: pins.to_owned(),
             admin_socket: Path::new("/run/weir-test-unused.sock").to_owned(),
+            metrics_address: None,
             nat: NatSettings {
                 source_ipv4: Some(NAT_SOURCE.0.parse()?),
                 source_ipv6: Some(NAT_SOURCE.1.parse()?),

@@ -331,6 +331,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         interfaces: Vec::new(),
         pin_path: pins.to_owned(),
         admin_socket: "/run/weir-test-unused.sock".into(),
+        metrics_address: None,
         dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,

@@ -224,6 +224,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         interfaces: interfaces.iter().map(interface).collect(),
         pin_path: pin_path.into(),
         admin_socket: PathBuf::from("/nonexistent"),
+        metrics_address: None,
         nat: NatSettings {
             source_ipv4: Some(NAT_SOURCES.0),
             source_ipv6: Some(NAT_SOURCES.1),

@@ -2,7 +2,7 @@
 
 use super::{
     AbsolutePath, Duration, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List,
-    PortRange, ServerAddress, VipText,
+    ListenAddress, PortRange, ServerAddress, VipText,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -160,6 +160,15 @@ pub struct Dns {
     /// DNS servers, with a port where it is not 53; by default those of /etc/resolv.conf.
     #[schemars(with = "Option<Vec<ServerAddress>>", example = json!(["192.0.2.53", "127.0.0.1:5353"]))]
     pub(in crate::config) servers: Option<List<ServerAddress>>,
+}
+
+/// Where metrics are served over TCP, for Prometheus.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Serves GET /metrics, and nothing else, without authentication.
+    #[schemars(with = "ListenAddress", example = &"127.0.0.1:9100")]
+    pub(in crate::config) address: Option<ListenAddress>,
 }
 
 /// The local API that `weir status` and `weir endpoint` use.

@@ -21,6 +21,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         interfaces,
         pin_path: PathBuf::from(limits::PIN_PATH),
         admin_socket: DaemonSettings::default_admin_socket(),
+        metrics_address: metrics_address(documents, checks),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,
@@ -196,6 +197,12 @@ fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAdd
     elements(dns.servers.as_ref(), place.key("servers"))
         .filter_map(|(place, typed)| checks.parsed(&place, address::dns_server(&typed.0)))
         .collect()
+}
+
+fn metrics_address(documents: &[Document], checks: &mut Checks<'_>) -> Option<SocketAddr> {
+    let (place, metrics) = only_one(documents, "metrics", |raw| raw.metrics.as_ref(), checks)?;
+    let typed = metrics.address.as_ref()?;
+    checks.parsed(&place.key("address"), address::own_address(&typed.0))
 }
 
 fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> NatSettings {

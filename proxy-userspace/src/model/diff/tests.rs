@@ -63,6 +63,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             interfaces: Vec::new(),
             pin_path: "/sys/fs/bpf/none".into(),
             admin_socket: "/run/none".into(),
+            metrics_address: None,
             nat: NatSettings {
                 source_ipv4: None,
                 source_ipv6: None,
