@@ -1,7 +1,5 @@
 //! A terminal's screen as SVG: what `tmux capture-pane -e` gives, for the pictures in docs/pictures.
 
-use std::fmt::Write;
-
 const CELL_WIDTH: usize = 8;
 const LINE_HEIGHT: usize = 17;
 const MARGIN: usize = 12;
@@ -44,7 +42,8 @@ fn pieces(line: &str, look: &mut Look) -> Vec<(Look, String)> {
     let mut rest = line;
     while let Some(character) = rest.chars().next() {
         if let Some(sequence) = rest.strip_prefix("\x1b[") {
-            let end = sequence.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+            let end = sequence.find(|c: char| c.is_ascii_alphabetic());
+            let end = end.unwrap_or(sequence.len() - 1);
             if sequence[end..].starts_with('m') {
                 look.apply(&sequence[..end]);
             }
@@ -61,7 +60,7 @@ fn pieces(line: &str, look: &mut Look) -> Vec<(Look, String)> {
 }
 
 /// The picture of a screen of so many columns.
-pub fn svg(screen: &str, columns: usize, title: &str) -> String {
+pub(super) fn svg(screen: &str, columns: usize, title: &str) -> String {
     let lines: Vec<&str> = screen.lines().collect();
     let width = columns * CELL_WIDTH + 2 * MARGIN;
     let height = lines.len() * LINE_HEIGHT + 2 * MARGIN;
@@ -82,7 +81,9 @@ pub fn svg(screen: &str, columns: usize, title: &str) -> String {
             let colour = look.colour.map_or(FOREGROUND, |colour| COLOURS[colour]);
             let length = cells * CELL_WIDTH;
             if look.is_reversed {
-                writeln!(svg, "<rect x=\"{x}\" y=\"{top}\" width=\"{length}\" height=\"{LINE_HEIGHT}\" fill=\"{colour}\"/>").unwrap();
+                svg += &format!(
+                    "<rect x=\"{x}\" y=\"{top}\" width=\"{length}\" height=\"{LINE_HEIGHT}\" fill=\"{colour}\"/>\n"
+                );
             }
             if text.trim().is_empty() {
                 continue;
@@ -90,43 +91,48 @@ pub fn svg(screen: &str, columns: usize, title: &str) -> String {
             let fill = if look.is_reversed { BACKGROUND } else { colour };
             let weight = if look.is_bold { " font-weight=\"bold\"" } else { "" };
             // The length keeps columns in line whatever the font is.
-            writeln!(
-                svg,
-                "<text x=\"{x}\" y=\"{}\" textLength=\"{length}\" xml:space=\"preserve\" fill=\"{fill}\"{weight}>{}</text>",
+            svg += &format!(
+                "<text x=\"{x}\" y=\"{}\" textLength=\"{length}\" xml:space=\"preserve\" fill=\"{fill}\"{weight}>{}</text>\n",
                 top + 13,
                 escaped(&text)
-            )
-            .unwrap();
+            );
         }
     }
     svg + "</svg>\n"
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
-#[test]
-fn looks_and_characters_are_kept() {
-    let mut look = Look::default();
-    let line = pieces("a\x1b[1;31mb c\x1b[0m\x1b[7md<", &mut look);
-    let red = Look {
-        colour: Some(1),
-        is_bold: true,
-        is_reversed: false,
-    };
-    let reversed = Look {
-        is_reversed: true,
-        ..Look::default()
-    };
-    assert_eq!(
-        line,
-        [
-            (Look::default(), "a".to_owned()),
-            (red, "b c".to_owned()),
-            (reversed, "d<".to_owned())
-        ]
-    );
-    let picture = svg("a\n\x1b[32mb<\x1b[39m", 10, "two & lines");
-    assert!(picture.contains("fill=\"#a6e3a1\">b&lt;</text>") && picture.contains("two &amp; lines"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_and_characters_are_kept() {
+        let mut look = Look::default();
+        let line = pieces("a\x1b[1;31mb c\x1b[0m\x1b[7md<", &mut look);
+        let red = Look {
+            colour: Some(1),
+            is_bold: true,
+            is_reversed: false,
+        };
+        let reversed = Look {
+            is_reversed: true,
+            ..Look::default()
+        };
+        assert_eq!(
+            line,
+            [
+                (Look::default(), "a".to_owned()),
+                (red, "b c".to_owned()),
+                (reversed, "d<".to_owned())
+            ]
+        );
+        let picture = svg("a\n\x1b[32mb<\x1b[39m", 10, "two & lines");
+        assert!(picture.contains("fill=\"#a6e3a1\">b&lt;</text>") && picture.contains("two &amp; lines"));
+    }
 }
