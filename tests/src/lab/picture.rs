@@ -21,14 +21,19 @@ struct Look {
 impl Look {
     /// The parameters of a Select Graphic Rendition sequence (ECMA-48, 8.3.117), those that `weir top` uses.
     fn apply(&mut self, parameters: &str) {
-        for parameter in parameters.split(';') {
-            match parameter.parse().unwrap_or(0) {
+        let mut parameters = parameters
+            .split(';')
+            .map(|parameter| parameter.parse().unwrap_or(0));
+        while let Some(parameter) = parameters.next() {
+            match parameter {
                 0 => *self = Self::default(),
                 1 => self.is_bold = true,
                 7 => self.is_reversed = true,
                 22 => self.is_bold = false,
                 27 => self.is_reversed = false,
                 colour @ 30..=37 => self.colour = Some(colour - 30),
+                // A colour out of 256, of which the first eight are ANSI's: `38;5;N`.
+                38 => self.colour = parameters.nth(1).filter(|colour| *colour < COLOURS.len()),
                 39 => self.colour = None,
                 _ => {}
             }
@@ -114,7 +119,7 @@ mod tests {
     #[test]
     fn looks_and_characters_are_kept() {
         let mut look = Look::default();
-        let line = pieces("a\x1b[1;31mb c\x1b[0m\x1b[7md<", &mut look);
+        let line = pieces("a\x1b[1;38;5;1mb c\x1b[0m\x1b[7md<", &mut look);
         let red = Look {
             colour: Some(1),
             is_bold: true,
