@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 25] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 25] = [
     ("curl", "curl"),
     ("tcpdump", "tcpdump"),
     ("gzip", "gzip"),
+    ("tmux", "tmux"),
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),
