@@ -9,3 +9,4 @@ pub mod health;
 pub mod kernel;
 pub mod l7;
 pub mod model;
+pub mod upgrade;

@@ -16,8 +16,11 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/configs")
 }
 
+/// Folders beside them hold what is for other programs.
 fn examples() -> Vec<PathBuf> {
-    yaml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config"))
+    let mut files = yaml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config"));
+    files.retain(|path| path.is_file());
+    files
 }
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 23] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 23] = [
     ("curl", "curl"),
     ("tcpdump", "tcpdump"),
     ("gzip", "gzip"),
+    ("tmux", "tmux"),
     ("ping", "iputils-ping"),
     ("socat", "socat"),
     ("wrk", "wrk"),
@@ -38,6 +39,8 @@ const PROGRAMS: [(&str, &str); 23] = [
     ("node", "nodejs"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];

@@ -1,7 +1,7 @@
 //! From a request to its answer: finds the operation in the table, does it, and says what is wrong with a remedy.
 
 use super::{
-    Audit, LogControl, Origin,
+    Audit, LogControl, Origin, metrics,
     openapi::openapi,
     operations::{Call, OPERATIONS, Operation},
     status::{EndpointPatch, ErrorAnswer},
@@ -70,13 +70,17 @@ pub(super) fn find<B>(request: &Request<B>) -> Result<(&'static Operation, Vec<&
             format!("there are {}", all.join(", ")),
         )));
     }
-    let allowed = allowed.join(", ");
+    Err(Box::new(wrong_method(method, path, &allowed.join(", "))))
+}
+
+/// There is such a path, and something else to do with it.
+pub(super) fn wrong_method(method: &str, path: &str, allowed: &str) -> Answer {
     let what = format!("{path} does not take {method}");
     let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, what, format!("use {allowed}"));
-    if let Ok(value) = HeaderValue::from_str(&allowed) {
+    if let Ok(value) = HeaderValue::from_str(allowed) {
         answer.headers_mut().insert(ALLOW, value);
     }
-    Err(Box::new(answer))
+    answer
 }
 
 /// Does what is asked.
@@ -104,6 +108,7 @@ pub(super) async fn answer(
     let control = &context.control;
     match operation.call {
         Call::Status => outcome(control.status().await),
+        Call::Metrics => metrics::answer(request.headers(), control).await,
         Call::Flow => match question(&values, uri.query()) {
             Some(question) => outcome(control.flow(question).await),
             None => error(
@@ -242,7 +247,7 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
     }
 }
 
-fn outcome(outcome: Result<impl Serialize, Refusal>) -> Answer {
+pub(super) fn outcome(outcome: Result<impl Serialize, Refusal>) -> Answer {
     match outcome {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(refusal) => {

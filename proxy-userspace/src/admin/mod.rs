@@ -1,4 +1,4 @@
-//! The admin API: HTTP/1.1 with JSON over a UNIX socket, and over TCP where configured.
+//! The admin API: HTTP/1.1 with JSON over a UNIX socket, and over TCP where configured; metrics over TCP too.
 
 mod access;
 mod answer;
@@ -7,6 +7,7 @@ mod caller;
 mod client;
 pub mod flow;
 mod log;
+pub mod metrics;
 mod openapi;
 mod operations;
 mod server;

@@ -1,7 +1,7 @@
 //! The API as an OpenAPI 3.1 document, made from the table of operations.
 
 use super::{
-    operations::{OPERATIONS, Operation, Parameter, meaning},
+    operations::{JSON, OPERATIONS, Operation, Parameter, meaning},
     status::ErrorAnswer,
 };
 use schemars::{
@@ -73,9 +73,9 @@ fn described(
 ) -> Value {
     let mut responses = Map::new();
     let answer = (operation.answer)(answered).to_value();
-    responses.insert("200".into(), response("Done", &answer));
+    responses.insert("200".into(), response("Done", operation.media, &answer));
     for status in operation.errors() {
-        responses.insert(status.to_string(), response(meaning(status), error));
+        responses.insert(status.to_string(), response(meaning(status), JSON, error));
     }
     let mut described = json!({
         "operationId": operation.id,
@@ -93,8 +93,8 @@ fn described(
     described
 }
 
-fn response(description: &str, schema: &Value) -> Value {
-    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+fn response(description: &str, media: &str, schema: &Value) -> Value {
+    json!({ "description": description, "content": { media: { "schema": schema } } })
 }
 
 fn parameter(parameter: &Parameter) -> Value {

@@ -14,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Call {
     Status,
+    Metrics,
     Flow,
     Reload,
     SetEndpoint,
@@ -44,6 +45,8 @@ pub(super) struct Operation {
     pub(super) parameters: &'static [Parameter],
     pub(super) body: Option<Shape>,
     pub(super) answer: Shape,
+    /// The answer's media type.
+    pub(super) media: &'static str,
     /// Statuses beside those that follow from the rest: [`Operation::errors`].
     refusals: &'static [u16],
     /// Whether it changes something, and is written to the audit log.
@@ -134,6 +137,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/status",
             schema::<Status>,
             "The state of things: services, backends, packets, drops; listeners and workers",
+        )
+    },
+    Operation {
+        refusals: &[503],
+        media: "text/plain",
+        ..read(
+            Call::Metrics,
+            "metrics",
+            "/metrics",
+            any_text,
+            "All metrics for Prometheus; OpenMetrics if that is accepted",
         )
     },
     Operation {
@@ -268,6 +282,7 @@ const fn read(
         parameters: &[],
         body: None,
         answer,
+        media: JSON,
         refusals: &[],
         changes: false,
         summary,
@@ -291,6 +306,13 @@ const fn change(
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
+}
+
+/// The media type of all bodies and answers, but for metrics.
+pub(super) const JSON: &str = "application/json";
+
+fn any_text(_generator: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "string" })
 }
 
 fn any_object(_generator: &mut SchemaGenerator) -> Schema {

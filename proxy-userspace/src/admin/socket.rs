@@ -6,13 +6,20 @@ use rustix::{
 };
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
-        net::{UnixListener, UnixStream},
+    io::{self, Read, Seek, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Clients that wait to be accepted.
@@ -22,9 +29,11 @@ const BACKLOG: i32 = 64;
 pub struct AdminSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    /// Another process has it: its file stays.
+    given_away: Arc<AtomicBool>,
     /// Locked as long as the daemon lives; the kernel releases it however the daemon ends. The
     /// file stays: removing it would let two daemons each lock a file of that name.
-    _lock: File,
+    lock: File,
 }
 
 /// Why there is no admin socket.
@@ -83,13 +92,51 @@ impl AdminSocket {
         Ok(Self {
             listener,
             path: path.into(),
-            _lock: lock,
+            given_away: Arc::default(),
+            lock,
         })
+    }
+
+    /// That of the process before this one, and its lock. The file is that process's until [`AdminSocket::own`].
+    pub fn inherited([listener, lock]: [OwnedFd; 2], path: &Path) -> Self {
+        Self {
+            listener: listener.into(),
+            path: path.into(),
+            given_away: Arc::new(AtomicBool::new(true)),
+            lock: lock.into(),
+        }
+    }
+
+    /// This process is the daemon: the lock names it, and the file goes with it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn own(&mut self) -> io::Result<()> {
+        self.given_away.store(false, Ordering::Relaxed);
+        self.lock.rewind()?;
+        self.lock.set_len(0)?;
+        writeln!(self.lock, "{}", process::id())
+    }
+
+    /// The socket and its lock, for another process: locked is what either of them has open.
+    ///
+    /// # Errors
+    /// No file descriptors are left.
+    pub fn duplicates(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.listener.try_clone()?.into(), self.lock.try_clone()?.into()])
+    }
+
+    /// Set, it leaves the file to another process.
+    pub fn given_away(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.given_away)
     }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if self.given_away.load(Ordering::Relaxed) {
+            return;
+        }
         // Without it the next daemon finds a dead socket and replaces it.
         let _removed = fs::remove_file(&self.path);
     }

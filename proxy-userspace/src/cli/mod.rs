@@ -3,14 +3,19 @@
 mod check;
 mod endpoint;
 mod explain;
+mod figures;
 mod flow;
+mod judge;
 mod monitor;
 mod proxy;
 mod run;
 mod schema;
+mod signals;
 mod status;
 mod table;
+mod top;
 mod unload;
+mod upgrade;
 
 use crate::model::DaemonSettings;
 use clap::{Args, Parser, Subcommand};
@@ -18,6 +23,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// An eBPF load balancer: one binary, one config, one set of endpoints.
@@ -44,11 +50,15 @@ enum Verb {
     Monitor(monitor::MonitorArgs),
     /// Print the config's JSON Schema, or the admin API's OpenAPI document.
     Schema(schema::SchemaArgs),
-    /// Show what the daemon does: services, backends, packets, drops.
+    /// Say whether the daemon is healthy and, if not, what is wrong; then services, backends, listeners, packets, drops.
     Status(status::StatusArgs),
+    /// Watch rates live: services and their backends, listeners, workers, drops, the kernel plane.
+    Top(top::TopArgs),
     /// Change endpoints of the running daemon.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointVerb),
+    /// Go over to another version of the daemon, without the loss of a connection.
+    Upgrade(upgrade::UpgradeArgs),
     /// Take Weir out of the kernel: detach the programs, remove the maps.
     Unload(unload::UnloadArgs),
 }
@@ -70,10 +80,12 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => return schema::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Proxy(args) => proxy::run(&args),
-        Verb::Status(args) => status::run(&args),
+        Verb::Status(args) => return status::run(&args),
+        Verb::Top(args) => top::run(&args),
         Verb::Flow(args) => flow::run(&args),
         Verb::Monitor(args) => monitor::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Unload(args) => unload::run(&args),
     };
     match outcome {
@@ -92,4 +104,10 @@ fn print(text: &[u8]) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),
     }
+}
+
+/// Now, in seconds since 1970; 0 for a clock before that.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

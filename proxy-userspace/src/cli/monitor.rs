@@ -6,7 +6,7 @@ mod output;
 mod pcap;
 mod sighting;
 
-use super::SocketArgs;
+use super::{SocketArgs, signals::Signals};
 use crate::{
     admin::{call, status::Status},
     kernel::EventReader,
@@ -27,7 +27,6 @@ use std::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
-    signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
 
@@ -196,27 +195,5 @@ impl Monitor {
             self.lost = lost;
         }
         Ok(())
-    }
-}
-
-/// All that end this; a terminal that is closed too, or the programs would go on telling.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn take_over() -> io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn any(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! `weir run`: the daemon from start to stop, in order.
 
+mod doors;
+
 use crate::{
-    admin::{self, Access, AdminSocket, Audit, LogControl},
+    admin::{self, Access, Audit, LogControl},
     config::{self, Loaded},
-    control::{self, Companions, ConfigWatch, Core, Handle, Plane, Signals},
+    control::{self, Companions, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals, service},
     discovery::Discovery,
     kernel::{
         KernelPlane,
@@ -11,24 +13,28 @@ use crate::{
     },
     l7::L7Plane,
     model::{AdminSettings, DaemonSettings},
+    upgrade::{self, Estate, Heir, Inheritance, Successor},
 };
 use anyhow::{Context, bail};
+use doors::{Doors, Inherited, give_away};
 use std::{
     env,
     io::{self, IsTerminal},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
 };
-use tokio::{net::TcpListener, runtime};
+use tokio::{runtime, sync::mpsc, task::JoinHandle};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `weir run`.
 #[derive(clap::Args, Default)]
 #[command(after_help = "\
-SIGHUP reads the config again; so does a change of its files. SIGTERM and SIGINT stop the daemon.
+SIGHUP reads the config again; so does a change of its files. SIGUSR2 upgrades to the program that stands where this one was started
+from, as `weir upgrade` does. SIGTERM and SIGINT stop the daemon.
 The kernel goes on forwarding then; `weir unload` ends that.")]
 pub(super) struct RunArgs {
     /// A YAML file, or a directory of them.
@@ -43,6 +49,10 @@ pub(super) struct RunArgs {
     /// Pin worker N to the N-th CPU that weir may run on.
     #[arg(long)]
     pub(super) pin_workers: bool,
+    /// If a daemon is running with this admin socket, become the daemon in its place: it hands over its sockets once this one serves, and
+    /// goes on if this one fails.
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
@@ -54,7 +64,7 @@ pub(super) struct RunArgs {
 /// # Errors
 /// Whatever keeps the daemon from starting, with the remedy.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let mut watch = ConfigWatch::new(&args.config);
+    let watch = ConfigWatch::new(&args.config);
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
@@ -67,67 +77,202 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting tokio")?;
-    runtime.block_on(async {
-        let signals = Signals::take_over().context("taking over signals")?;
-        // Before the kernel plane: it is also the lock that keeps a second daemon from touching
-        // the first one's maps.
-        let socket = AdminSocket::bind(&config.settings.admin_socket)?;
-        let (remote, companions) = open_admin(&config.settings.admin).await?;
+    runtime.block_on(serve(args, config, watch, log))
+}
+
+async fn serve(args: &RunArgs, config: Loaded, watch: ConfigWatch, log: LogControl) -> anyhow::Result<()> {
+    let signals = Signals::take_over().context("taking over signals")?;
+    let settings = config.settings.clone();
+    let mut before = None;
+    if args.take_over {
+        before =
+            upgrade::take_over(&settings.admin_socket).context("taking over from the daemon that runs")?;
+    }
+    let daemon = match before {
+        // The admin socket comes before the kernel plane: it is also the lock that keeps a second daemon from touching the
+        // first one's maps.
+        None => Daemon::start(args, config, Doors::open(&settings)?, Sockets::default(), signals).await?,
+        Some((successor, inheritance)) => succeed(args, config, (successor, inheritance), signals).await?,
+    };
+    daemon.take_turns(watch, log).await
+}
+
+/// Becomes the daemon in the place of the one before, which goes on if anything here fails.
+async fn succeed(
+    args: &RunArgs,
+    config: Loaded,
+    (successor, inheritance): (Successor, Inheritance),
+    signals: Signals,
+) -> anyhow::Result<Daemon> {
+    let settings = config.settings.clone();
+    let Inheritance {
+        admin,
+        upgrade,
+        steered,
+        listeners,
+        metrics,
+        remote,
+    } = inheritance;
+    let started = async {
+        let doors = Doors::inherit(&settings, (admin, upgrade), Inherited { metrics, remote })?;
+        Daemon::start(args, config, doors, Sockets { steered, listeners }, signals).await
+    };
+    match started.await {
+        Ok(mut daemon) => {
+            successor
+                .ready()
+                .context("the daemon before this one took all back")?;
+            daemon.doors.own()?;
+            Ok(daemon)
+        }
+        Err(error) => {
+            successor.fail(&format!("{error:#}"));
+            Err(error)
+        }
+    }
+}
+
+/// Both planes at the first Snapshot, and nobody served yet but clients.
+struct Daemon {
+    core: Core,
+    discovery: Discovery,
+    signals: Signals,
+    doors: Doors,
+    audit: Arc<Audit>,
+    access: Arc<Access>,
+    settings: DaemonSettings,
+}
+
+impl Daemon {
+    async fn start(
+        args: &RunArgs,
+        config: Loaded,
+        doors: Doors,
+        sockets: Sockets,
+        signals: Signals,
+    ) -> anyhow::Result<Self> {
+        let settings = config.settings.clone();
+        let companions = companions(&settings.admin)?;
         let (audit, access) = (Arc::clone(&companions.audit), Arc::clone(&companions.access));
-        let plane = open_plane(args, &config)?;
-        let mut discovery = Discovery::new(&config.settings.dns_servers);
+        let plane = open_plane(args, &config, sockets)?;
+        let mut discovery = Discovery::new(&settings.dns_servers);
         discovery.follow(&config.clusters);
         let resolved = discovery.first(FIRST_ANSWERS).await;
         let core = Core::start(args.config.clone(), config, resolved, plane, companions)?;
+        Ok(Self {
+            core,
+            discovery,
+            signals,
+            doors,
+            audit,
+            access,
+            settings,
+        })
+    }
+
+    /// Serves until a signal, or until another process has taken over and the last connection has ended.
+    async fn take_turns(self, mut watch: ConfigWatch, log: LogControl) -> anyhow::Result<()> {
+        let Self {
+            mut core, settings, ..
+        } = self;
         watch.follow(core.referenced_files());
         let (control, events) = Handle::new();
+        let (steps, receiver) = mpsc::channel(1);
+        let addressed = self.doors.duplicates()?;
+        let files = self.doors.given_away();
+        let Doors {
+            admin,
+            upgrade: socket,
+            metrics,
+            remote,
+        } = self.doors;
+        let estate = Estate {
+            socket,
+            admin: admin.duplicates().context("sharing the admin socket")?,
+            addressed,
+            steps,
+            heir: Heir::of_this_process().context("finding this program")?,
+            ready_timeout: settings.upgrade.ready,
+        };
+        thread::Builder::new()
+            .name("upgrade".into())
+            .spawn(move || upgrade::serve(estate))
+            .context("starting a thread")?;
         let context = admin::Context {
             control: control.clone(),
             log,
-            audit,
+            audit: self.audit,
         };
-        let server = tokio::spawn(admin::serve(socket, context.clone()));
-        let remote = remote.map(|listener| tokio::spawn(admin::serve_tcp(listener, access, context)));
-        let watching = tokio::spawn(watch.report_to(control));
-        info!("ready: {}", core.summary());
+        let api = tokio::spawn(admin::serve(admin, context.clone()));
+        let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+        if let Some((_, listener)) = remote {
+            let listener = tokio::net::TcpListener::from_std(listener).context("admin.address")?;
+            let server = admin::serve_tcp(listener, self.access, context);
+            tasks.push(tokio::spawn(async move { drop(server.await) }));
+        }
+        if let Some(metrics) = metrics {
+            tasks.push(tokio::spawn(metrics.serve(control.clone())));
+        }
+        tasks.push(tokio::spawn(watch.report_to(control)));
+        let summary = core.summary();
+        info!("ready: {summary}");
+        service::ready(&summary);
+        let mut inputs = Inputs {
+            events,
+            steps: receiver,
+            signals: self.signals,
+            discovery: self.discovery,
+        };
+        let path = settings.admin_socket.clone();
         // Health checks run as long as this does.
-        control::run(core, events, signals, discovery).await;
-        watching.abort();
-        server.abort();
-        remote.inspect(|server| server.abort());
+        let end = control::run(&mut core, &mut inputs, || upgrade_now(path.clone())).await;
+        tasks.iter().for_each(JoinHandle::abort);
+        let left = matches!(end, End::Left(_));
+        if left {
+            give_away(&files);
+        }
+        api.abort();
+        if let End::Left(waiting) = end {
+            let _gone = api.await;
+            let _gone = waiting.send(());
+            control::drain(&mut core, &mut inputs.signals, settings.upgrade.drain).await;
+        }
         Ok(())
-    })
+    }
 }
 
-/// What the admin API has beside its socket: an address, an audit log, who may come in.
-async fn open_admin(settings: &AdminSettings) -> anyhow::Result<(Option<TcpListener>, Companions)> {
-    let companions = Companions {
+/// As `weir upgrade` asks for it; what comes of it is in the log.
+fn upgrade_now(path: PathBuf) {
+    thread::spawn(move || upgrade::request(&path, None));
+}
+
+/// What the admin API and control share: an audit log, and who may come in.
+fn companions(settings: &AdminSettings) -> anyhow::Result<Companions> {
+    Ok(Companions {
         audit: Arc::new(Audit::open(settings.audit_log.as_deref())?),
         access: Arc::new(Access::new(settings.remote.as_ref())?),
-    };
-    let Some(remote) = &settings.remote else {
-        return Ok((None, companions));
-    };
-    let address = remote.address;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!(
-            "listening on {address} for the admin API; see who does (`ss -tlnp`), or change admin.address"
-        )
-    })?;
-    info!("admin API on {address}");
-    Ok((Some(listener), companions))
+    })
 }
 
 /// How long a start waits for DNS; names that take longer have no endpoints until then.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
-fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
+/// What the process before this one accepted from.
+#[derive(Default)]
+struct Sockets {
+    steered: Vec<TcpListener>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
+}
+
+fn open_plane(args: &RunArgs, config: &Loaded, sockets: Sockets) -> anyhow::Result<Plane> {
     let settings = &config.settings;
+    let unsteered = |reason: &str, sockets: Sockets| -> anyhow::Result<Plane> {
+        let mut l7 = start_workers(args, settings, Vec::new())?;
+        l7.inherit(sockets.listeners);
+        Ok(Plane::absent(reason, l7))
+    };
     if args.no_kernel {
-        return Ok(Plane::absent(
-            "--no-kernel",
-            start_workers(args, settings, Vec::new())?,
-        ));
+        return unsteered("--no-kernel", sockets);
     }
     let only_l7 = config.services.is_empty() && !config.listeners.is_empty();
     if settings.interfaces.is_empty() && !only_l7 {
@@ -137,14 +282,11 @@ fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
         );
     }
     match KernelPlane::open(settings) {
-        Ok(plane) => steered(args, settings, plane),
+        Ok(plane) => steered(args, settings, plane, sockets.steered),
         // L7 listeners do without it, on ordinary sockets.
         Err(error) if settings.interfaces.is_empty() => {
             info!("no kernel plane: {error}");
-            Ok(Plane::absent(
-                error.to_string(),
-                start_workers(args, settings, Vec::new())?,
-            ))
+            unsteered(&error.to_string(), sockets)
         }
         // Lack of privilege names it already.
         Err(error) if error.to_string().contains("--no-kernel") => Err(error.into()),
@@ -153,12 +295,21 @@ fn open_plane(args: &RunArgs, config: &Loaded) -> anyhow::Result<Plane> {
 }
 
 /// Workers that the kernel plane gives connections to.
-fn steered(args: &RunArgs, settings: &DaemonSettings, mut plane: KernelPlane) -> anyhow::Result<Plane> {
+fn steered(
+    args: &RunArgs,
+    settings: &DaemonSettings,
+    mut plane: KernelPlane,
+    mut sockets: Vec<TcpListener>,
+) -> anyhow::Result<Plane> {
     let loads = plane.steering().loads();
     let count = worker_count(args, settings);
     let writers = (0..count).map(|worker| loads.writer(worker)).collect();
     let l7 = start_workers(args, settings, writers)?;
-    Ok(Plane::kernel(plane, l7, steer::listening_sockets(count)?))
+    // Those of a process before this one all stay: clients wait at each.
+    if sockets.len() < count {
+        sockets.extend(steer::listening_sockets(count - sockets.len(), sockets.first())?);
+    }
+    Ok(Plane::kernel(plane, l7, sockets))
 }
 
 fn start_workers(

@@ -1,55 +1,97 @@
-//! `weir status`: one screen.
+//! `weir status`: one screen, and above all whether it is healthy and, if not, what.
 
 use super::{
-    SocketArgs, print,
+    SocketArgs,
+    figures::{age, grouped, scaled},
+    judge::{self, Health, Judgement, judge},
+    print,
     table::{Align::Left, Align::Right, Table},
+    unix_seconds,
 };
 use crate::admin::{
     call,
-    status::{BackendState, BackendStatus, CounterStatus, KernelStatus, Status},
+    status::{BackendState, BackendStatus, CounterStatus, KernelStatus, L7Status, Status},
 };
 use anyhow::Context;
 use hyper::Method;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::ExitCode;
 
 /// Arguments of `weir status`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+The first line is the answer: healthy, degraded (something needs attention and traffic is served) or failing (a service or
+a listener can't serve); then a line a problem with its remedy. With --check the exit code says the same: 0, 1, and 2,
+which is also that of a daemon that doesn't answer. Without it any answer is 0, and none is 1.")]
 pub(super) struct StatusArgs {
     /// Print the API's JSON.
     #[arg(long)]
     json: bool,
+    /// Exit with 0 if healthy, 1 if degraded, 2 if failing or nobody answers.
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     socket: SocketArgs,
 }
 
 /// Asks the daemon and prints its answer.
-///
-/// # Errors
-/// No daemon there.
-pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &StatusArgs) -> ExitCode {
+    match show(args) {
+        Ok(health) if args.check => ExitCode::from(health.exit_code()),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::from(if args.check {
+                Health::Failing.exit_code()
+            } else {
+                1
+            })
+        }
+    }
+}
+
+fn show(args: &StatusArgs) -> anyhow::Result<Health> {
     let body = call(&args.socket.socket, Method::GET, "/status", None::<&()>)?;
     if args.json {
-        return print(&body);
+        print(&body)?;
+        if !args.check {
+            return Ok(Health::Healthy);
+        }
     }
     let status: Status = serde_json::from_slice(&body)
         .context("the daemon is of another version; use --json, or the weir it was started from")?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs());
-    print(render(&status, now).as_bytes())
+    let now = unix_seconds();
+    let judgement = judge(&status, None, now);
+    if !args.json {
+        print(render(&status, &judgement, now).as_bytes())?;
+    }
+    Ok(judgement.health)
 }
 
-fn render(status: &Status, now: u64) -> String {
-    let mut parts = vec![head(status, now)];
+fn render(status: &Status, judgement: &Judgement, now: u64) -> String {
+    let mut parts = vec![answer(judgement) + &head(status, now)];
     if !status.services.is_empty() {
         parts.push(services(status));
         parts.push(backends(status, now));
+    }
+    if !status.l7.listeners.is_empty() {
+        parts.push(listeners(&status.l7, now));
+        parts.push(workers(&status.l7));
     }
     parts.extend(untracked(status));
     parts.extend(steering(&status.kernel));
     parts.extend(decap(&status.kernel));
     parts.extend(drops(&status.kernel));
     parts.join("\n")
+}
+
+/// What was asked: is it healthy, and if not, what.
+fn answer(judgement: &Judgement) -> String {
+    let mut text = format!("{}: {}\n", judgement.health.word(), judgement.summary);
+    for finding in &judgement.findings {
+        let lines = finding.text().replace('\n', "\n      ");
+        text += &format!("  {}: {lines}\n", finding.word());
+    }
+    text
 }
 
 fn head(status: &Status, now: u64) -> String {
@@ -80,21 +122,6 @@ fn head(status: &Status, now: u64) -> String {
             text += &format!(", tracked without NAT: {}", grouped(kernel.tracked_flows));
         }
         text.push('\n');
-    }
-    for interface in &kernel.interfaces {
-        if let Some(warning) = &interface.warning {
-            text += &format!("warning: {}: {warning}\n", interface.name);
-        }
-    }
-    for warning in &status.warnings {
-        text += &format!("warning: {warning}\n");
-    }
-    if let Some(error) = &status.last_error {
-        let ago = age(now.saturating_sub(error.at_unix_seconds));
-        text += &format!(
-            "last error, {ago} ago: {}\n",
-            error.error.trim_end().replace('\n', "\n  ")
-        );
     }
     text
 }
@@ -155,6 +182,73 @@ fn backends(status: &Status, now: u64) -> String {
     table.render()
 }
 
+fn listeners(l7: &L7Status, now: u64) -> String {
+    let mut table = Table::new([
+        ("LISTENER", Left),
+        ("PROTOCOL", Left),
+        ("ADDRESS", Left),
+        ("ROUTES", Right),
+        ("CERTIFICATE", Left),
+    ]);
+    for listener in &l7.listeners {
+        table.row([
+            listener.name.clone(),
+            listener.protocol.clone(),
+            addresses(&listener.addresses),
+            listener.routes.to_string(),
+            certificate(judge::first_expiry(listener, now)),
+        ]);
+    }
+    table.render()
+}
+
+/// The first, and how many more there are.
+pub(super) fn addresses(all: &[String]) -> String {
+    match all {
+        [] => "-".into(),
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} (+{})", more.len()),
+    }
+}
+
+/// When the first of a listener's certificates ends.
+pub(super) fn certificate(first: Option<(&str, i64)>) -> String {
+    match first {
+        None => "-".into(),
+        Some((_, left)) if left > 0 => format!("ends in {}", age(left.unsigned_abs())),
+        Some((_, left)) => format!("ended {} ago", age(left.unsigned_abs())),
+    }
+}
+
+fn workers(l7: &L7Status) -> String {
+    let mut table = Table::new([
+        ("WORKER", Left),
+        ("CONNECTIONS", Right),
+        ("ACCEPTED", Right),
+        ("REQUESTS", Right),
+        ("4XX", Right),
+        ("5XX", Right),
+        ("RECEIVED", Right),
+        ("SENT", Right),
+        ("FAILED HANDSHAKES", Right),
+    ]);
+    for (number, worker) in l7.workers.iter().enumerate() {
+        let [_, _, _, client_errors, server_errors] = worker.responses;
+        table.row([
+            number.to_string(),
+            grouped(worker.connections),
+            grouped(worker.accepted),
+            grouped(worker.requests),
+            grouped(client_errors),
+            grouped(server_errors),
+            scaled(worker.received_bytes),
+            scaled(worker.sent_bytes),
+            grouped(worker.handshakes_failed.values().sum()),
+        ]);
+    }
+    table.render()
+}
+
 fn untracked(status: &Status) -> Option<String> {
     let mut table = Table::new([("FLOWS NOT REMEMBERED OF", Left), ("PACKETS", Right)]);
     let mut is_empty = true;
@@ -195,7 +289,8 @@ fn drops(kernel: &KernelStatus) -> Option<String> {
     (!seen.is_empty()).then(|| table.render())
 }
 
-fn state(backend: &BackendStatus) -> String {
+/// Its state, and what the config says otherwise.
+pub(super) fn state(backend: &BackendStatus) -> String {
     let word = match backend.state {
         BackendState::Healthy => "healthy",
         BackendState::Unhealthy => "unhealthy",
@@ -209,7 +304,8 @@ fn state(backend: &BackendStatus) -> String {
     }
 }
 
-fn weight(backend: &BackendStatus) -> String {
+/// Its weight, and what the config says otherwise.
+pub(super) fn weight(backend: &BackendStatus) -> String {
     match &backend.overridden {
         Some(config) if config.weight != backend.weight => {
             format!("{} (config: {})", backend.weight, config.weight)
@@ -218,7 +314,8 @@ fn weight(backend: &BackendStatus) -> String {
     }
 }
 
-fn health(backend: &BackendStatus, now: u64) -> String {
+/// What its check says, and since when.
+pub(super) fn health(backend: &BackendStatus, now: u64) -> String {
     let Some(health) = &backend.health else {
         return "none".into();
     };
@@ -241,51 +338,5 @@ fn counted(counters: Option<CounterStatus>, cell: impl FnOnce(CounterStatus) -> 
     counters.map_or_else(|| "-".into(), cell)
 }
 
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes to three digits or so.
-fn scaled(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", units[unit])
-    }
-}
-
-/// The two greatest units: 3d 4h, 5m 6s.
-fn age(seconds: u64) -> String {
-    let parts = [
-        (seconds / 86_400, "d"),
-        (seconds / 3_600 % 24, "h"),
-        (seconds / 60 % 60, "m"),
-        (seconds % 60, "s"),
-    ];
-    let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
-    let shown: Vec<String> = parts[first..]
-        .iter()
-        .take(2)
-        .map(|(count, unit)| format!("{count}{unit}"))
-        .collect();
-    shown.join(" ")
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -76,6 +76,11 @@ pub(super) fn socket_address(typed: &str) -> Result<SocketAddr, Mistake> {
     Ok(address)
 }
 
+/// An address and a port of this host; `0.0.0.0` and `[::]` for every address.
+pub(super) fn own_address(typed: &str) -> Result<SocketAddr, Mistake> {
+    parsed(typed)
+}
+
 /// A DNS server's IP address, with or without a port.
 pub(super) fn dns_server(typed: &str) -> Result<SocketAddr, Mistake> {
     match typed.parse::<IpAddr>() {

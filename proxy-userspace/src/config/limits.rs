@@ -31,8 +31,12 @@ pub(super) const PIN_PATH: &str = DaemonSettings::PIN_PATH;
 /// The admin API's socket unless configured.
 pub(super) const ADMIN_SOCKET: &str = DaemonSettings::ADMIN_SOCKET;
 
-/// Longest path of a UNIX socket: `sun_path` has 108 bytes, the last of them zero (unix(7)).
-pub(super) const MAX_SOCKET_PATH: usize = 107;
+/// Longest path of a UNIX socket: `sun_path` has 108 bytes, the last of them zero (unix(7)); the socket for upgrades beside it has
+/// eight more than the admin socket.
+pub(super) const MAX_SOCKET_PATH: usize = 107 - ".upgrade".len();
+
+/// Longest that an upgrade's parts may take.
+pub(super) const MAX_UPGRADE_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Most services: at 8 bytes a slot and 65,537 slots a table this is 32 GiB, far more than a host has use for.
 pub(super) const MAX_SERVICES: u32 = 65_536;

@@ -28,10 +28,16 @@ use crate::model::{Clusters, DaemonSettings, Service, l7::Listener};
 use error::{Mistake, Report};
 use path::KeyPath;
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use validate::Document;
+
+/// Reads a duration from the command line as from a config: `2s`, `500ms`.
+pub(crate) fn duration(typed: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    duration::parse(typed, bounds).map_err(|mistake| format!("{}; {}", mistake.problem, mistake.remedy))
+}
 
 /// A config without mistakes.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -162,6 +162,10 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             "state_directory",
             running.admin.state_directory != wanted.admin.state_directory,
         ),
+        (
+            "metrics.address",
+            running.metrics_address != wanted.metrics_address,
+        ),
     ];
     (keys.into_iter().filter(|(_, changed)| *changed))
         .map(|(key, _)| format!("{key}: the change takes effect at the next start"))

@@ -50,6 +50,10 @@ pub struct Core {
     /// What was wrong with what an earlier daemon kept.
     pub(super) saved_trouble: Vec<String>,
     pub(super) companions: Companions,
+    /// Another process has the maps, and may become the daemon.
+    pub(super) is_handing_over: bool,
+    /// The kernel plane is this process's, unless it is handing over.
+    pub(super) had_kernel: bool,
 }
 
 /// What the admin API and control share.
@@ -85,6 +89,7 @@ impl Core {
             .collect();
         let verdicts = verdicts_of_dead(&plane.dead_backends(), &desired.config);
         let (snapshot, warnings) = build(1, &desired, &verdicts, None);
+        let had_kernel = plane.absence().is_none();
         let writes = plane.apply(&snapshot)?;
         debug!(writes, "generation 1 applied");
         warnings
@@ -108,6 +113,8 @@ impl Core {
             saved,
             saved_trouble,
             companions,
+            is_handing_over: false,
+            had_kernel,
         })
     }
 
@@ -135,12 +142,14 @@ impl Core {
         let mut answers = Vec::new();
         let mut questions = Vec::new();
         let mut looks = Vec::new();
+        let mut scrapers = Vec::new();
         for event in events {
             match event {
                 Event::Health(report) => self.record(report),
                 Event::Resolved(answer) => answers.push(answer),
                 Event::Wish(wish) => wishes.push(wish),
                 Event::Status(asker) => askers.push(asker),
+                Event::Metrics(format, scraper) => scrapers.push((format, scraper)),
                 Event::Flow(question, asker) => questions.push((question, asker)),
                 Event::Look(look) => looks.push(look),
             }
@@ -154,6 +163,9 @@ impl Core {
         }
         for asker in askers {
             let _gone = asker.send(self.status());
+        }
+        for (format, scraper) in scrapers {
+            let _gone = scraper.send(self.metrics(format));
         }
         for (question, asker) in questions {
             let _gone = asker.send(self.flow(&question));

@@ -12,9 +12,13 @@ mod report;
 mod report_config;
 mod report_flow;
 mod report_l7;
+mod report_metrics;
+mod report_metrics_l7;
 mod report_weights;
 mod resolved;
 mod saved;
+pub mod service;
+mod succession;
 mod turns;
 mod verdicts;
 mod watch;
@@ -22,18 +26,22 @@ mod wishes;
 
 pub use self::core::{Companions, Core};
 pub use plane::{Plane, PlaneError};
-pub use turns::{Signals, run};
+pub use report_metrics::MOST_ENDPOINTS;
+pub use succession::{HandedOver, Step};
+pub use turns::{End, Inputs, Signals, drain, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{
     admin::{
         Caller, Origin,
         flow::FlowAnswer,
+        metrics::Format,
         status::{ChangeAnswer, EndpointPatch, Status},
     },
     discovery, health,
     model::{BackendAddr, ClusterName, ConnectionId, EndpointId},
 };
+use bytes::Bytes;
 use proxy_common::net::Protocol;
 use std::{fmt, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +56,8 @@ pub enum Event {
     Wish(Wish),
     /// What is the state of things?
     Status(oneshot::Sender<Status>),
+    /// All metrics, in this format.
+    Metrics(Format, oneshot::Sender<Bytes>),
     /// Where does a flow go?
     Flow(FlowQuestion, oneshot::Sender<Result<FlowAnswer, Refusal>>),
     /// Another question, which is answered in a moment.
@@ -191,6 +201,19 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.events
             .send(Event::Status(sender))
+            .await
+            .map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// All metrics, written down.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn metrics(&self, format: Format) -> Result<Bytes, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.events
+            .send(Event::Metrics(format, sender))
             .await
             .map_err(|_| Refusal::stopping())?;
         answer.await.map_err(|_| Refusal::stopping())

@@ -4,10 +4,14 @@ use crate::{
     health,
     kernel::{FlowFacts, KernelCounters, KernelError, KernelPlane, News},
     l7::{L7Error, L7Plane},
-    model::{BackendAddr, ListenAddr, ServerId, Service, Snapshot},
+    model::{BackendAddr, DaemonSettings, ListenAddr, ServerId, Service, Snapshot},
 };
 use proxy_common::{keys::FlowKey, net::Protocol};
-use std::{net::TcpListener, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, OwnedFd},
+};
 
 /// Both planes; the kernel's, or why there is none.
 pub struct Plane {
@@ -17,8 +21,12 @@ pub struct Plane {
     generation: Option<u64>,
     /// An apply failed half-way: the maps hold parts of two generations.
     torn: bool,
-    /// The workers' sockets, until the workers know what to serve on them.
+    /// What the kernel steers connections to: duplicates of the workers' sockets, which another process may be handed.
     sockets: Vec<TcpListener>,
+    /// The maps don't have these sockets yet.
+    unregistered: bool,
+    /// The workers don't have them yet.
+    ungiven: bool,
 }
 
 /// What a plane could not take.
@@ -46,6 +54,8 @@ impl Plane {
             generation: None,
             torn: false,
             sockets,
+            unregistered: true,
+            ungiven: true,
         }
     }
 
@@ -57,6 +67,8 @@ impl Plane {
             generation: None,
             torn: false,
             sockets: Vec::new(),
+            unregistered: false,
+            ungiven: false,
         }
     }
 
@@ -88,9 +100,42 @@ impl Plane {
         &self.l7
     }
 
-    /// Lets connections of the L7 plane finish within the time, then ends it.
-    pub(super) fn stop(&mut self, time: Duration) {
-        self.l7.stop(time);
+    pub(super) fn l7_mut(&mut self) -> &mut L7Plane {
+        &mut self.l7
+    }
+
+    /// What the workers accept from: sockets that connections are steered to, and those of addresses.
+    ///
+    /// # Errors
+    /// No file descriptors are left.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(Option<SocketAddr>, OwnedFd)>> {
+        let steered = self.sockets.iter().map(|socket| (None, socket));
+        let listening = (self.l7.listening()).map(|(address, socket)| (Some(address), socket));
+        (steered.chain(listening))
+            .map(|(address, socket)| Ok((address, socket.try_clone()?.into())))
+            .collect()
+    }
+
+    /// Closes what only waits to be handed on.
+    pub(super) fn forget_sockets(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Lets go of maps and links, for another process to take them: nothing is detached, and forwarding goes on.
+    pub(super) fn release_kernel(&mut self) {
+        if matches!(self.kind, Kind::Kernel(_)) {
+            self.kind = Kind::Absent("an upgrade is under way".into());
+            self.generation = None;
+        }
+    }
+
+    /// Takes them again, after [`Plane::release_kernel`]; an apply is due.
+    pub(super) fn take_kernel_back(&mut self, settings: &DaemonSettings) -> Result<(), KernelError> {
+        let plane = KernelPlane::open(settings)?;
+        self.kind = Kind::Kernel(Box::new(plane));
+        self.unregistered = true;
+        self.torn = true;
+        Ok(())
     }
 
     /// Makes both planes equal to the snapshot; returns the number of map writes. The L7 plane comes first: it takes
@@ -100,10 +145,19 @@ impl Plane {
         let Kind::Kernel(plane) = &mut self.kind else {
             return Ok(0);
         };
-        for (worker, socket) in self.sockets.iter().enumerate() {
-            plane.steering().register(worker, socket.as_fd())?;
+        if self.unregistered {
+            for (worker, socket) in self.sockets.iter().enumerate() {
+                plane.steering().register(worker, socket.as_fd())?;
+            }
+            plane.steering().forget_from(self.sockets.len());
+            self.unregistered = false;
         }
-        self.l7.give_steered(std::mem::take(&mut self.sockets));
+        if self.ungiven {
+            let sockets = self.sockets.iter().map(TcpListener::try_clone);
+            let sockets = sockets.collect::<io::Result<_>>().map_err(L7Error::Sockets)?;
+            self.l7.give_steered(sockets);
+            self.ungiven = false;
+        }
         self.torn = true;
         let writes = plane.apply(snapshot)?;
         self.torn = false;

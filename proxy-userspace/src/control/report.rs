@@ -16,8 +16,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Counters by what identifies a service; none when they can't be read.
-type Counted<'a> = Option<HashMap<(ListenAddr, Protocol), &'a ServiceCounters>>;
+/// Counters by what identifies a service.
+pub(super) type ServicesCounted<'a> = HashMap<(ListenAddr, Protocol), &'a ServiceCounters>;
+
+/// None when they can't be read.
+type Counted<'a> = Option<ServicesCounted<'a>>;
 
 impl Core {
     /// Reads the counters and puts everything together.
@@ -26,13 +29,7 @@ impl Core {
             Ok(counters) => (counters, None),
             Err(error) => (None, Some(format!("counters can't be read: {error}"))),
         };
-        let counted: Counted<'_> = counters.as_ref().map(|counters| {
-            counters
-                .services
-                .iter()
-                .map(|it| ((it.address, it.protocol), it))
-                .collect()
-        });
+        let counted: Counted<'_> = counters.as_ref().map(by_service);
         let last_error = [&self.refused_config, &self.kernel_trouble];
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -187,6 +184,11 @@ impl Core {
             changed_unix_seconds: verdict.and_then(|verdict| verdict.changed).map(unix_seconds),
         }
     }
+}
+
+pub(super) fn by_service(counters: &KernelCounters) -> ServicesCounted<'_> {
+    let services = counters.services.iter();
+    services.map(|it| ((it.address, it.protocol), it)).collect()
 }
 
 /// Maglev rounds every share to the nearest slot, so the weights tell it to one slot.

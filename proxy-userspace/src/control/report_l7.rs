@@ -44,12 +44,7 @@ fn worker_status(counters: &Counters) -> WorkerStatus {
 }
 
 fn listener_status(listener: &Listener) -> ListenerStatus {
-    let (protocol, routes) = match (&listener.kind, &listener.tls) {
-        (ListenerKind::Http { routes, .. }, None) => ("http", routes.len()),
-        (ListenerKind::Http { routes, .. }, Some(_)) => ("https", routes.len()),
-        (ListenerKind::Tcp { .. }, None) => ("tcp", 0),
-        (ListenerKind::Tcp { .. }, Some(_)) => ("tls", 0),
-    };
+    let (protocol, routes) = protocol(listener);
     ListenerStatus {
         name: listener.name.to_string(),
         addresses: listener.addresses.iter().map(shown).collect(),
@@ -61,6 +56,17 @@ fn listener_status(listener: &Listener) -> ListenerStatus {
     }
 }
 
+/// What it speaks, and how many routes it has.
+pub(super) fn protocol(listener: &Listener) -> (&'static str, usize) {
+    match (&listener.kind, &listener.tls) {
+        (ListenerKind::Http { routes, .. }, None) => ("http", routes.len()),
+        (ListenerKind::Http { routes, .. }, Some(_)) => ("https", routes.len()),
+        (ListenerKind::Tcp { .. }, None) => ("tcp", 0),
+        (ListenerKind::Tcp { .. }, Some(_)) => ("tls", 0),
+    }
+}
+
+/// An address with its port or ports.
 pub(super) fn shown(range: &PortRange) -> String {
     let first = SocketAddr::new(range.address, range.first);
     if range.first == range.last {

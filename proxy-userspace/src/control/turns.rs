@@ -1,6 +1,10 @@
 //! The loop of the control thread: waits for events, gathers all that wait, takes one turn.
 
-use super::{Core, Event, Wish, host::HostWatch};
+use super::{
+    Core, Event, Step, Wish,
+    host::HostWatch,
+    service::{self, Watchdog},
+};
 use crate::{
     discovery::Discovery,
     health::{Checks, Report},
@@ -11,7 +15,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time,
 };
 use tracing::info;
@@ -27,18 +31,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The signals that control obeys. Made early: until then SIGHUP kills.
 pub struct Signals {
+    upgrade: Signal,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Takes over SIGHUP, SIGTERM and SIGINT. Must be called within a tokio runtime.
+    /// Takes over SIGHUP, SIGUSR2, SIGTERM and SIGINT. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// The system's.
     pub fn take_over() -> io::Result<Self> {
         Ok(Self {
+            upgrade: signal(SignalKind::user_defined2())?,
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -46,36 +52,76 @@ impl Signals {
     }
 }
 
-/// Takes turns until SIGTERM or SIGINT.
-pub async fn run(
-    mut core: Core,
-    mut events: mpsc::Receiver<Event>,
-    mut signals: Signals,
-    mut discovery: Discovery,
-) {
+/// Whom control listens to.
+pub struct Inputs {
+    /// The API, and the watch over files.
+    pub events: mpsc::Receiver<Event>,
+    /// The thread for upgrades.
+    pub steps: mpsc::Receiver<Step>,
+    /// Signals.
+    pub signals: Signals,
+    /// DNS.
+    pub discovery: Discovery,
+}
+
+/// How control came to its end.
+pub enum End {
+    /// By a signal: all is stopped.
+    Stopped,
+    /// Another process is the daemon, which waits for this word; connections run here ([`drain`]).
+    Left(oneshot::Sender<()>),
+}
+
+/// Takes turns until SIGTERM or SIGINT, or until another process takes over. `upgrade` is what SIGUSR2 calls.
+pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> End {
+    let Inputs {
+        events,
+        steps,
+        signals,
+        discovery,
+    } = inputs;
     let (report_sender, mut reports) = mpsc::channel(EVENTS_PER_TURN);
     let mut checks = Checks::new(report_sender);
     checks.follow(core.clusters(), &core.ways());
-    let mut host = HostWatch::open(&core);
+    let mut host = HostWatch::open(core);
+    let mut watchdog = Watchdog::new();
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         let mut batch = Vec::new();
         let mut found = Vec::new();
+        let mut is_hangup = false;
         tokio::select! {
-            _ = signals.terminate.recv() => return stop("SIGTERM", &mut core),
-            _ = signals.interrupt.recv() => return stop("SIGINT", &mut core),
+            _ = signals.terminate.recv() => return stop("SIGTERM", core),
+            _ = signals.interrupt.recv() => return stop("SIGINT", core),
+            _ = signals.upgrade.recv() => upgrade(),
+            Some(step) = steps.recv() => match step {
+                Step::HandOver(asker) => {
+                    let _gone = asker.send(core.hand_over().map_err(|error| error.to_string()));
+                }
+                Step::TakeBack(asker) => {
+                    core.take_back();
+                    let _gone = asker.send(());
+                }
+                Step::Leave(asker) => {
+                    core.leave();
+                    return End::Left(asker);
+                }
+            },
             _ = signals.hangup.recv() => {
+                service::reloading();
+                is_hangup = true;
                 core.reopen_logs();
                 batch.push(Event::Wish(Wish::hangup()));
             }
+            () = watchdog.tell() => {}
             _ = sweeps.tick() => core.sweep(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
             news = host.next() => core.attend(&news),
             answer = discovery.next() => batch.push(Event::Resolved(answer)),
         }
-        gather(&mut events, &mut batch);
+        gather(events, &mut batch);
         gather(&mut reports, &mut found);
         batch.extend(current(&checks, found));
         let answers = std::iter::from_fn(|| discovery.try_next()).take(EVENTS_PER_TURN);
@@ -87,6 +133,9 @@ pub async fn run(
         if core.turn(batch) {
             checks.follow(core.clusters(), &core.ways());
             discovery.follow(core.clusters());
+        }
+        if is_hangup {
+            service::ready_again(&core.summary());
         }
         // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn
         // over thousands of endpoints, would starve the very probes that it consists of.
@@ -112,13 +161,35 @@ fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
 /// Requests that run have this long to finish when the daemon stops.
 const FINISH: Duration = Duration::from_secs(10);
 
-fn stop(signal: &str, core: &mut Core) {
+fn stop(signal: &str, core: &mut Core) -> End {
+    service::stopping();
     info!(
         "{signal}: requests that run have {} s to finish",
         FINISH.as_secs()
     );
-    core.plane.stop(FINISH);
+    core.plane.forget_sockets();
+    core.plane.l7_mut().stop(Instant::now() + FINISH);
+    core.plane.l7_mut().join();
     log_stop(signal, core);
+    End::Stopped
+}
+
+/// How often it is looked whether the last connection has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Lets connections finish after another process took over: until the time is over, or SIGTERM or SIGINT shortens it.
+pub async fn drain(core: &mut Core, signals: &mut Signals, time: Duration) {
+    core.plane.l7_mut().leave(Instant::now() + time);
+    let mut looks = time::interval(LOOK);
+    while !core.plane.l7().has_ended() {
+        tokio::select! {
+            _ = looks.tick() => {}
+            _ = signals.terminate.recv() => core.plane.l7_mut().stop(Instant::now() + FINISH),
+            _ = signals.interrupt.recv() => core.plane.l7_mut().stop(Instant::now() + FINISH),
+        }
+    }
+    core.plane.l7_mut().join();
+    info!("the last connections have ended");
 }
 
 fn log_stop(signal: &str, core: &Core) {

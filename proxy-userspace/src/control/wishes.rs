@@ -15,6 +15,12 @@ use tracing::{error, warn};
 impl Core {
     /// Grants what can be granted; returns whether anything was.
     pub(super) fn grant(&mut self, wishes: Vec<Wish>) -> bool {
+        if let Some(busy) = self.busy() {
+            for wish in wishes {
+                self.answer(wish, Err(busy.clone()));
+            }
+            return false;
+        }
         let mut desired = self.desired.clone();
         let trigger = wishes.iter().find_map(Wish::trigger);
         let reloaded = trigger.map(|trigger| self.load(trigger));

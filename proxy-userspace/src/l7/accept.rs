@@ -22,7 +22,7 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
-    task::AbortHandle,
+    sync::Notify,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -32,8 +32,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Accepts connections until aborted. Which listener one belongs to, its local address says.
-pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<AbortHandle> {
+/// Ends the accepting at a socket when it is notified: between two connections, so that none is lost that was accepted.
+pub type Ending = Rc<Notify>;
+
+/// Accepts connections until told to end. Which listener one belongs to, its local address says.
+pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<Ending> {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -42,9 +45,16 @@ pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<AbortHandle> {
         }
     };
     let worker = Rc::clone(worker);
-    let task = tokio::task::spawn_local(async move {
+    let ending = Ending::default();
+    let end = Rc::clone(&ending);
+    tokio::task::spawn_local(async move {
         loop {
-            match socket.accept().await {
+            let accepted_one = tokio::select! {
+                biased;
+                () = end.notified() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted_one {
                 Ok((stream, peer)) => accepted(&worker, stream, peer).await,
                 Err(error) if is_clients(&error) => {}
                 Err(error) => {
@@ -57,7 +67,7 @@ pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<AbortHandle> {
             }
         }
     });
-    Some(task.abort_handle())
+    Some(ending)
 }
 
 /// The client was gone before it was accepted (accept(2), "Error handling").
@@ -134,7 +144,14 @@ async fn serve(
     if let CompiledKind::Tcp(settings) = &serving.compiled.kind {
         let settings = Arc::clone(settings);
         // Boxed: connections of HTTP are not to be as large.
-        return Box::pin(tcp_proxy::serve(worker, &serving, &settings, stream, ends)).await;
+        return Box::pin(tcp_proxy::serve(
+            worker,
+            (&serving, &listener.meter),
+            &settings,
+            stream,
+            ends,
+        ))
+        .await;
     }
     let (transport, facts, alpn_h2) = match (&serving.compiled.tls, &model.tls) {
         (Some(config), Some(settings)) => {

@@ -1,9 +1,15 @@
 //! What all workers share of a Snapshot, made once on the control thread: routers, TLS, clusters. Never written again.
 
-use super::{balance::Plan, log, router::Router, tls};
+use super::{
+    balance::Plan,
+    log,
+    meters::{ClusterMeters, ListenerMeters, MOST_ROUTES},
+    router::Router,
+    tls,
+};
 use crate::model::{
     Cluster, ClusterName, Snapshot,
-    l7::{AccessLog, Action, HttpSettings, Listener, ListenerKind, TcpSettings},
+    l7::{AccessLog, Action, HttpSettings, Listener, ListenerKind, Route, TcpSettings},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -29,6 +35,8 @@ pub struct CompiledListener {
     pub clusters: Vec<ClusterName>,
     /// Its access log: where to, and how.
     pub log: Option<(Arc<log::Sink>, Arc<log::Format>)>,
+    /// What is counted of it.
+    pub meters: ListenerMeters,
 }
 
 /// What a listener speaks.
@@ -63,6 +71,8 @@ pub struct CompiledCluster {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Tables that endpoints are chosen by.
     pub plan: Plan,
+    /// What is counted of it.
+    pub meters: Arc<ClusterMeters>,
 }
 
 /// Why a Snapshot can't be served: what is wrong, and the remedy.
@@ -84,14 +94,26 @@ pub fn compile(
     before: Option<&Compiled>,
     shared: &tls::Shared,
     writers: &log::Writers,
+    workers: usize,
 ) -> Result<Compiled, CompileError> {
     let old: HashMap<&str, &Arc<CompiledListener>> = (before.iter())
         .flat_map(|before| &before.listeners)
         .map(|listener| (&*listener.model.name, listener))
         .collect();
-    let listeners = (snapshot.listeners.iter()).map(|listener| match old.get(&*listener.name) {
-        Some(old) if old.model == *listener => Ok(Arc::clone(old)),
-        _ => compile_listener(listener, shared, writers).map(Arc::new),
+    let mut routes_left = MOST_ROUTES;
+    let listeners = snapshot.listeners.iter().map(|listener| {
+        let routes = routes_of(listener);
+        let own = routes_left.min(routes.len());
+        routes_left -= own;
+        let old = old.get(&*listener.name);
+        if let Some(old) = old
+            && old.model == *listener
+            && old.meters.own_routes() == own
+        {
+            return Ok(Arc::clone(old));
+        }
+        let meters = ListenerMeters::new(routes, own, old.map(|old| &old.meters), workers);
+        compile_listener(listener, meters, shared, writers).map(Arc::new)
     });
     let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
     let old: HashMap<&ClusterName, &Arc<CompiledCluster>> = (before.iter())
@@ -102,7 +124,7 @@ pub fn compile(
     names.sort_unstable();
     names.dedup();
     let named = (names.into_iter()).filter_map(|name| snapshot.clusters.get(name));
-    let clusters = named.map(|cluster| compile_cluster(cluster, old.get(&cluster.name).copied()));
+    let clusters = named.map(|cluster| compile_cluster(cluster, old.get(&cluster.name).copied(), workers));
     let clusters = clusters.collect::<Result<_, _>>()?;
     Ok(Compiled {
         generation: snapshot.generation,
@@ -111,8 +133,16 @@ pub fn compile(
     })
 }
 
+fn routes_of(listener: &Listener) -> &[Route] {
+    match &listener.kind {
+        ListenerKind::Http { routes, .. } => routes,
+        ListenerKind::Tcp { .. } => &[],
+    }
+}
+
 fn compile_listener(
     listener: &Listener,
+    meters: ListenerMeters,
     shared: &tls::Shared,
     writers: &log::Writers,
 ) -> Result<CompiledListener, CompileError> {
@@ -175,12 +205,14 @@ fn compile_listener(
         kind,
         clusters,
         log,
+        meters,
     })
 }
 
 fn compile_cluster(
     cluster: &Cluster,
     before: Option<&Arc<CompiledCluster>>,
+    workers: usize,
 ) -> Result<Arc<CompiledCluster>, CompileError> {
     if let Some(before) = before
         && before.model == *cluster
@@ -212,5 +244,6 @@ fn compile_cluster(
         model: cluster.clone(),
         tls,
         plan: Plan::new(cluster, before.map(|before| &before.plan)),
+        meters: ClusterMeters::new(cluster, before.map(|before| &before.meters), workers),
     }))
 }

@@ -14,6 +14,9 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// A connection that is to leave is closed if no request has come for this long.
+const LAST_CALL: Duration = Duration::from_secs(5);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -28,6 +31,8 @@ pub enum Phase {
 /// What a connection has been told to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// Finish what runs and one request more, since it may be on its way: another process takes the next connections.
+    Leave,
     /// Finish what runs, take no more.
     Finish,
     /// The client took too long.
@@ -168,6 +173,9 @@ impl Connection {
         let passed =
             |limit: Duration| !limit.is_zero() && now.saturating_duration_since(self.since.get()) >= limit;
         match self.phase.get() {
+            Phase::Idle if self.order.get() == Some(Order::Leave) && passed(LAST_CALL) => {
+                self.tell(Order::Finish);
+            }
             Phase::Head if passed(timeouts.header_read) => self.tell(Order::Expire),
             Phase::Idle if passed(timeouts.idle_connection) => self.tell(Order::Finish),
             _ => {}
@@ -192,6 +200,7 @@ impl Drop for Busy {
 impl Observer for Rc<Connection> {
     fn received(&self, bytes: usize) {
         self.worker.counters.received.add(bytes as u64);
+        self.listener.meter.received.add(bytes as u64);
         if bytes > 0 && self.phase.get() == Phase::Idle && !self.framed.get() {
             self.phase.set(Phase::Head);
             self.since.set(self.worker.now());
@@ -200,5 +209,6 @@ impl Observer for Rc<Connection> {
 
     fn sent(&self, bytes: usize) {
         self.worker.counters.sent.add(bytes as u64);
+        self.listener.meter.sent.add(bytes as u64);
     }
 }

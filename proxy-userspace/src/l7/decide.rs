@@ -22,7 +22,6 @@ use super::{
 use crate::model::l7::{Action, HttpSettings, PathOptions, Policy, Redirect, Respond, Route};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::PathAndQuery};
 use std::{borrow::Cow, rc::Rc};
-use tokio::time::Instant;
 
 /// What is done with a request.
 pub enum Decision {
@@ -71,7 +70,7 @@ pub fn decide(
         headers: request.headers(),
     };
     let (index, route) = router.find(&facts).ok_or(Fault::NoRoute)?;
-    record.route(route);
+    record.route(index, route);
     let decision = match &route.action {
         Action::Respond(respond) => Decision::Answer(direct(respond)),
         Action::Redirect(redirect) => Decision::Answer(redirected(
@@ -311,7 +310,7 @@ fn forwarded(
     };
     let (mut head, body) = request.into_parts();
     let peer = headers::client_address(&head.headers, &settings.forwarded, connection.peer);
-    let started = Instant::now();
+    let started = record.begun();
     let deadline = (going.fields.has(Fields::GRPC_TIMEOUT))
         .then(|| grpc::timeout(&head.headers).map(|time| started + time))
         .flatten();

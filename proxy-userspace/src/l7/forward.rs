@@ -80,18 +80,21 @@ impl Forwarding {
             let kept = sticky.clone().filter(|_| tried.is_empty());
             let pick = || self.cluster.balancer.borrow().pick(key, &tried);
             let Some(mut endpoint) = kept.or_else(pick) else {
+                if tried.is_empty() {
+                    self.cluster.no_endpoint();
+                }
                 return Err(last);
             };
             if tried.contains(&endpoint.address) {
                 return Err(last);
             }
-            record.endpoint(&self.cluster, endpoint.address);
+            record.endpoint(&self.cluster, &endpoint);
             let in_flight = endpoint.begin();
             let address = endpoint.address;
             match self.try_endpoint(request, &mut endpoint, in_flight, sink).await {
                 Ok(mut answer) => {
                     if endpoint.address != address {
-                        record.endpoint(&self.cluster, endpoint.address);
+                        record.rival(&endpoint);
                     }
                     self.set_cookie(&mut answer, &endpoint, sticky.as_ref());
                     return Ok(answer);
@@ -179,6 +182,7 @@ impl Forwarding {
                         Some(unsent) if reused && !fresh => {
                             request = unsent;
                             fresh = true;
+                            endpoint.pool.sent_again();
                         }
                         Some(unsent) => {
                             let unsent = Some(unsent);

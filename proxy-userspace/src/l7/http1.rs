@@ -54,11 +54,13 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
         let order = connection.order(cx.waker());
         if order != told {
             told = order;
-            // A head that never ends: the codec has nothing to say about it.
-            if order == Some(Order::Expire) && connection.phase() == Phase::Head {
-                return Poll::Ready(Ok(()));
+            match order {
+                // A head that never ends: the codec has nothing to say about it.
+                Some(Order::Expire) if connection.phase() == Phase::Head => return Poll::Ready(Ok(())),
+                // The next response says `connection: close`.
+                Some(Order::Leave) => {}
+                _ => Pin::new(&mut codec).graceful_shutdown(),
             }
-            Pin::new(&mut codec).graceful_shutdown();
         }
         codec.poll_without_shutdown(cx)
     })
@@ -188,10 +190,12 @@ fn finish(
     busy: Busy,
     tunnel: &RefCell<Option<Box<Tunnel>>>,
 ) -> Response<ResponseBody> {
+    let is_tunnel = answer.tunnel.is_some();
     if let Some(opened) = answer.tunnel.take() {
         tunnel.replace(Some(opened));
     }
-    if connection.is_finishing() || answer.close {
+    // A tunnel takes no more requests anyway, and its `connection` names what it was upgraded to.
+    if (connection.is_finishing() || answer.close) && !is_tunnel {
         let headers = answer.response.headers_mut();
         headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }

@@ -54,7 +54,7 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
                 told = order;
                 match order {
                     // In two steps: a GOAWAY for all streams first, so that none on its way is lost.
-                    Some(Order::Finish) => codec.graceful_shutdown(),
+                    Some(Order::Leave | Order::Finish) => codec.graceful_shutdown(),
                     Some(Order::Expire) => codec.abrupt_shutdown(Reason::NO_ERROR),
                     None => {}
                 }

@@ -4,6 +4,7 @@ use super::{
     balance::{Balancer, Seat},
     compile::{Compiled, CompiledCluster, CompiledListener},
     log,
+    meters::{Downstream, Meter, Upstream},
     upstream::Pool,
 };
 use crate::model::{self, ClusterName, l7::PortRange};
@@ -22,6 +23,9 @@ pub struct Cluster {
     pub compiled: RefCell<Arc<CompiledCluster>>,
     /// Chooses endpoints, and holds their pools.
     pub balancer: RefCell<Balancer<Rc<Pool>>>,
+    /// This worker's counters of it.
+    pub meter: Meter<Upstream>,
+    seat: Seat,
 }
 
 impl Cluster {
@@ -32,8 +36,10 @@ impl Cluster {
                 &compiled.model,
                 compiled.plan.clone(),
                 seat,
-                pool(compiled),
+                pool(compiled, seat),
             )),
+            meter: Meter::new(&compiled.meters.cluster, seat.index),
+            seat,
         })
     }
 
@@ -43,10 +49,16 @@ impl Cluster {
         }
         self.compiled.replace(Arc::clone(compiled));
         let mut balancer = self.balancer.borrow_mut();
-        balancer.update_with_plan(&compiled.model, compiled.plan.clone(), pool(compiled));
+        balancer.update_with_plan(&compiled.model, compiled.plan.clone(), pool(compiled, self.seat));
         for endpoint in balancer.endpoints() {
             endpoint.pool.update(Arc::clone(compiled));
         }
+    }
+
+    /// Counts a request that no endpoint takes.
+    pub fn no_endpoint(&self) {
+        self.meter.traffic.requests.increase();
+        self.meter.failures.increase();
     }
 
     /// Its name.
@@ -55,8 +67,15 @@ impl Cluster {
     }
 }
 
-fn pool(compiled: &Arc<CompiledCluster>) -> impl FnMut(&model::Endpoint) -> Rc<Pool> + '_ {
-    |endpoint| Pool::new(endpoint.address, endpoint.name.clone(), Arc::clone(compiled))
+fn pool(compiled: &Arc<CompiledCluster>, seat: Seat) -> impl FnMut(&model::Endpoint) -> Rc<Pool> + '_ {
+    move |endpoint| {
+        Pool::new(
+            endpoint.address,
+            endpoint.name.clone(),
+            Arc::clone(compiled),
+            seat.index,
+        )
+    }
 }
 
 /// What a listener serves at one generation.
@@ -67,6 +86,8 @@ pub struct Serving {
     pub clusters: Vec<Rc<Cluster>>,
     /// Writes its access log.
     pub log: Option<Rc<log::Logger>>,
+    /// Whose counters its requests write.
+    pub worker: usize,
 }
 
 /// A listener in one worker: connections keep it, whatever it serves.
@@ -74,6 +95,8 @@ pub struct Listener {
     serving: RefCell<Rc<Serving>>,
     connections: Cell<u32>,
     room: Notify,
+    /// This worker's counters of it.
+    pub meter: Meter<Downstream>,
 }
 
 impl Listener {
@@ -97,6 +120,8 @@ impl Listener {
     /// One connection more until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> Entered {
         self.connections.set(self.connections.get() + 1);
+        self.meter.connections.increase();
+        self.meter.accepted.increase();
         Entered(Rc::clone(self))
     }
 }
@@ -107,6 +132,7 @@ pub struct Entered(Rc<Listener>);
 impl Drop for Entered {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        self.0.meter.connections.decrease();
         self.0.room.notify_one();
     }
 }
@@ -185,6 +211,7 @@ impl World {
                     .filter_map(|name| self.clusters.get(name).cloned())
                     .collect(),
                 log: self.logger(each),
+                worker: seat.index,
             });
             let listener = match self.listeners.remove(&each.model.name) {
                 Some(listener) => {
@@ -196,6 +223,7 @@ impl World {
                     serving: RefCell::new(serving),
                     connections: Cell::new(0),
                     room: Notify::new(),
+                    meter: Meter::new(&each.meters.listener, seat.index),
                 }),
             };
             listeners.insert(Arc::clone(&each.model.name), listener);

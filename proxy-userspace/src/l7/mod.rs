@@ -22,6 +22,7 @@ mod http2;
 mod interim;
 mod listener;
 pub mod log;
+pub mod meters;
 mod outgoing;
 pub mod path;
 mod peek;
@@ -42,6 +43,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
-pub use counters::Counters;
+pub use compile::{Compiled, CompiledKind};
+pub use counters::{Count, Counters};
 pub use plane::{L7Error, L7Plane};
 pub use tls::AcceptError;

@@ -3,6 +3,7 @@
 use super::{
     balance::Seat,
     compile::{self, CompileError, Compiled},
+    connection::Order,
     counters::Counters,
     log, sockets, tls,
     worker::{self, Command, Start},
@@ -12,12 +13,12 @@ use crate::{
     model::{Snapshot, l7::Listener},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::mpsc;
 
@@ -28,7 +29,10 @@ const MOST_PORTS: usize = 1_024;
 pub struct L7Plane {
     workers: Vec<Handle>,
     compiled: Option<Arc<Compiled>>,
-    listening: HashSet<SocketAddr>,
+    /// What the workers listen on, by duplicates of their sockets: what another process is handed.
+    listening: HashMap<SocketAddr, Vec<TcpListener>>,
+    /// Sockets of the process before this one, for listeners of the first Snapshot.
+    inherited: HashMap<SocketAddr, Vec<TcpListener>>,
     shared: tls::Shared,
     writers: log::Writers,
     steered: bool,
@@ -64,6 +68,9 @@ pub enum L7Error {
         "listener {0}: more than {MOST_PORTS} ports without the kernel plane; list fewer, or run with it"
     )]
     Ports(String),
+    /// Sockets that connections are steered to.
+    #[error("sharing the workers' sockets: {0}; raise the limit of open files")]
+    Sockets(io::Error),
     /// A thread.
     #[error("starting a worker: {0}")]
     Thread(io::Error),
@@ -103,7 +110,8 @@ impl L7Plane {
         Ok(Self {
             workers,
             compiled: None,
-            listening: HashSet::new(),
+            listening: HashMap::new(),
+            inherited: HashMap::new(),
             shared: tls::Shared::default(),
             writers,
             steered,
@@ -126,19 +134,33 @@ impl L7Plane {
         self.workers.iter().map(|worker| &worker.counters)
     }
 
+    /// What was published last: names, and what the workers count by them.
+    pub fn compiled(&self) -> Option<&Compiled> {
+        self.compiled.as_deref()
+    }
+
     /// The generation that was published last.
     pub fn generation(&self) -> Option<u64> {
         self.generation
     }
 
-    /// Hands each worker the socket that the kernel steers its connections to.
-    ///
-    /// # Errors
-    /// The channel to a worker is gone: it ended.
+    /// Hands each worker the socket that the kernel steers its connections to; more than there are workers go round.
     pub fn give_steered(&self, sockets: Vec<TcpListener>) {
-        for (worker, socket) in self.workers.iter().zip(sockets) {
+        for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             let _ended = worker.commands.send(Command::Steered(socket));
         }
+    }
+
+    /// Sockets that another process listened on: the next Snapshot's listeners use them, and what it has no listener for is closed.
+    pub fn inherit(&mut self, sockets: Vec<(SocketAddr, TcpListener)>) {
+        for (address, socket) in sockets {
+            self.inherited.entry(address).or_default().push(socket);
+        }
+    }
+
+    /// What the workers listen on, where the kernel doesn't steer.
+    pub fn listening(&self) -> impl Iterator<Item = (SocketAddr, &TcpListener)> {
+        (self.listening.iter()).flat_map(|(address, sockets)| sockets.iter().map(|socket| (*address, socket)))
     }
 
     /// Makes the workers serve a Snapshot: all of it, or nothing of it.
@@ -146,7 +168,13 @@ impl L7Plane {
     /// # Errors
     /// TLS material, a log file or an address that can't be used; what ran goes on.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
-        let compiled = compile::compile(snapshot, self.compiled.as_deref(), &self.shared, &self.writers)?;
+        let compiled = compile::compile(
+            snapshot,
+            self.compiled.as_deref(),
+            &self.shared,
+            &self.writers,
+            self.workers.len(),
+        )?;
         let wanted = if self.steered {
             HashSet::new()
         } else {
@@ -154,14 +182,26 @@ impl L7Plane {
         };
         let mut opened: Vec<Vec<(SocketAddr, TcpListener)>> =
             self.workers.iter().map(|_| Vec::new()).collect();
-        for address in wanted.difference(&self.listening) {
-            for sockets in &mut opened {
-                let socket = sockets::listen(*address);
-                let socket = socket.map_err(|error| listen_error(snapshot, *address, error))?;
-                sockets.push((*address, socket));
+        let mut held = HashMap::new();
+        for address in wanted
+            .iter()
+            .filter(|address| !self.listening.contains_key(*address))
+        {
+            let failed = |error| listen_error(snapshot, *address, error);
+            let sockets = self.sockets(*address).map_err(failed)?;
+            for (worker, socket) in sockets.iter().enumerate() {
+                let socket = socket.try_clone().map_err(failed)?;
+                opened[worker % self.workers.len()].push((*address, socket));
             }
+            held.insert(*address, sockets);
         }
-        let closed: Vec<SocketAddr> = self.listening.difference(&wanted).copied().collect();
+        self.inherited.clear();
+        self.listening.extend(held);
+        let closed: Vec<SocketAddr> = (self.listening.keys())
+            .filter(|address| !wanted.contains(*address))
+            .copied()
+            .collect();
+        self.listening.retain(|address, _| wanted.contains(address));
         let compiled = Arc::new(compiled);
         for (worker, opened) in self.workers.iter().zip(opened) {
             let _ended = worker.commands.send(Command::Follow {
@@ -170,7 +210,6 @@ impl L7Plane {
                 closed: closed.clone(),
             });
         }
-        self.listening = wanted;
         self.compiled = Some(compiled);
         self.generation = Some(snapshot.generation);
         Ok(())
@@ -181,12 +220,43 @@ impl L7Plane {
         self.writers.reopen();
     }
 
-    /// Accepts no more, lets what runs finish within the time, and ends the workers.
-    pub fn stop(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        for worker in &self.workers {
-            let _ended = worker.commands.send(Command::Stop(until));
+    /// One socket a worker for an address, or more: those of the process before this one, none of which may be closed, since clients
+    /// wait at each.
+    fn sockets(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        let inherited = self.inherited.get(&address).into_iter().flatten();
+        let mut sockets = inherited
+            .map(TcpListener::try_clone)
+            .collect::<io::Result<Vec<_>>>()?;
+        while sockets.len() < self.workers.len() {
+            sockets.push(sockets::listen(address)?);
         }
+        Ok(sockets)
+    }
+
+    /// Accepts no more, and gives what runs until then to finish. [`L7Plane::join`] waits for it.
+    pub fn stop(&mut self, until: Instant) {
+        self.end(until, Order::Finish);
+    }
+
+    /// The same, with its sockets in another process: connections may have one more request.
+    pub fn leave(&mut self, until: Instant) {
+        self.end(until, Order::Leave);
+    }
+
+    fn end(&mut self, until: Instant, order: Order) {
+        self.listening.clear();
+        for worker in &self.workers {
+            let _ended = worker.commands.send(Command::Stop(until, order));
+        }
+    }
+
+    /// Whether every worker has ended.
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().all(|worker| worker.thread.is_finished())
+    }
+
+    /// Waits for the workers, which were told to stop.
+    pub fn join(&mut self) {
         for worker in self.workers.drain(..) {
             match worker.thread.join() {
                 Ok(Ok(())) => {}

@@ -1,13 +1,16 @@
-//! What is known of a request when it is over: for the access log.
+//! What is known of a request when it is over: for the counters, and for the access log.
 
 use super::{
+    balance::Endpoint,
     body::{Finished, RequestBody, ResponseBody, Upload},
     connection::Connection,
     error::Fault,
     listener::{Cluster, Serving},
     log::{Entry, Flags, Logger},
+    meters::Measure,
+    upstream::Pool,
 };
-use crate::model::{BackendAddr, ClusterName, l7::Route};
+use crate::model::{ClusterName, l7::Route};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use std::{
     net::SocketAddr,
@@ -16,8 +19,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A request's record; nothing is kept where nobody asks for it.
-pub struct Record(Option<Box<Facts>>);
+/// A request's record. What is for the log is kept where there is one.
+pub struct Record {
+    measure: Option<Measure>,
+    facts: Option<Box<Facts>>,
+}
 
 struct Facts {
     log: Rc<Logger>,
@@ -43,7 +49,8 @@ struct Facts {
 impl Record {
     /// A request was read.
     pub fn begin(connection: &Rc<Connection>, serving: &Rc<Serving>, request: &Request<RequestBody>) -> Self {
-        Self(serving.log.as_ref().map(|log| {
+        let upload = request.body().upload();
+        let facts = serving.log.as_ref().map(|log| {
             Box::new(Facts {
                 log: Rc::clone(log),
                 connection: Rc::clone(connection),
@@ -53,7 +60,7 @@ impl Record {
                 uri: request.uri().clone(),
                 version: request.version(),
                 request_headers: request.headers().clone(),
-                upload: request.body().upload().cloned(),
+                upload: upload.cloned(),
                 route: None,
                 cluster: None,
                 endpoint: None,
@@ -64,19 +71,31 @@ impl Record {
                 response_headers: HeaderMap::new(),
                 response_duration: None,
             })
-        }))
+        });
+        Self {
+            measure: Some(Measure::begin(serving, upload)),
+            facts,
+        }
+    }
+
+    /// When it was read.
+    pub fn begun(&self) -> tokio::time::Instant {
+        (self.measure.as_ref()).map_or_else(tokio::time::Instant::now, Measure::begun)
     }
 
     /// A route took it.
-    pub fn route(&mut self, route: &Route) {
-        if let Some(facts) = &mut self.0 {
+    pub fn route(&mut self, place: usize, route: &Route) {
+        if let Some(measure) = &mut self.measure {
+            measure.route(place);
+        }
+        if let Some(facts) = &mut self.facts {
             facts.route.clone_from(&route.name);
         }
     }
 
     /// It is forwarded with these headers, for this client.
     pub fn forwarded(&mut self, headers: &HeaderMap, client: SocketAddr) {
-        if let Some(facts) = &mut self.0 {
+        if let Some(facts) = &mut self.facts {
             let host = facts.request_headers.get(header::HOST).cloned();
             facts.request_headers.clone_from(headers);
             if let Some(host) = host {
@@ -86,26 +105,47 @@ impl Record {
         }
     }
 
-    /// It goes to this endpoint.
-    pub fn endpoint(&mut self, cluster: &Rc<Cluster>, address: BackendAddr) {
-        if let Some(facts) = &mut self.0 {
+    /// It goes to this endpoint, after the one before, if any, failed.
+    pub fn endpoint(&mut self, cluster: &Rc<Cluster>, endpoint: &Endpoint<Rc<Pool>>) {
+        if let Some(measure) = &mut self.measure {
+            measure.endpoint(&endpoint.pool);
+        }
+        if let Some(facts) = &mut self.facts {
             facts.cluster = Some(cluster.name());
-            facts.endpoint = Some(address.0);
+            facts.endpoint = Some(endpoint.address.0);
             facts.is_direct = false;
+        }
+    }
+
+    /// This one has it, since it was quicker to connect to.
+    pub fn rival(&mut self, endpoint: &Endpoint<Rc<Pool>>) {
+        if let Some(measure) = &mut self.measure {
+            measure.goes_over(&endpoint.pool);
+        }
+        if let Some(facts) = &mut self.facts {
+            facts.endpoint = Some(endpoint.address.0);
         }
     }
 
     /// It failed.
     pub fn fault(&mut self, fault: Fault) {
-        if let Some(facts) = &mut self.0 {
+        if let Some(measure) = &mut self.measure {
+            measure.failed();
+        }
+        if let Some(facts) = &mut self.facts {
             facts.fault = Some(fault);
         }
     }
 
-    /// Its response is on its way.
+    /// Its response is on its way, and tells of its end.
     pub fn answered(&mut self, response: &mut Response<ResponseBody>) {
-        if let Some(mut facts) = self.0.take() {
-            facts.status = response.status().as_u16();
+        let status = response.status().as_u16();
+        if let Some(mut measure) = self.measure.take() {
+            measure.answered(status);
+            response.body_mut().measure(measure);
+        }
+        if let Some(mut facts) = self.facts.take() {
+            facts.status = status;
             facts.response_headers.clone_from(response.headers());
             facts.response_duration = Some(facts.begin.elapsed());
             response.body_mut().tell(facts);

@@ -5,6 +5,7 @@ use super::{
     compile::CompiledCluster,
     error::Fault,
     listener::{Cluster, Serving},
+    meters::Downstream,
     stream::Transport,
     tcp, tls,
     upstream::{self, Pool, connect_tcp, connect_transport},
@@ -24,7 +25,7 @@ const MOST_TRIES: usize = 3;
 /// Serves one connection to its end.
 pub async fn serve(
     worker: &Rc<Worker>,
-    serving: &Rc<Serving>,
+    (serving, meter): (&Rc<Serving>, &Downstream),
     settings: &Arc<TcpSettings>,
     stream: TcpStream,
     ends: (SocketAddr, SocketAddr),
@@ -58,9 +59,10 @@ pub async fn serve(
     let Some(cluster) = cluster else {
         return tracing::debug!("listener {name}: {}: no cluster for its server name", ends.0);
     };
+    cluster.meter.traffic.requests.increase();
     match connect(cluster, ends).await {
         Ok((upstream, endpoint)) => {
-            let _in_flight = endpoint.begin();
+            let (_in_flight, _counted) = (endpoint.begin(), endpoint.pool.stream());
             let copied = match (client, upstream) {
                 (Transport::Plain(client), Transport::Plain(upstream)) => {
                     tcp::serve(client, upstream, settings.idle_timeout).await
@@ -69,8 +71,14 @@ pub async fn serve(
             };
             worker.counters.received.add(copied.to_upstream);
             worker.counters.sent.add(copied.to_client);
+            meter.received.add(copied.to_upstream);
+            meter.sent.add(copied.to_client);
+            endpoint.pool.copied(&copied);
         }
-        Err(fault) => tracing::debug!("listener {name}: {}: {fault}", ends.0),
+        Err(fault) => {
+            cluster.meter.failures.increase();
+            tracing::debug!("listener {name}: {}: {fault}", ends.0);
+        }
     }
 }
 
@@ -102,6 +110,7 @@ async fn connect(cluster: &Rc<Cluster>, ends: (SocketAddr, SocketAddr)) -> Resul
             Ok((transport, rival)) => return Ok((transport, rival.unwrap_or(endpoint))),
             Err(fault) => {
                 last = fault;
+                endpoint.pool.connect_failed();
                 tried.push(endpoint.address);
             }
         }

@@ -56,20 +56,43 @@ impl Tunnel {
     /// Runs it on a client's connection; `early`: what the client sent already.
     pub async fn run(self, connection: &Rc<Connection>, client: Transport, early: Bytes) {
         let _busy = connection.begin();
-        let (upstream, idle, _in_flight) = (self.upstream, self.idle, self.in_flight);
-        copy(client, early, upstream, idle).await;
+        let (upstream, idle, in_flight) = (self.upstream, self.idle, self.in_flight);
+        let Some(copied) = copy(client, early, upstream, idle).await else {
+            return;
+        };
+        count(in_flight.as_ref(), &copied);
+        // The connection's observer has ended with its codec.
+        let meter = &*connection.listener.meter;
+        let counters = &connection.worker.counters;
+        for (received, sent) in [
+            (&meter.received, &meter.sent),
+            (&counters.received, &counters.sent),
+        ] {
+            received.add(copied.to_upstream);
+            sent.add(copied.to_client);
+        }
     }
 
     /// Runs it on a client's stream.
     pub async fn run_stream(self, connection: &Rc<Connection>, send: SendStream<Bytes>) {
         let _busy = connection.begin();
         let Some(receive) = self.client_stream else { return };
-        let (upstream, idle, _in_flight) = (self.upstream, self.idle, self.in_flight);
-        copy(Duplex::new(receive, send), Bytes::new(), upstream, idle).await;
+        let (upstream, idle, in_flight) = (self.upstream, self.idle, self.in_flight);
+        let copied = copy(Duplex::new(receive, send), Bytes::new(), upstream, idle).await;
+        if let Some(copied) = copied {
+            count(in_flight.as_ref(), &copied);
+        }
     }
 }
 
-async fn copy<C>(mut client: C, early: Bytes, upstream: Upstream, idle: Duration)
+fn count(in_flight: Option<&InFlight<Rc<Pool>>>, copied: &tcp::Copied) {
+    if let Some(in_flight) = in_flight {
+        in_flight.endpoint().pool.copied(copied);
+    }
+}
+
+/// None where it broke before it began.
+async fn copy<C>(mut client: C, early: Bytes, upstream: Upstream, idle: Duration) -> Option<tcp::Copied>
 where
     C: tcp::Stream,
 {
@@ -80,15 +103,13 @@ where
                 client.write_all(&ahead).await?;
                 client.flush().await
             };
-            if begun.await.is_ok() {
-                tcp::serve(client, transport, idle).await;
-            }
+            begun.await.ok()?;
+            Some(tcp::serve(client, transport, idle).await)
         }
         Upstream::H2(receive, send, _lease) => {
             let mut stream = Duplex::new(receive, send);
-            if stream.write_all(&early).await.is_ok() {
-                tcp::serve(client, stream, idle).await;
-            }
+            stream.write_all(&early).await.ok()?;
+            Some(tcp::serve(client, stream, idle).await)
         }
     }
 }

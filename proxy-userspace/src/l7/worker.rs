@@ -1,7 +1,7 @@
 //! One worker: a thread with a current-thread runtime that owns its sockets, connections, pools, timers and counters.
 
 use super::{
-    accept,
+    accept::{self, Ending},
     balance::Seat,
     compile::{Compiled, CompiledKind},
     connection::{Connection, Order},
@@ -12,7 +12,6 @@ use super::{
 use crate::{kernel::steer::LoadWriter, model::l7::HttpTimeouts};
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     net::{SocketAddr, TcpListener as StdListener},
     rc::{Rc, Weak},
     sync::Arc,
@@ -21,7 +20,6 @@ use std::{
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::mpsc,
-    task::AbortHandle,
     time::Instant,
 };
 
@@ -45,8 +43,9 @@ pub enum Command {
     },
     /// Connections from here belong to whatever listener their address says: the kernel steered them.
     Steered(StdListener),
-    /// Accept no more, finish what runs, end by then.
-    Stop(std::time::Instant),
+    /// Accept no more, end by then, and tell connections this meanwhile. With [`Order::Leave`] another process has the
+    /// sockets, and the load is its to report.
+    Stop(std::time::Instant, Order),
 }
 
 /// A worker from inside.
@@ -60,9 +59,9 @@ pub struct Worker {
     now: Cell<Instant>,
     last_connection: Cell<u64>,
     connections: RefCell<Vec<Weak<Connection>>>,
-    accepting: RefCell<HashMap<SocketAddr, AbortHandle>>,
-    steered: RefCell<Option<AbortHandle>>,
-    stopping: Cell<bool>,
+    accepting: RefCell<Vec<(SocketAddr, Ending)>>,
+    steered: RefCell<Vec<Ending>>,
+    stopping: Cell<Option<Order>>,
     /// Tasks that wait for a stream of HTTP/2.
     pub streams: streams::Idle,
     /// Where the kernel's choice of a worker reads how busy this one is.
@@ -100,7 +99,7 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         connections: RefCell::default(),
         accepting: RefCell::default(),
         steered: RefCell::default(),
-        stopping: Cell::new(false),
+        stopping: Cell::new(None),
         streams: streams::Idle::default(),
         load: start.load,
     });
@@ -128,8 +127,13 @@ impl Worker {
                 command = commands.recv() => match command {
                     Some(Command::Follow { compiled, opened, closed }) => self.follow(&compiled, opened, &closed),
                     Some(Command::Steered(socket)) => self.accept_steered(socket),
-                    Some(Command::Stop(until)) => {
-                        self.stop();
+                    Some(Command::Stop(until, order)) => {
+                        self.stop(order);
+                        if order == Order::Leave
+                            && let Some((load, _)) = busy.take()
+                        {
+                            load.hand_over();
+                        }
                         deadline = Some(Instant::from_std(until));
                     }
                     // The plane is gone without a word: the process is ending.
@@ -139,7 +143,7 @@ impl Worker {
                     turn = turn.wrapping_add(1);
                     self.look(turn);
                     if let Some((load, busy)) = &mut busy {
-                        load.beat(busy.permille());
+                        load.beat(busy.permille(), self.counters.connections.value());
                     }
                 }
             }
@@ -159,14 +163,16 @@ impl Worker {
         closed: &[SocketAddr],
     ) {
         self.world.borrow_mut().follow(compiled, self.seat);
-        for address in closed {
-            if let Some(accepting) = self.accepting.borrow_mut().remove(address) {
-                accepting.abort();
+        self.accepting.borrow_mut().retain(|(address, ending)| {
+            let goes_on = !closed.contains(address);
+            if !goes_on {
+                ending.notify_one();
             }
-        }
+            goes_on
+        });
         for (address, socket) in opened {
             if let Some(accepting) = accept::listen(self, socket) {
-                self.accepting.borrow_mut().insert(address, accepting);
+                self.accepting.borrow_mut().push((address, accepting));
             }
         }
         let generation = &self.counters.generation;
@@ -174,22 +180,18 @@ impl Worker {
     }
 
     fn accept_steered(self: &Rc<Self>, socket: StdListener) {
-        if let Some(before) = self.steered.replace(accept::listen(self, socket)) {
-            before.abort();
-        }
+        self.steered.borrow_mut().extend(accept::listen(self, socket));
     }
 
-    fn stop(&self) {
-        self.stopping.set(true);
-        for (_, accepting) in self.accepting.take() {
-            accepting.abort();
-        }
-        if let Some(steered) = self.steered.take() {
-            steered.abort();
-        }
+    fn stop(&self, order: Order) {
+        self.stopping.set(Some(order));
+        let accepting = self.accepting.take().into_iter().map(|(_, ending)| ending);
+        accepting
+            .chain(self.steered.take())
+            .for_each(|ending| ending.notify_one());
         let connections = self.connections.borrow().clone();
         for connection in connections.iter().filter_map(Weak::upgrade) {
-            connection.tell(Order::Finish);
+            connection.tell(order);
         }
     }
 
@@ -207,8 +209,8 @@ impl Worker {
 
     /// Looks at this connection's time from now on.
     pub fn watch(&self, connection: &Rc<Connection>) {
-        if self.stopping.get() {
-            connection.tell(Order::Finish);
+        if let Some(order) = self.stopping.get() {
+            connection.tell(order);
         }
         self.connections.borrow_mut().push(Rc::downgrade(connection));
     }

@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Clusters by name. Two Snapshots share those that are the same in both.
@@ -86,6 +87,8 @@ pub struct DaemonSettings {
     pub admin_socket: PathBuf,
     /// The admin API beside it.
     pub admin: AdminSettings,
+    /// Where metrics are served over TCP.
+    pub metrics_address: Option<SocketAddr>,
     /// Worker threads of the L7 plane; none for one a core.
     pub workers: Option<u16>,
     /// Whether worker N is pinned to the N-th CPU it may run on.
@@ -116,6 +119,28 @@ pub struct DaemonSettings {
     pub max_affinities: u32,
     /// New flows that the kernel plane stores a second; none for as many as come.
     pub new_flows_per_second: Option<u32>,
+    /// How long an upgrade may take.
+    pub upgrade: UpgradeTimeouts,
+}
+
+/// How long an upgrade may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UpgradeTimeouts {
+    /// Until then the new process has to serve, or the old one takes back.
+    pub ready: Duration,
+    /// Connections of the old process end by then.
+    pub drain: Duration,
+}
+
+impl Default for UpgradeTimeouts {
+    fn default() -> Self {
+        Self {
+            // Programs and certificates are loaded within a few.
+            ready: Duration::from_secs(30),
+            // Envoy's --drain-time-s.
+            drain: Duration::from_secs(600),
+        }
+    }
 }
 
 /// The largest TCP segment.

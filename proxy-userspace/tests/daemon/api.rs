@@ -47,6 +47,7 @@ const WRONG: &[Wrong<'_>] = &[
     ("GET", "/", None, 404, "no such path"),
     ("GET", "/status/", None, 404, "no such path"),
     ("POST", "/status", None, 405, "does not take POST"),
+    ("POST", "/metrics", None, 405, "does not take POST"),
     ("GET", "/reload", None, 405, "does not take GET"),
     ("PUT", ENDPOINT, Some("{}"), 405, "does not take PUT"),
     ("PATCH", ENDPOINT, None, 400, "EOF"),
@@ -137,9 +138,9 @@ fn every_wrong_request_has_an_error_and_a_remedy() {
             "{method} {path}: {answer}"
         );
     }
-    let (_, answer) = daemon.curl("GET", "/metrics", None);
+    let (_, answer) = daemon.curl("GET", "/metric", None);
     assert!(answer["remedy"].as_str().unwrap().contains(
-        "GET /status, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/"
+        "GET /status, GET /metrics, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/"
     ));
     assert_eq!(daemon.status()["generation"], 1, "nothing changed");
 }

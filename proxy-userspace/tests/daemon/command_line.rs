@@ -2,7 +2,7 @@
 
 use super::{
     WEB,
-    support::{Daemon, Home, text, weir, weir_on},
+    support::{Daemon, Home, free_port, text, weir, weir_on},
 };
 use serde_json::Value;
 use std::process::Stdio;
@@ -57,6 +57,54 @@ fn the_command_line_is_a_client() {
         "{error}"
     );
     assert_eq!(error.lines().count(), 1);
+}
+
+/// 0, 1 and 2, and the first line says the same.
+#[test]
+fn status_check_answers_by_its_exit_code() {
+    let home = Home::new(WEB);
+    let socket = home.socket();
+    let listener = format!("127.0.0.1:{}", free_port());
+    let served = format!(
+        "admin: {{ socket: {} }}\nlisteners: [{{ name: web, address: \"{listener}\", routes: [{{ respond: {{ status: 200 }} }}] }}]\n",
+        socket.display()
+    );
+    home.write(&served);
+    let daemon = Daemon::start(&home);
+    let check = |arguments: &[&str]| {
+        let output = weir_on(&socket, arguments);
+        let first = text(&output.stdout).lines().next().unwrap_or_default().to_owned();
+        (output.status.code(), first)
+    };
+    let healthy = (Some(0), "healthy: 1 listener".to_owned());
+    assert_eq!(check(&["status", "--check"]), healthy);
+
+    home.write("listeners: 7\n");
+    daemon.signal("HUP");
+    daemon.status_when("refused", |status| !status["last_error"].is_null());
+    assert_eq!(
+        check(&["status", "--check"]),
+        (Some(1), "degraded: 1 listener".to_owned())
+    );
+    assert_eq!(check(&["status"]).0, Some(0), "an answer is no error");
+    assert_eq!(check(&["status", "--json", "--check"]).0, Some(1));
+
+    // L4 without the kernel.
+    home.write(&home.config_with(WEB, ""));
+    daemon.status_when("a service", |status| {
+        !status["services"].as_array().unwrap().is_empty() && status["last_error"].is_null()
+    });
+    let screen = text(&weir_on(&socket, &["status"]).stdout);
+    assert!(
+        screen.contains(
+            "  failing: no kernel plane (--no-kernel): 1 service not forwarded; start weir as root"
+        ),
+        "{screen}"
+    );
+    assert_eq!(check(&["status", "--check"]).0, Some(2));
+    daemon.signal("INT");
+    assert_eq!(daemon.end(), Some(0));
+    assert_eq!(check(&["status", "--check"]).0, Some(2));
 }
 
 #[test]

@@ -8,9 +8,12 @@ mod command_line;
 mod discovery;
 mod explain;
 mod health;
+mod metrics;
+mod metrics_shipped;
 mod openapi;
 mod proxy;
 mod reload;
+mod service;
 mod support;
 
 use serde_json::Value;

@@ -44,6 +44,10 @@ impl Home {
         )
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub fn config(&self) -> PathBuf {
         self.0.join("weir.yaml")
     }
@@ -75,7 +79,13 @@ pub struct Daemon {
 impl Daemon {
     /// Started, and ready.
     pub fn start(home: &Home) -> Self {
+        Self::start_with(home, &[])
+    }
+
+    /// The same, with these in its environment.
+    pub fn start_with(home: &Home, environment: &[(&str, &str)]) -> Self {
         let mut command = weir(&["run", "--no-kernel"]);
+        command.envs(environment.iter().copied());
         let mut child = command.arg(home.config()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();

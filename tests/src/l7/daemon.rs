@@ -1,7 +1,7 @@
 //! The daemon without its kernel plane, as a newcomer starts it.
 
 use super::Site;
-use crate::lab::{Admin, Process, until, weir_binary};
+use crate::lab::{Admin, Process, expect_left, take_over, until, weir_binary};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A running daemon; killed when dropped.
 pub struct Weir {
     process: Process,
+    /// Those that others have taken over from.
+    leaving: Vec<Process>,
     admin: Admin,
     config: PathBuf,
     folder: PathBuf,
@@ -57,6 +59,7 @@ impl Weir {
         let process = Process::start(&mut command, &folder.join("weir.log"))?;
         let mut weir = Self {
             process,
+            leaving: Vec::new(),
             admin,
             config: path,
             folder,
@@ -70,6 +73,29 @@ impl Weir {
             waited.with_context(|| format!("it printed:\n{}", weir.output()))?;
         }
         Ok(weir)
+    }
+
+    /// Starts another process that takes over from the one that runs, and waits until it serves.
+    ///
+    /// # Errors
+    /// It ended; the message holds what it printed.
+    pub fn take_over(&mut self, site: &Site) -> Result<()> {
+        let mut command = site.host().command(&weir_binary()?.to_string_lossy())?;
+        command
+            .arg("run")
+            .arg(&self.config)
+            .args(["--no-kernel", "--workers", "2", "--take-over"])
+            .current_dir(&self.folder)
+            .env("NO_COLOR", "1");
+        let log = self.folder.join(format!("weir-{}.log", self.leaving.len() + 1));
+        let heir = take_over(&mut command, &log)?;
+        self.leaving.push(std::mem::replace(&mut self.process, heir));
+        Ok(())
+    }
+
+    /// Waits until all processes that were taken over from have ended, each with success.
+    pub fn expect_left(&mut self) -> Result<()> {
+        expect_left(&mut self.leaving)
     }
 
     /// Puts another config in force.

@@ -8,6 +8,7 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -29,6 +30,8 @@ pub struct Daemon {
     pin_path: PathBuf,
     admin: Admin,
     process: Option<Process>,
+    /// Those that others have taken over from.
+    leaving: Vec<Process>,
 }
 
 impl Daemon {
@@ -55,6 +58,7 @@ impl Daemon {
             pin_path: pins::pin_path(&format!("{lab}-{number}"))?,
             admin: Admin::new(&directory.join(format!("weir-{number}.sock"))),
             process: None,
+            leaving: Vec::new(),
         };
         daemon.write(config)?;
         Ok(daemon)
@@ -80,6 +84,34 @@ impl Daemon {
         waited.with_context(|| format!("{absent:?}; it printed:\n{}", process.output()))?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts another process that takes over from the one that runs, and waits until it serves. The program is started by these words,
+    /// if there are any: `unshare --pid --fork`.
+    ///
+    /// # Errors
+    /// It ended; the message holds what it printed.
+    pub fn take_over(&mut self, words: &[&str]) -> Result<()> {
+        let binary = self.binary.to_string_lossy();
+        let mut command = self.host.command(words.first().unwrap_or(&&*binary))?;
+        if let Some((_, words)) = words.split_first() {
+            command.args(words).arg(&*binary);
+        }
+        command
+            .arg("run")
+            .arg(&self.config)
+            .arg("--take-over")
+            .env("NO_COLOR", "1");
+        let number = self.leaving.len() + 1;
+        let log = self.config.with_extension(format!("{number}.log"));
+        let heir = take_over(&mut command, &log)?;
+        self.leaving.extend(self.process.replace(heir));
+        Ok(())
+    }
+
+    /// Waits until all processes that were taken over from have ended, each with success.
+    pub fn expect_left(&mut self) -> Result<()> {
+        expect_left(&mut self.leaving)
     }
 
     /// Its host.
@@ -229,6 +261,28 @@ impl Daemon {
     pub fn pin(&self, name: &str) -> PathBuf {
         self.pin_path.join(name)
     }
+}
+
+/// Starts a process that takes over from another, and waits until it serves.
+pub(crate) fn take_over(command: &mut Command, log: &Path) -> Result<Process> {
+    let mut heir = Process::start(command, log)?;
+    let waited = until("the process that takes over", START, || {
+        (heir.output().contains(" ready: ") || heir.ended().is_some()).then_some(())
+    });
+    heir.check()?;
+    waited.with_context(|| format!("it printed:\n{}", heir.output()))?;
+    Ok(heir)
+}
+
+/// Waits until processes that were taken over from have ended, each with success.
+pub(crate) fn expect_left(leaving: &mut Vec<Process>) -> Result<()> {
+    for mut process in leaving.drain(..) {
+        let status = until("the end of a process that was taken over from", START, || {
+            process.ended()
+        })?;
+        ensure!(status.success(), "it ended with {status}: {}", process.output());
+    }
+    Ok(())
 }
 
 impl Drop for Daemon {

@@ -204,6 +204,7 @@ impl Plan {
             pin_path: pins.to_owned(),
             admin_socket: Path::new("/run/weir-test-unused.sock").to_owned(),
             admin: Default::default(),
+            metrics_address: None,
             nat: NatSettings {
                 source_ipv4: Some(NAT_SOURCE.0.parse()?),
                 source_ipv6: Some(NAT_SOURCE.1.parse()?),
@@ -216,6 +217,7 @@ impl Plan {
             max_fragments: self.max_fragments,
             max_affinities: AFFINITIES,
             new_flows_per_second: None,
+            upgrade: Default::default(),
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

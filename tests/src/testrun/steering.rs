@@ -190,7 +190,7 @@ impl SteerBench {
     /// # Errors
     /// The kernel plane's.
     pub fn workers(&mut self, count: usize) -> Result<Vec<LoadWriter>> {
-        self.sockets = listening_sockets(count)?;
+        self.sockets = listening_sockets(count, None)?;
         self.cookies.clear();
         let plane = self.plane.as_mut().context("the kernel plane is closed")?;
         let mut writers = Vec::new();
@@ -332,6 +332,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         pin_path: pins.to_owned(),
         admin_socket: "/run/weir-test-unused.sock".into(),
         admin: Default::default(),
+        metrics_address: None,
         dns_servers: Vec::new(),
         workers: None,
         pin_workers: false,
@@ -347,6 +348,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_fragments: 0,
         max_affinities: 64,
         new_flows_per_second: None,
+        upgrade: Default::default(),
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -1,6 +1,8 @@
-//! What running connections and new ones notice of an upgrade from an older layout of the pinned maps: nothing.
+//! What running connections and new ones notice of an upgrade, from an older layout of the pinned maps and from process to process:
+//! nothing.
 
 mod old_plane;
+mod processes;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData};

@@ -14,5 +14,6 @@ mod smuggling;
 mod support;
 mod tcp;
 mod tls;
+mod upgrade;
 mod upstreams;
 mod websocket;

@@ -28,6 +28,11 @@ fn with_workers(
     })
 }
 
+/// As its worker's thread does.
+fn beat(writer: &LoadWriter, busy_permille: u32) {
+    writer.beat(busy_permille, writer.connections().into());
+}
+
 fn count(bench: &mut SteerBench, outcome: SteerOutcome) -> Result<u64> {
     let outcomes = bench.outcomes()?;
     let found = outcomes.iter().find(|(one, _)| *one == outcome);
@@ -87,7 +92,7 @@ fn connections_that_come_and_go_take_turns() -> Result<()> {
 fn a_busy_worker_is_passed_over_while_the_others_are_not() -> Result<()> {
     with_workers(4, |bench, writers| {
         for (worker, busy) in [1_000, 300, 300, 300].into_iter().enumerate() {
-            (0..16).for_each(|_| writers[worker].beat(busy));
+            (0..16).for_each(|_| beat(&writers[worker], busy));
         }
         let shares = bench.shares(vip(), 60)?;
         ensure!(shares == [0, 20, 20, 20], "{shares:?}");
@@ -95,7 +100,7 @@ fn a_busy_worker_is_passed_over_while_the_others_are_not() -> Result<()> {
         // When all are busy, it is the connections that count.
         writers
             .iter()
-            .for_each(|writer| (0..16).for_each(|_| writer.beat(1_000)));
+            .for_each(|writer| (0..16).for_each(|_| beat(writer, 1_000)));
         let shares = bench.shares(vip(), 20)?;
         ensure!(shares == [20, 0, 0, 0], "{shares:?}");
         ensure!(count(bench, SteerOutcome::LeastLoaded)? == 20);
@@ -112,7 +117,7 @@ fn a_stalled_worker_gets_nothing_while_another_lives() -> Result<()> {
         ensure!(shares == [20, 0, 20], "{shares:?}");
         ensure!(count(bench, SteerOutcome::PassedOverStalled)? == 40);
         // It is back with its next beat.
-        writers[1].beat(0);
+        beat(&writers[1], 0);
         let shares = bench.shares(vip(), 20)?;
         ensure!(shares == [0, 20, 0], "{shares:?}");
         // With all stalled it is better to wait than to be refused.

@@ -225,6 +225,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         pin_path: pin_path.into(),
         admin_socket: PathBuf::from("/nonexistent"),
         admin: Default::default(),
+        metrics_address: None,
         nat: NatSettings {
             source_ipv4: Some(NAT_SOURCES.0),
             source_ipv6: Some(NAT_SOURCES.1),
@@ -238,6 +239,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         max_fragments: FRAGMENTS,
         max_affinities: 1_024,
         new_flows_per_second: None,
+        upgrade: Default::default(),
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -1,12 +1,12 @@
-//! The screen for a daemon with something of everything, and the small formats it is made of.
+//! The screen for a daemon with something of everything.
 
 use super::*;
 use crate::admin::status::{
-    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, L7Status, ServiceStatus,
-    SteeringStatus,
+    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ListenerStatus, ServiceStatus,
+    SteeringStatus, WorkerStatus,
 };
 
-const NOW: u64 = 1_700_000_000;
+pub(in crate::cli) const NOW: u64 = 1_700_000_000;
 
 fn counters(packets: u64) -> Option<CounterStatus> {
     Some(CounterStatus {
@@ -69,7 +69,38 @@ fn kernel() -> KernelStatus {
     }
 }
 
-fn status() -> Status {
+fn l7() -> L7Status {
+    let worker = |connections| WorkerStatus {
+        generation: 4,
+        connections,
+        accepted: 1_000,
+        requests: 12_000,
+        responses: [0, 11_988, 0, 11, 1],
+        received_bytes: 1_536,
+        sent_bytes: 3 << 20,
+        handshakes_failed: [("no_certificate".to_owned(), 3)].into(),
+        accept_errors: 0,
+    };
+    L7Status {
+        generation: Some(4),
+        steering: "sk_lookup".into(),
+        workers: vec![worker(12), worker(0)],
+        listeners: vec![ListenerStatus {
+            name: "web".into(),
+            addresses: vec!["192.0.2.10:443".into(), "[2001:db8::10]:443".into()],
+            protocol: "https".into(),
+            routes: 17,
+            certificates: [
+                ("www.example.com".to_owned(), NOW as i64 + 90 * 86_400),
+                ("api.example.com".to_owned(), NOW as i64 + 7_200),
+            ]
+            .into(),
+        }],
+    }
+}
+
+/// Something of everything: a kernel plane behind, a dead backend, drops, a refused change.
+pub(in crate::cli) fn status() -> Status {
     let mut heavy = backend("198.51.100.1:53", BackendState::Healthy, 1_234_567);
     heavy.weight = 3;
     heavy.overridden = Some(ConfiguredStatus {
@@ -91,12 +122,7 @@ fn status() -> Status {
         pid: 42,
         started_unix_seconds: NOW - 90_061,
         generation: 4,
-        l7: L7Status {
-            generation: Some(4),
-            steering: "reuseport".into(),
-            workers: Vec::new(),
-            listeners: Vec::new(),
-        },
+        l7: l7(),
         kernel: kernel(),
         last_error: Some(ErrorStatus {
             error: "one\ntwo".into(),
@@ -118,15 +144,38 @@ fn status() -> Status {
     }
 }
 
+/// Nothing to complain of, and little there.
+pub(in crate::cli) fn healthy() -> Status {
+    let mut status = status();
+    status.kernel.generation = Some(4);
+    status.kernel.interfaces[0].warning = None;
+    status.kernel.drops[1].packets = 0;
+    status.l7.listeners[0].certificates.remove("api.example.com");
+    status.warnings.clear();
+    status.last_error = None;
+    status.services[0].backends[1].state = BackendState::Healthy;
+    status.services[0].backends[1].effective_weight = 1;
+    status
+}
+
+fn screen(status: &Status) -> String {
+    render(status, &judge(status, None, NOW), NOW)
+}
+
 #[test]
 fn one_screen() {
     let expected = "\
+degraded: 1 service, 1 of 2 backends, 1 listener
+  degraded: the kernel plane is at generation 3, wanted is 4; the last error says why; it is tried again by itself
+  degraded: the last change was refused 1m 1s ago: one
+      two
+  degraded: service dns: 1 of 2 backends unhealthy: 198.51.100.2:53: connection refused; look at that endpoint, and at the cluster's health_check
+  degraded: listener web: the certificate of api.example.com ends in 2h 0m; replace the file: it is read again by itself
+  note: interface eth0: the driver has no XDP
+  note: 12 packets were dropped as no_backend; a service has no backend that takes flows
+  note: nat.ports: the change takes effect at the next start
 weir 0.1.0, pid 42, up 1d 1h, generation 4, kernel plane at generation 3
 interfaces: eth0 (generic); flows: 1,000
-warning: eth0: the driver has no XDP
-warning: nat.ports: the change takes effect at the next start
-last error, 1m 1s ago: one
-  two
 
 SERVICE  VIP                MODE  CLUSTER      PACKETS      BYTES    REPLIES  FLOWS OPENED  DROPS
 dns      udp 192.0.2.53:53  nat   resolvers  1,234,576  117.7 MiB  1,234,576             7      0
@@ -134,6 +183,13 @@ dns      udp 192.0.2.53:53  nat   resolvers  1,234,576  117.7 MiB  1,234,576    
 SERVICE  BACKEND          STATE      WEIGHT          SHARE    PACKETS  FLOWS OPENED  HEALTH CHECK
 dns      198.51.100.1:53  healthy    3 (config: 1)  50.0 %  1,234,567             7  passes for 1h 1m
 dns      198.51.100.2:53  unhealthy  1               0.0 %          9             7  fails for 5s: 198.51.100.2:53: connection refused
+
+LISTENER  PROTOCOL  ADDRESS              ROUTES  CERTIFICATE
+web       https     192.0.2.10:443 (+1)      17  ends in 2h 0m
+
+WORKER  CONNECTIONS  ACCEPTED  REQUESTS  4XX  5XX  RECEIVED     SENT  FAILED HANDSHAKES
+0                12     1,000    12,000   11    1   1.5 KiB  3.0 MiB                  3
+1                 0     1,000    12,000   11    1   1.5 KiB  3.0 MiB                  3
 
 FLOWS NOT REMEMBERED OF  PACKETS
 dns                        1,500
@@ -144,48 +200,21 @@ least_loaded            1,000
 DROP REASON  PACKETS
 no_backend        12
 ";
-    assert_eq!(render(&status(), NOW), expected);
+    assert_eq!(screen(&status()), expected);
 }
 
 #[test]
 fn without_a_kernel_plane() {
-    let mut status = status();
+    let mut status = healthy();
     status.kernel.absent = Some("--no-kernel".into());
     status.services.clear();
+    status.l7.listeners.clear();
     status.kernel.interfaces.clear();
     status.kernel.drops.clear();
     status.kernel.steering.clear();
-    status.warnings.clear();
-    status.last_error = None;
-    let expected = "weir 0.1.0, pid 42, up 1d 1h, generation 4, no kernel plane (--no-kernel)\n";
-    assert_eq!(render(&status, NOW), expected);
-}
-
-#[test]
-fn numbers() {
-    for (number, text) in [
-        (0, "0"),
-        (999, "999"),
-        (1_000, "1,000"),
-        (12_345_678, "12,345,678"),
-    ] {
-        assert_eq!(grouped(number), text);
-    }
-    for (bytes, text) in [
-        (0, "0 B"),
-        (1_023, "1023 B"),
-        (1_536, "1.5 KiB"),
-        (u64::MAX, "16.0 EiB"),
-    ] {
-        assert_eq!(scaled(bytes), text);
-    }
-    for (seconds, text) in [
-        (0, "0s"),
-        (59, "59s"),
-        (60, "1m 0s"),
-        (3_661, "1h 1m"),
-        (90_061, "1d 1h"),
-    ] {
-        assert_eq!(age(seconds), text);
-    }
+    let expected = "\
+healthy: 0 services, 0 of 0 backends
+weir 0.1.0, pid 42, up 1d 1h, generation 4, no kernel plane (--no-kernel)
+";
+    assert_eq!(screen(&status), expected);
 }

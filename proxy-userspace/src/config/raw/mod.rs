@@ -30,7 +30,8 @@ pub(super) use route::{
     TextMatch, WeightedCluster,
 };
 pub(super) use settings::{
-    Admin, AdminTls, Decap, Dns, Interface, Kernel, Nat, Role, SegmentSize, SegmentWord, Tunnel, Xdp,
+    Admin, AdminTls, Decap, Dns, Interface, Kernel, Metrics, Nat, Role, SegmentSize, SegmentWord, Tunnel,
+    Upgrade, Xdp,
 };
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
@@ -88,6 +89,12 @@ pub struct Config {
     /// the admin socket where that is another than root's default. Changes need a restart.
     #[schemars(example = &"/var/lib/weir")]
     pub(super) state_directory: Option<AbsolutePath>,
+    /// How long an upgrade may take. Changes need a restart.
+    #[schemars(example = json!({"drain_timeout": "10m"}))]
+    pub(super) upgrade: Option<Upgrade>,
+    /// Serves metrics over TCP too, for Prometheus. Changes need a restart.
+    #[schemars(example = json!({"address": "127.0.0.1:9100"}))]
+    pub(super) metrics: Option<Metrics>,
     /// What traffic is taken, and where it goes.
     #[schemars(with = "Option<Vec<Listener>>", example = json!([{"name": "dns", "address": "192.0.2.53:53", "forward": {"cluster": "dns"}}]))]
     pub(super) listeners: Option<List<Listener>>,

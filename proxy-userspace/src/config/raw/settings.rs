@@ -1,8 +1,8 @@
 //! What the daemon reads once at start.
 
 use super::{
-    AbsolutePath, FilePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, List, Name,
-    PortRange, ServerAddress, Sha256Text, VipText,
+    AbsolutePath, Duration, FilePath, InterfaceName, Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text,
+    List, ListenAddress, Name, PortRange, ServerAddress, Sha256Text, VipText,
 };
 use crate::config::limits;
 use schemars::JsonSchema;
@@ -162,6 +162,15 @@ pub struct Dns {
     pub(in crate::config) servers: Option<List<ServerAddress>>,
 }
 
+/// Where metrics are served over TCP, for Prometheus.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Serves GET /metrics, and nothing else, without authentication.
+    #[schemars(with = "ListenAddress", example = &"127.0.0.1:9100")]
+    pub(in crate::config) address: Option<ListenAddress>,
+}
+
 /// The API that `weir status` and `weir endpoint` use.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
@@ -215,4 +224,16 @@ pub struct AdminToken {
     /// Whether its holder may change nothing.
     #[schemars(example = true, extend("default" = false))]
     pub(in crate::config) read_only: Option<bool>,
+}
+
+/// How long an upgrade, from one process to the next, may take.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Time until the new process serves; then the old one takes back what it handed over.
+    #[schemars(example = &"30s", extend("default" = "30s"))]
+    pub(in crate::config) ready_timeout: Option<Duration>,
+    /// Time for connections of the old process to end; WebSockets and long streams are closed then.
+    #[schemars(example = &"10m", extend("default" = "10m"))]
+    pub(in crate::config) drain_timeout: Option<Duration>,
 }

@@ -4,13 +4,15 @@ use super::{Checks, Document, Place, admin, elements};
 use crate::{
     config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
     model::{
-        AdminSettings, DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings, XdpMode,
+        AdminSettings, DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings,
+        UpgradeTimeouts, XdpMode,
     },
 };
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSettings {
@@ -21,6 +23,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         pin_path: PathBuf::from(limits::PIN_PATH),
         admin_socket: DaemonSettings::default_admin_socket(),
         admin: AdminSettings::default(),
+        metrics_address: metrics_address(documents, checks),
         nat: NatSettings {
             source_ipv4: None,
             source_ipv6: None,
@@ -44,6 +47,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         pin_workers: only_one(documents, "pin_workers", |raw| raw.pin_workers.as_ref(), checks)
             .is_some_and(|(_, pin)| *pin),
         dns_servers: dns_servers(documents, checks),
+        upgrade: upgrade(documents, checks),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
@@ -165,6 +169,25 @@ fn xdp_mode(typed: Option<raw::Xdp>) -> XdpMode {
     }
 }
 
+fn upgrade(documents: &[Document], checks: &mut Checks<'_>) -> UpgradeTimeouts {
+    let mut timeouts = UpgradeTimeouts::default();
+    if let Some((place, upgrade)) = only_one(documents, "upgrade", |raw| raw.upgrade.as_ref(), checks) {
+        let mut read = |key, typed: &Option<raw::Duration>, least, default| {
+            let bounds = least..=limits::MAX_UPGRADE_TIMEOUT;
+            checks.duration(&place.key(key), typed.as_ref(), &bounds, default)
+        };
+        let second = Duration::from_secs(1);
+        timeouts.ready = read("ready_timeout", &upgrade.ready_timeout, second, timeouts.ready);
+        timeouts.drain = read(
+            "drain_timeout",
+            &upgrade.drain_timeout,
+            Duration::ZERO,
+            timeouts.drain,
+        );
+    }
+    timeouts
+}
+
 fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAddr> {
     let Some((place, dns)) = only_one(documents, "dns", |raw| raw.dns.as_ref(), checks) else {
         return Vec::new();
@@ -172,6 +195,12 @@ fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAdd
     elements(dns.servers.as_ref(), place.key("servers"))
         .filter_map(|(place, typed)| checks.parsed(&place, address::dns_server(&typed.0)))
         .collect()
+}
+
+fn metrics_address(documents: &[Document], checks: &mut Checks<'_>) -> Option<SocketAddr> {
+    let (place, metrics) = only_one(documents, "metrics", |raw| raw.metrics.as_ref(), checks)?;
+    let typed = metrics.address.as_ref()?;
+    checks.parsed(&place.key("address"), address::own_address(&typed.0))
 }
 
 fn nat_settings(nat: &raw::Nat, place: &Place<'_>, checks: &mut Checks<'_>) -> NatSettings {

@@ -49,6 +49,7 @@ impl LoadMap {
             worker: worker.min(WORKERS - 1),
             chosen_before: Cell::new(0),
             marked_at: Cell::new(0),
+            handed_over: Cell::new(false),
             loads: Arc::clone(self),
         };
         writer.begin();
@@ -123,6 +124,8 @@ pub struct LoadWriter {
     /// `chosen` at `marked_at`: what was chosen before and hasn't come when [`ABANDONED_NS`] are over won't come.
     chosen_before: Cell<u64>,
     marked_at: Cell<u64>,
+    /// Another process writes the line.
+    handed_over: Cell<bool>,
 }
 
 impl LoadWriter {
@@ -141,6 +144,9 @@ impl LoadWriter {
 
     /// The worker accepted a connection, steered here or not.
     pub fn opened(&self) {
+        if self.handed_over.get() {
+            return;
+        }
         let line = self.line();
         let connections = line.connections.load(Relaxed);
         line.connections.store(connections.saturating_add(1), Relaxed);
@@ -152,14 +158,25 @@ impl LoadWriter {
 
     /// A connection that was counted as opened is gone.
     pub fn closed(&self) {
+        if self.handed_over.get() {
+            return;
+        }
         let connections = self.line().connections;
         connections.store(connections.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
-    /// The worker is alive and was busy for so many thousandths of the time since the last beat. Called at least every
-    /// [`BEAT_INTERVAL_NS`](proxy_common::steer::BEAT_INTERVAL_NS).
-    pub fn beat(&self, busy_permille: u32) {
+    /// The worker is alive, was busy for so many thousandths of the time since the last beat, and has so many connections.
+    /// Called at least every [`BEAT_INTERVAL_NS`](proxy_common::steer::BEAT_INTERVAL_NS).
+    pub fn beat(&self, busy_permille: u32, connections: u64) {
+        // While one process takes over from another both count.
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        self.line().connections.store(connections, Relaxed);
         self.beat_at(now(), busy_permille);
+    }
+
+    /// From now on the worker of another process writes the line.
+    pub fn hand_over(&self) {
+        self.handed_over.set(true);
     }
 
     fn beat_at(&self, now: u64, busy_permille: u32) {
@@ -255,11 +272,11 @@ mod tests {
     fn utilisation_follows_within_a_few_beats() {
         let loads = memory();
         let writer = loads.writer(0);
-        writer.beat(1_000);
+        writer.beat(1_000, 0);
         assert_eq!(loads.load(0).busy_permille, 500);
-        (0..12).for_each(|_| writer.beat(2_000));
+        (0..12).for_each(|_| writer.beat(2_000, 0));
         assert_eq!(loads.load(0).busy_permille, 1_000);
-        (0..12).for_each(|_| writer.beat(0));
+        (0..12).for_each(|_| writer.beat(0, 0));
         assert_eq!(loads.load(0).busy_permille, 1);
         assert!(now() - loads.load(0).beat < 1_000_000_000);
     }

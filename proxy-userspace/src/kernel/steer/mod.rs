@@ -36,10 +36,10 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Opens the pinned maps. No worker is registered: the daemon before this one is gone, and so are its sockets.
+    /// Opens the pinned maps. Workers that a daemon before this one registered stay so: it may be handing over, and sockets of one
+    /// that is gone have left the map by themselves.
     pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
         let loads = LoadMap::map(maps::data(pins, "worker_loads")?.fd().as_fd())?;
-        (0..WORKERS).for_each(|worker| loads.set_state(worker, worker_state::NONE));
         let services: LpmTrie<_, L7Key, L7Service> = maps::open!(pins, "l7_services", LpmTrie);
         let there = read(&services)?;
         Ok(Self {
@@ -123,6 +123,11 @@ impl Steering {
         }
         self.loads.set_state(worker, worker_state::REGISTERED);
         Ok(())
+    }
+
+    /// Forgets workers from this number on: those of a daemon before this one, which had more.
+    pub fn forget_from(&self, count: usize) {
+        (count..WORKERS).for_each(|worker| self.loads.set_state(worker, worker_state::NONE));
     }
 
     /// Takes a worker out: it gets no more connections and keeps those it has.

@@ -19,23 +19,31 @@ const MAPPED_LOOPBACK: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
 ///
 /// A listening socket has to have a port; these have one that the kernel chose, on the loopback address, where nobody
 /// looks for it. They share it (SO_REUSEPORT): the kernel then accepts at each of them the SYN cookies that another one
-/// sent. Connections that come to the port itself are no listener's, and should be closed.
+/// sent. `beside`: one that has the port already. Connections that come to the port itself are no listener's, and should be closed.
 ///
 /// # Errors
 /// No file descriptors are left.
-pub fn listening_sockets(count: usize) -> Result<Vec<TcpListener>, KernelError> {
-    let opened = open(count, Domain::IPV6, MAPPED_LOOPBACK.into()).or_else(|error| {
+pub fn listening_sockets(
+    count: usize,
+    beside: Option<&TcpListener>,
+) -> Result<Vec<TcpListener>, KernelError> {
+    let at = beside.and_then(|socket| socket.local_addr().ok());
+    let first = |address: IpAddr| at.unwrap_or(SocketAddr::new(address, 0));
+    let domain = match at {
+        Some(SocketAddr::V4(_)) => Domain::IPV4,
+        _ => Domain::IPV6,
+    };
+    let opened = open(count, domain, first(MAPPED_LOOPBACK.into())).or_else(|error| {
         // The kernel may be without IPv6.
         match error.raw_os_error() {
-            Some(libc::EAFNOSUPPORT) => open(count, Domain::IPV4, Ipv4Addr::LOCALHOST.into()),
+            Some(libc::EAFNOSUPPORT) => open(count, Domain::IPV4, first(Ipv4Addr::LOCALHOST.into())),
             _ => Err(error),
         }
     });
     opened.map_err(|error| KernelError::refused("opening the workers' sockets", error))
 }
 
-fn open(count: usize, domain: Domain, address: IpAddr) -> io::Result<Vec<TcpListener>> {
-    let mut at = SocketAddr::new(address, 0);
+fn open(count: usize, domain: Domain, mut at: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;

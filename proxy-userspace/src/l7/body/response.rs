@@ -6,6 +6,7 @@ use crate::l7::{
     connection::Busy,
     error::Fault,
     grpc_web,
+    meters::Measure,
     upstream::{H1Lease, Pool, Uploading},
 };
 use bytes::Bytes;
@@ -32,6 +33,7 @@ pub struct ResponseBody {
     kind: ResponseKind,
     bytes: u64,
     finished: Option<Box<dyn Finished>>,
+    measure: Option<Measure>,
     busy: Option<Busy>,
     in_flight: Option<InFlight<Rc<Pool>>>,
     idle: Duration,
@@ -95,6 +97,7 @@ impl ResponseBody {
             kind,
             bytes: 0,
             finished: None,
+            measure: None,
             busy: None,
             in_flight: None,
             idle: Duration::ZERO,
@@ -116,6 +119,11 @@ impl ResponseBody {
     /// Who is told of its end.
     pub fn tell(&mut self, finished: Box<dyn Finished>) {
         self.finished = Some(finished);
+    }
+
+    /// Its request is counted when it ends.
+    pub fn measure(&mut self, measure: Measure) {
+        self.measure = Some(measure);
     }
 
     /// Ends with a fault after `idle` without a byte (zero: never), or at the deadline.
@@ -245,6 +253,9 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        if let Some(measure) = &mut self.measure {
+            measure.sent(self.bytes);
+        }
         let mut complete = self.is_end_stream();
         if let ResponseKind::H2 { expected, .. } = &self.kind
             && !complete

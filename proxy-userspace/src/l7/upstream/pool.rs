@@ -6,7 +6,12 @@ use super::{
     h2::{H2Connection, H2Lease},
 };
 use crate::{
-    l7::{compile::CompiledCluster, error::Fault},
+    l7::{
+        compile::CompiledCluster,
+        error::Fault,
+        meters::{Meter, Shares, Upstream},
+        tcp::Copied,
+    },
     model::{
         BackendAddr,
         l7::{PoolSettings, UpstreamProtocol},
@@ -33,6 +38,10 @@ pub struct Pool {
     waiting: RefCell<VecDeque<oneshot::Sender<()>>>,
     /// What ALPN chose, once known.
     is_h2: Cell<Option<bool>>,
+    /// This worker's counters of its endpoint.
+    pub meter: Meter<Upstream>,
+    /// And of its cluster.
+    pub cluster_meter: Meter<Upstream>,
 }
 
 /// A request's connection.
@@ -56,7 +65,19 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        self.0.meter.connections.decrease();
         self.0.wake_one();
+    }
+}
+
+/// A TCP connection that an endpoint has whole.
+pub struct Streaming(Rc<Pool>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.meter.connections.decrease();
+        self.0.meter.active.decrease();
+        self.0.cluster_meter.active.decrease();
     }
 }
 
@@ -71,8 +92,18 @@ impl Drop for Opening<'_> {
 
 impl Pool {
     /// No connection yet.
-    pub fn new(address: BackendAddr, name: Option<Arc<str>>, cluster: Arc<CompiledCluster>) -> Rc<Self> {
+    pub fn new(
+        address: BackendAddr,
+        name: Option<Arc<str>>,
+        cluster: Arc<CompiledCluster>,
+        worker: usize,
+    ) -> Rc<Self> {
+        let shares = cluster.meters.endpoint(address);
+        // A cluster's counters name all its endpoints.
+        let shares = shares.map_or_else(|| Shares::new(worker + 1), Arc::clone);
         Rc::new(Self {
+            meter: Meter::new(&shares, worker),
+            cluster_meter: Meter::new(&cluster.meters.cluster, worker),
             address,
             name,
             cluster: RefCell::new(cluster),
@@ -91,7 +122,9 @@ impl Pool {
         let now = self.cluster.borrow();
         let (old, new) = (&before.model.l7, &now.model.l7);
         if old.tls != new.tls || old.protocol != new.protocol || old.proxy_protocol != new.proxy_protocol {
-            self.idle.take();
+            let idle = self.idle.take();
+            idle.iter().for_each(|_| self.meter.idle.decrease());
+            drop(idle);
             self.h2.take();
             self.is_h2.set(None);
         }
@@ -99,6 +132,42 @@ impl Pool {
 
     pub(super) fn settings(&self) -> PoolSettings {
         self.cluster.borrow().model.l7.pool
+    }
+
+    /// Counts a connection that was opened.
+    pub fn opened(&self) {
+        self.meter.opened.increase();
+        self.cluster_meter.opened.increase();
+    }
+
+    /// Counts a connection that could not be opened.
+    pub fn connect_failed(&self) {
+        self.meter.connect_failures.increase();
+        self.cluster_meter.connect_failures.increase();
+    }
+
+    /// Counts a request that is sent again, to here.
+    pub fn sent_again(&self) {
+        self.meter.retries.increase();
+        self.cluster_meter.retries.increase();
+    }
+
+    /// Counts a TCP connection that has gone to here, until the guard is dropped.
+    pub fn stream(self: &Rc<Self>) -> Streaming {
+        self.opened();
+        self.meter.traffic.requests.increase();
+        self.meter.connections.increase();
+        self.meter.active.increase();
+        self.cluster_meter.active.increase();
+        Streaming(Rc::clone(self))
+    }
+
+    /// Counts what went through a tunnel or a TCP connection.
+    pub fn copied(&self, copied: &Copied) {
+        for meter in [&self.meter, &self.cluster_meter] {
+            meter.traffic.received.add(copied.to_upstream);
+            meter.traffic.sent.add(copied.to_client);
+        }
     }
 
     fn speaks_h2(&self) -> Option<bool> {
@@ -161,6 +230,7 @@ impl Pool {
         }
         loop {
             let mut lease = self.idle.borrow_mut().pop_back()?;
+            self.meter.idle.decrease();
             if young(lease.opened) && lease.is_usable() {
                 return Some(Lease::H1(lease));
             }
@@ -190,6 +260,7 @@ impl Pool {
 
     async fn open(self: &Rc<Self>, own: Option<Ends>) -> Result<Lease, Fault> {
         self.open.set(self.open.get() + 1);
+        self.meter.connections.increase();
         let slot = Slot(Rc::clone(self));
         self.opening.set(self.opening.get() + 1);
         let opening = Opening(self);
@@ -197,8 +268,12 @@ impl Pool {
         let opened = connect_transport(self.address, self.name.as_deref(), &cluster, own).await;
         drop(opening);
         let (transport, chose_h2) = match opened {
-            Ok(opened) => opened,
+            Ok(opened) => {
+                self.opened();
+                opened
+            }
             Err(fault) => {
+                self.connect_failed();
                 // Those who waited for this connection find out for themselves.
                 let waiting = self.waiting.take();
                 for each in waiting {
@@ -236,6 +311,7 @@ impl Pool {
         if shared && self.idle.borrow().len() < settings.max_idle as usize {
             lease.idle_since = Some(Instant::now());
             self.idle.borrow_mut().push_back(lease);
+            self.meter.idle.increase();
             self.wake_one();
         }
     }
@@ -255,6 +331,7 @@ impl Pool {
             .is_some_and(|lease| lease.idle_since.is_some_and(old))
         {
             let lease = idle.pop_front();
+            self.meter.idle.decrease();
             drop(idle);
             drop(lease);
             idle = self.idle.borrow_mut();

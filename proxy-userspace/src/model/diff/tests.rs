@@ -64,6 +64,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             pin_path: "/sys/fs/bpf/none".into(),
             admin_socket: "/run/none".into(),
             admin: Default::default(),
+            metrics_address: None,
             nat: NatSettings {
                 source_ipv4: None,
                 source_ipv6: None,
@@ -76,6 +77,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_fragments: 1,
             max_affinities: 1,
             new_flows_per_second: None,
+            upgrade: Default::default(),
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -1,0 +1,150 @@
+//! What traffic of both planes notices when one process takes over from another: nothing, from one container to the next too, and
+//! least of all where that fails.
+
+use super::{LIMIT, Traffic, dropped};
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use weir_tests::lab::{DaemonConfig, Family, Finished, Process, Running, until};
+
+/// As from one container to the next: the bpffs, the folder of the sockets and the network are the host's, and nothing else.
+const CONTAINER: [&str; 5] = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
+
+/// Upgrades in a row; `WEIR_LONG` asks for the number that the project promises.
+fn upgrades() -> usize {
+    if std::env::var_os("WEIR_LONG").is_some() {
+        100
+    } else {
+        4
+    }
+}
+
+/// Where the L7 listener is, on no interface: the kernel steers connections to the workers' sockets.
+fn web() -> String {
+    format!("{}:8000", Family::V4.vip(2))
+}
+
+/// Services in the kernel, and a listener beside them.
+fn with_web(mut config: DaemonConfig) -> DaemonConfig {
+    config.value["workers"] = json!(2);
+    config.value["upgrade"] = json!({"ready_timeout": "20s"});
+    if let Some(listeners) = config.value["listeners"].as_array_mut() {
+        listeners.push(json!({
+            "name": "web",
+            "address": web(),
+            "routes": [{"respond": {"status": 200, "body": "ok"}}],
+        }));
+    }
+    config
+}
+
+/// Requests on connections that stay open, and requests with one each, both without end.
+struct Web([Process; 2]);
+
+impl Web {
+    fn start(running: &Running) -> Result<Self> {
+        let client = &running.topology.client;
+        let wrk = |name: &str, more: &[&str]| -> Result<Process> {
+            let mut command = client.command("wrk")?;
+            command.args(["-c", "4", "-t", "1", "-d", "3600s", "--timeout", "60s"]);
+            command.args(more).arg(format!("http://{}/", web()));
+            Process::start(&mut command, &client.directory().join(format!("{name}.log")))
+        };
+        Ok(Self([
+            wrk("kept", &[])?,
+            wrk("closed", &["-H", "Connection: close"])?,
+        ]))
+    }
+
+    fn expect_unnoticed(self) -> Result<()> {
+        for mut wrk in self.0 {
+            wrk.signal(Signal::INT)?;
+            until("wrk's end", LIMIT, || wrk.ended())?;
+            let output = wrk.output();
+            let is_hurt = output.contains("Socket errors") || output.contains("Non-2xx");
+            ensure!(output.contains("Requests/sec") && !is_hurt, "{output}");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn one_process_after_another_takes_over_unnoticed() -> Result<()> {
+    let mut running = Running::start_with(with_web)?;
+    let traffic = Traffic::start(&running)?;
+    let web = Web::start(&running)?;
+    for number in 0..upgrades() {
+        let words: &[&str] = if number % 2 == 0 { &CONTAINER } else { &[] };
+        running.daemon.take_over(words)?;
+        traffic
+            .wait()
+            .with_context(|| format!("after upgrade {number}"))?;
+    }
+    // The last one rules.
+    running.daemon.drain("tcp4", Running::backend(0))?;
+    ensure!(
+        dropped(&running)? == 0,
+        "{:#}",
+        running.daemon.status()?["kernel"]["drops"]
+    );
+    web.expect_unnoticed()?;
+    traffic.expect_unnoticed()?;
+    running.daemon.expect_left()
+}
+
+/// A program that asks for the sockets and then does nothing, as one that hangs while it starts.
+fn hanging(running: &Running) -> Result<PathBuf> {
+    let path = running.topology.lab.directory().join("hanging");
+    let script = "#!/usr/bin/python3
+import json, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+config = json.load(open(next(word for word in sys.argv if word.endswith('.yaml'))))
+s.connect(config['admin']['socket'] + '.upgrade')
+s.send(json.dumps({'take_over': {'version': '9.9.9', 'pid': 1}}).encode())
+s.recv(65536)
+time.sleep(3600)
+";
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_service_untouched() -> Result<()> {
+    let mut running = Running::start_with(|config| {
+        let mut config = with_web(config);
+        config.value["upgrade"] = json!({"ready_timeout": "3s"});
+        config
+    })?;
+    let traffic = Traffic::start(&running)?;
+    let web = Web::start(&running)?;
+    let upgrade = |running: &Running, program: &str| -> Result<Finished> {
+        let socket = running.daemon.admin().socket().display().to_string();
+        running
+            .daemon
+            .weir(&["upgrade", "--socket", &socket, "--binary", program])
+    };
+    let hanging = hanging(&running)?.display().to_string();
+    for (program, said) in [
+        ("/bin/false", "the new process ended (exit status: 1)"),
+        ("/etc/hostname", "starting /etc/hostname: "),
+        (hanging.as_str(), "did not serve within 3s"),
+    ] {
+        let refused = upgrade(&running, program)?;
+        ensure!(
+            !refused.status.success() && refused.stderr.contains(said),
+            "{program}: {refused:?}"
+        );
+        running.daemon.check()?;
+        running.daemon.wait_in_force()?;
+        traffic.wait().with_context(|| format!("after {program}"))?;
+    }
+    let status: Value = running.daemon.status()?;
+    ensure!(status["pid"] == json!(running.daemon.id()), "{status:#}");
+    // It rules as before: the maps are its own again.
+    running.daemon.drain("tcp4", Running::backend(0))?;
+    ensure!(dropped(&running)? == 0, "{:#}", status["kernel"]["drops"]);
+    web.expect_unnoticed()?;
+    traffic.expect_unnoticed()
+}
