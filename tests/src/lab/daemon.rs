@@ -124,6 +124,11 @@ impl Daemon {
         &self.pin_path
     }
 
+    /// Its program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Its config file.
     pub fn config(&self) -> &Path {
         &self.config

@@ -140,6 +140,19 @@ fn an_upgrade_that_fails_leaves_the_service_untouched() -> Result<()> {
         running.daemon.wait_in_force()?;
         traffic.wait().with_context(|| format!("after {program}"))?;
     }
+    // A config that only shows itself as impossible when the sockets are handed over already: nobody here has the address.
+    let mut impossible = running.config.clone();
+    impossible.value["metrics"] = json!({"address": "192.0.2.77:9100"});
+    running.daemon.write(&impossible)?;
+    let binary = running.daemon.binary().display().to_string();
+    let refused = upgrade(&running, &binary)?;
+    ensure!(
+        !refused.status.success() && refused.stderr.contains("metrics.address: 192.0.2.77:9100"),
+        "{refused:?}"
+    );
+    running.daemon.write(&running.config)?;
+    running.daemon.wait_in_force()?;
+    traffic.wait().context("after a config that can't be")?;
     let status: Value = running.daemon.status()?;
     ensure!(status["pid"] == json!(running.daemon.id()), "{status:#}");
     // It rules as before: the maps are its own again.

@@ -4,6 +4,7 @@ use super::ranges;
 use anyhow::{Context, Result, ensure};
 use proxy_common::steer::SteerOutcome;
 use std::net::SocketAddr;
+use weir::kernel::steer::LoadWriter;
 use weir_tests::testrun::{
     isolated,
     steering::{SteerBench, TCP},
