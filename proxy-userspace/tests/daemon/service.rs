@@ -33,7 +33,7 @@ fn the_service_manager_knows_what_the_daemon_does() {
     let daemon = Daemon::start_with(&home, &environment);
     let ready = wait_for(&manager, "READY=1");
     assert!(ready.contains(&format!("MAINPID={}\n", daemon.pid())), "{ready}");
-    assert!(ready.contains("STATUS=1 L4 service"), "{ready}");
+    assert!(ready.contains("STATUS=1 service"), "{ready}");
     wait_for(&manager, "WATCHDOG=1");
     daemon.signal("HUP");
     let reloading = wait_for(&manager, "RELOADING=1");
