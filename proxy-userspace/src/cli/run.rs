@@ -227,15 +227,15 @@ impl Daemon {
         // Health checks run as long as this does.
         let end = control::run(&mut core, &mut inputs, || upgrade_now(path.clone())).await;
         tasks.iter().for_each(JoinHandle::abort);
-        let left = matches!(end, End::Left(_));
+        let left = matches!(end, End::Left(..));
         if left {
             give_away(&files);
         }
         api.abort();
-        if let End::Left(waiting) = end {
+        if let End::Left(waiting, signal) = end {
             let _gone = api.await;
             let _gone = waiting.send(());
-            control::drain(&mut core, &mut inputs.signals, settings.upgrade.drain).await;
+            control::drain(&mut core, &mut inputs.signals, signal, settings.upgrade.drain).await;
         }
         Ok(())
     }

@@ -68,8 +68,8 @@ pub struct Inputs {
 pub enum End {
     /// By a signal: all is stopped.
     Stopped,
-    /// Another process is the daemon, which waits for this word; connections run here ([`drain`]).
-    Left(oneshot::Sender<()>),
+    /// Another process is the daemon, which waits for this word; connections run here ([`drain`]). And the signal that came meanwhile.
+    Left(oneshot::Sender<()>, Option<&'static str>),
 }
 
 /// Takes turns until SIGTERM or SIGINT, or until another process takes over. `upgrade` is what SIGUSR2 calls.
@@ -87,13 +87,14 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
     let mut watchdog = Watchdog::new();
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut ending = None;
     loop {
         let mut batch = Vec::new();
         let mut found = Vec::new();
         let mut is_hangup = false;
         tokio::select! {
-            _ = signals.terminate.recv() => return stop("SIGTERM", core),
-            _ = signals.interrupt.recv() => return stop("SIGINT", core),
+            _ = signals.terminate.recv() => ending = Some("SIGTERM"),
+            _ = signals.interrupt.recv() => ending = Some("SIGINT"),
             _ = signals.upgrade.recv() => upgrade(),
             Some(step) = steps.recv() => match step {
                 Step::HandOver(asker) => {
@@ -105,7 +106,7 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
                 }
                 Step::Leave(asker) => {
                     core.leave();
-                    return End::Left(asker);
+                    return End::Left(asker, ending);
                 }
             },
             _ = signals.hangup.recv() => {
@@ -120,6 +121,12 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
             Some(report) = reports.recv() => found.push(report),
             news = host.next() => core.attend(&news),
             answer = discovery.next() => batch.push(Event::Resolved(answer)),
+        }
+        // Amid a hand-over the next process may be about to serve: it leaves or takes back first.
+        if let Some(signal) = ending
+            && !core.is_handing_over
+        {
+            return stop(signal, core);
         }
         gather(events, &mut batch);
         gather(&mut reports, &mut found);
@@ -177,9 +184,12 @@ fn stop(signal: &str, core: &mut Core) -> End {
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Lets connections finish after another process took over: until the time is over, or SIGTERM or SIGINT shortens it.
-pub async fn drain(core: &mut Core, signals: &mut Signals, time: Duration) {
+/// Lets connections finish after another process took over: until the time is over, or a signal, that has come or comes, shortens it.
+pub async fn drain(core: &mut Core, signals: &mut Signals, signal: Option<&str>, time: Duration) {
     core.plane.l7_mut().leave(Instant::now() + time);
+    if signal.is_some() {
+        core.plane.l7_mut().stop(Instant::now() + FINISH);
+    }
     let mut looks = time::interval(LOOK);
     while !core.plane.l7().has_ended() {
         tokio::select! {

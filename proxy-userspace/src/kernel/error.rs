@@ -55,7 +55,7 @@ impl KernelError {
             {
                 return Self::missing(
                     format!("{operation}: not permitted"),
-                    "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or use --no-kernel",
+                    "run as root or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN, or use --no-kernel",
                 );
             }
             let words = cause.to_string();

@@ -64,16 +64,20 @@ pub fn take_over(admin_socket: &Path) -> io::Result<Option<(Successor, Inheritan
 }
 
 impl Successor {
-    /// Tells the daemon that this process serves; it leaves.
+    /// Tells the daemon that this process serves; it leaves. One that has died meanwhile has left too.
     ///
     /// # Errors
     /// It took all back meanwhile, since this process took too long.
     pub fn ready(self) -> io::Result<()> {
-        self.0.send(&Request::Ready, &[])?;
-        match self.0.receive()? {
-            (Answer::Done { .. }, _) => Ok(()),
-            (Answer::Refused(why), _) => Err(io::Error::other(why)),
-            (answer, _) => Err(unexpected(&answer)),
+        // One that took back has said so and closed this; one that died has only closed it.
+        let _perhaps_gone = self.0.send(&Request::Ready, &[]);
+        let answered = self.0.receive();
+        match answered {
+            Ok((Answer::Done { .. }, _)) => Ok(()),
+            Ok((Answer::Refused(why), _)) => Err(io::Error::other(why)),
+            Ok((answer, _)) => Err(unexpected(&answer)),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -151,6 +155,14 @@ fn inherit(channel: &Channel) -> io::Result<Inheritance> {
         metrics,
         remote,
     })
+}
+
+/// Whether the process at the other end has ended, and not just been silent.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn unexpected(answer: &Answer) -> io::Error {

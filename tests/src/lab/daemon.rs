@@ -239,8 +239,13 @@ impl Daemon {
 
     /// Ends the daemon with SIGTERM and waits for it.
     pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        self.expect_end()
+    }
+
+    /// Waits for the daemon, which was told to end.
+    pub fn expect_end(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the daemon was killed")?;
-        process.signal(Signal::TERM)?;
         let status = until("the daemon's end", CHANGE, || process.ended())?;
         ensure!(
             status.success(),

@@ -2,14 +2,27 @@
 //! least of all where that fails.
 
 use super::{LIMIT, Traffic, dropped};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
-use weir_tests::lab::{DaemonConfig, Family, Finished, Process, Running, until};
+use weir_tests::lab::{DaemonConfig, Family, Finished, Process, Running, failures, until};
 
-/// As from one container to the next: the bpffs, the folder of the sockets and the network are the host's, and nothing else.
-const CONTAINER: [&str; 5] = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
+/// As from one container to the next: the bpffs, the folder of the sockets and the network are the host's, and nothing else. No more
+/// capabilities than README says, no way to others, and settings of the kernel that can't be written.
+const CONTAINER: [&str; 8] = [
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "sh",
+    "-ec",
+    CONTAINED,
+];
+const CONTAINED: &str = "mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+exec setpriv --no-new-privs --bounding-set=-all,+bpf,+perfmon,+net_admin,+sys_admin \"$0\" \"$@\"";
 
 /// Upgrades in a row; `WEIR_LONG` asks for the number that the project promises.
 fn upgrades() -> usize {
@@ -108,6 +121,34 @@ time.sleep(3600)
     fs::write(&path, script)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)
+}
+
+/// The process may be told to end at any time, by an orchestrator that believes the next one to be ready.
+#[test]
+fn a_process_that_is_to_end_amid_a_hand_over_takes_back_first() -> Result<()> {
+    let mut running = Running::start_with(|config| {
+        let mut config = with_web(config);
+        config.value["upgrade"] = json!({"ready_timeout": "2s"});
+        config
+    })?;
+    let socket = running.daemon.admin().socket().display().to_string();
+    let hanging = hanging(&running)?.display().to_string();
+    std::thread::scope(|scope| -> Result<()> {
+        let daemon = &running.daemon;
+        let upgrading = scope.spawn(|| daemon.weir(&["upgrade", "--socket", &socket, "--binary", &hanging]));
+        until("the hand-over", LIMIT, || {
+            daemon.output().contains("takes over").then_some(())
+        })?;
+        daemon.signal(Signal::TERM)?;
+        let refused = upgrading.join().map_err(|_| anyhow!("a thread panicked"))??;
+        ensure!(refused.stderr.contains("did not serve within 2s"), "{refused:?}");
+        Ok(())
+    })?;
+    running.daemon.expect_end()?;
+    ensure!(!running.daemon.admin().socket().exists(), "its socket is left");
+    running.daemon.start_again()?;
+    ensure!(failures(&running.ask(20)).is_empty(), "it does not forward");
+    Ok(())
 }
 
 #[test]
