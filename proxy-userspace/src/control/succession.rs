@@ -12,8 +12,9 @@ pub type HandedOver = Vec<(Option<SocketAddr>, OwnedFd)>;
 pub enum Step {
     /// Let go of the maps, and say what the workers accept from. They go on accepting.
     HandOver(oneshot::Sender<Result<HandedOver, String>>),
-    /// The other process failed: take the maps again.
-    TakeBack(oneshot::Sender<()>),
+    /// The other process failed: take the maps again. Those who wait for that are told after the first word, and that they were is the
+    /// second one.
+    TakeBack(oneshot::Sender<()>, oneshot::Receiver<()>),
     /// The other process is the daemon: leave.
     Leave(oneshot::Sender<()>),
 }

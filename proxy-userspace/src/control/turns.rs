@@ -100,9 +100,12 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
                 Step::HandOver(asker) => {
                     let _gone = asker.send(core.hand_over().map_err(|error| error.to_string()));
                 }
-                Step::TakeBack(asker) => {
+                Step::TakeBack(asker, told) => {
                     core.take_back();
                     let _gone = asker.send(());
+                    if ending.is_some() {
+                        let _told = time::timeout(LAST_WORD, told).await;
+                    }
                 }
                 Step::Leave(asker) => {
                     core.leave();
@@ -180,6 +183,9 @@ fn stop(signal: &str, core: &mut Core) -> End {
     log_stop(signal, core);
     End::Stopped
 }
+
+/// The thread for upgrades says why one failed within this time, before the daemon ends.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);

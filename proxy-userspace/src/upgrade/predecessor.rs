@@ -208,6 +208,21 @@ fn next(listener: &OwnedFd, look: bool) -> io::Result<Option<Channel>> {
     Ok(Some(channel))
 }
 
+/// Why there is no other daemon, and whom to tell that those who wait know it.
+struct Failure {
+    why: String,
+    told: Option<oneshot::Sender<()>>,
+}
+
+impl From<&str> for Failure {
+    fn from(why: &str) -> Self {
+        Self {
+            why: why.into(),
+            told: None,
+        }
+    }
+}
+
 fn refuse(channel: &Channel, why: String) {
     error!("upgrade: {why}; this process goes on");
     // Who has gone away doesn't want to know.
@@ -225,11 +240,14 @@ impl Estate {
                     }
                     return true;
                 }
-                Err(why) => {
+                Err(Failure { why, told }) => {
                     if let Some(started) = started.take() {
                         let _gone = started.end().send(&Answer::Refused(why.clone()), &[]);
                     }
                     refuse(&channel, why);
+                    if let Some(told) = told {
+                        let _ended = told.send(());
+                    }
                 }
             },
             Ok((Request::Upgrade(_), _)) if started.is_some() => {
@@ -253,12 +271,12 @@ impl Estate {
         false
     }
 
-    fn hand_over(&mut self, channel: &Channel, version: &str, pid: u32) -> Result<(), String> {
+    fn hand_over(&mut self, channel: &Channel, version: &str, pid: u32) -> Result<(), Failure> {
         info!("upgrade: version {version} (process {pid}) takes over");
         let (sender, sockets) = oneshot::channel();
-        let stopping = |_| "weir is stopping".to_owned();
+        let stopping = |_| Failure::from("weir is stopping");
         (self.steps.blocking_send(Step::HandOver(sender))).map_err(|_| "weir is stopping")?;
-        let sockets = sockets.blocking_recv().map_err(stopping)??;
+        let sockets = (sockets.blocking_recv().map_err(stopping)?).map_err(|why| Failure::from(&*why))?;
         let handed = self.offer(channel, &sockets).and_then(|()| {
             channel.wait_at_most(self.ready_timeout)?;
             channel.receive()
@@ -286,9 +304,13 @@ impl Estate {
             Err(error) => format!("the new process went away before it served: {error}"),
         };
         let (sender, back) = oneshot::channel();
-        (self.steps.blocking_send(Step::TakeBack(sender))).map_err(|_| "weir is stopping")?;
+        let (told, receiver) = oneshot::channel();
+        (self.steps.blocking_send(Step::TakeBack(sender, receiver))).map_err(|_| "weir is stopping")?;
         back.blocking_recv().map_err(stopping)?;
-        Err(why)
+        Err(Failure {
+            why,
+            told: Some(told),
+        })
     }
 
     fn offer(&self, channel: &Channel, sockets: &HandedOver) -> io::Result<()> {
