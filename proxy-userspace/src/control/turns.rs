@@ -96,22 +96,11 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
             _ = signals.terminate.recv() => ending = Some("SIGTERM"),
             _ = signals.interrupt.recv() => ending = Some("SIGINT"),
             _ = signals.upgrade.recv() => upgrade(),
-            Some(step) = steps.recv() => match step {
-                Step::HandOver(asker) => {
-                    let _gone = asker.send(core.hand_over().map_err(|error| error.to_string()));
+            Some(step) = steps.recv() => {
+                if let Some(waiting) = take_step(core, step, ending.is_some()).await {
+                    return End::Left(waiting, ending);
                 }
-                Step::TakeBack(asker, told) => {
-                    core.take_back();
-                    let _gone = asker.send(());
-                    if ending.is_some() {
-                        let _told = time::timeout(LAST_WORD, told).await;
-                    }
-                }
-                Step::Leave(asker) => {
-                    core.leave();
-                    return End::Left(asker, ending);
-                }
-            },
+            }
             _ = signals.hangup.recv() => {
                 service::reloading();
                 is_hangup = true;
@@ -151,6 +140,27 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
         // over thousands of endpoints, would starve the very probes that it consists of.
         time::sleep(begin.elapsed().min(LONGEST_PAUSE)).await;
     }
+}
+
+/// Does a step of an upgrade; returns who waits for this process to have left, if that was the last.
+async fn take_step(core: &mut Core, step: Step, is_ending: bool) -> Option<oneshot::Sender<()>> {
+    match step {
+        Step::HandOver(asker) => {
+            let _gone = asker.send(core.hand_over().map_err(|error| error.to_string()));
+        }
+        Step::TakeBack(asker, told) => {
+            core.take_back();
+            let _gone = asker.send(());
+            if is_ending {
+                let _told = time::timeout(LAST_WORD, told).await;
+            }
+        }
+        Step::Leave(asker) => {
+            core.leave();
+            return Some(asker);
+        }
+    }
+    None
 }
 
 /// Whatever waits already becomes part of the same turn.
