@@ -195,7 +195,7 @@ fn stop(signal: &str, core: &mut Core) -> End {
 }
 
 /// The thread for upgrades says why one failed within this time, before the daemon ends.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);

@@ -137,7 +137,8 @@ fn a_process_that_is_to_end_amid_a_hand_over_takes_back_first() -> Result<()> {
         let daemon = &running.daemon;
         let upgrading = scope.spawn(|| daemon.weir(&["upgrade", "--socket", &socket, "--binary", &hanging]));
         until("the hand-over", LIMIT, || {
-            daemon.output().contains("takes over").then_some(())
+            let status = daemon.status().ok()?;
+            (status["kernel"]["absent"] == "an upgrade is under way").then_some(())
         })?;
         daemon.signal(Signal::TERM)?;
         let refused = upgrading.join().map_err(|_| anyhow!("a thread panicked"))??;
