@@ -10,11 +10,12 @@ use weir_tests::lab::{DaemonConfig, Family, Finished, Process, Running, failures
 
 /// As from one container to the next: the bpffs, the folder of the sockets and the network are the host's, and nothing else. No more
 /// capabilities than README says, no way to others, and settings of the kernel that can't be written.
-const CONTAINER: [&str; 8] = [
+const CONTAINER: [&str; 9] = [
     "unshare",
     "--mount",
     "--pid",
     "--fork",
+    "--kill-child",
     "--mount-proc",
     "sh",
     "-ec",
