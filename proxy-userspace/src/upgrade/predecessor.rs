@@ -1,11 +1,11 @@
 //! The daemon's side: a thread that starts the next process where asked to, hands over to whoever asks, and takes back.
 
-use super::channel::{Answer, Channel, DESCRIPTORS, Offer, Request, SocketKind};
+use super::channel::{self, Answer, Channel, DESCRIPTORS, Offer, Request, SocketKind};
 use crate::control::{HandedOver, Step};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, fchmod},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with},
+    net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen},
 };
 use std::{
     env,
@@ -48,12 +48,7 @@ impl UpgradeSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let socket = channel::socket()?;
         fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         listen(&socket, BACKLOG)?;

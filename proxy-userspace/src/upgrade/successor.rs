@@ -1,10 +1,10 @@
 //! The new process's side, and that of `weir upgrade`.
 
 use super::{
-    channel::{Answer, Channel, Request, SocketKind},
+    channel::{self, Answer, Channel, Request, SocketKind},
     socket_path,
 };
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{SocketAddrUnix, connect};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -103,12 +103,7 @@ pub fn request(admin_socket: &Path, program: Option<PathBuf>) -> io::Result<(Str
 }
 
 fn connected(admin_socket: &Path) -> io::Result<Channel> {
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket = channel::socket()?;
     connect(&socket, &SocketAddrUnix::new(socket_path(admin_socket))?)?;
     Ok(Channel::new(socket))
 }

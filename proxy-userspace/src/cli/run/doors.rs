@@ -35,16 +35,12 @@ impl Doors {
     /// Another daemon has them, or the system's.
     pub(super) fn open(settings: &DaemonSettings) -> anyhow::Result<Self> {
         let path = &settings.admin_socket;
-        let none = Inherited {
-            metrics: Vec::new(),
-            remote: Vec::new(),
-        };
         Ok(Self {
             admin: AdminSocket::bind(path)?,
             upgrade: UpgradeSocket::bind(&upgrade::socket_path(path))
                 .context("making the socket for upgrades")?,
-            metrics: metrics(settings, none.metrics)?,
-            remote: remote(settings, none.remote)?,
+            metrics: metrics(settings, Vec::new())?,
+            remote: remote(settings, Vec::new())?,
         })
     }
 
