@@ -1,7 +1,9 @@
 //! From a request to its answer: finds the operation in the table, does it, and says what is wrong with a remedy.
 
 use super::{
-    Audit, LogControl, Origin, metrics,
+    Audit, LogControl, Origin,
+    drain::DrainOrder,
+    metrics,
     openapi::openapi,
     operations::{Call, OPERATIONS, Operation},
     status::{EndpointPatch, ErrorAnswer},
@@ -119,6 +121,9 @@ pub(super) async fn answer(
             ),
         },
         Call::Reload => outcome(control.reload(Trigger::Api, origin).await),
+        Call::Draining => outcome(control.look(|core| core.drain_status()).await),
+        Call::Drain => either(drain(request.into_body(), origin, control).await),
+        Call::EndDrain => outcome(control.drain(None, origin).await),
         Call::SetEndpoint => either(set_endpoint(&values, request.into_body(), origin, control).await),
         Call::Config => outcome(control.look(|core| core.config_dump()).await),
         Call::Clusters => outcome(control.look(|core| core.clusters_view()).await),
@@ -202,6 +207,12 @@ async fn set_endpoint(
     Ok(outcome(
         control.set_endpoint(&cluster, address, patch, origin).await,
     ))
+}
+
+async fn drain(body: Incoming, origin: Origin, control: &Handle) -> Result<Answer, Answer> {
+    let remedy = r#"send {}, or {"notice": "10s", "timeout": "10m"}"#;
+    let order: DrainOrder = read_json(body, remedy).await?;
+    Ok(outcome(control.drain(Some(order), origin).await))
 }
 
 fn log_settings(context: &Context) -> LogSettings {

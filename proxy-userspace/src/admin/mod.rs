@@ -5,6 +5,7 @@ mod answer;
 mod audit;
 mod caller;
 mod client;
+pub mod drain;
 pub mod flow;
 mod log;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! The one table of operations: routing, the answers to what is not there, and the OpenAPI document are made from it.
 
 use super::{
+    drain::{DrainOrder, DrainStatus},
     flow::FlowAnswer,
     status::{ChangeAnswer, EndpointPatch, Status},
     views::{
@@ -17,6 +18,9 @@ pub(super) enum Call {
     Metrics,
     Flow,
     Reload,
+    Draining,
+    Drain,
+    EndDrain,
     SetEndpoint,
     Config,
     Clusters,
@@ -170,6 +174,39 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/reload",
             schema::<ChangeAnswer>,
             "Read the config again and apply it, all or nothing",
+        )
+    },
+    Operation {
+        refusals: &[503],
+        ..read(
+            Call::Draining,
+            "draining",
+            "/drain",
+            schema::<DrainStatus>,
+            "Whether the daemon is ready for traffic, and how far its drain is",
+        )
+    },
+    Operation {
+        body: Some(schema::<DrainOrder>),
+        refusals: &[503],
+        ..change(
+            Call::Drain,
+            "drain",
+            "POST",
+            "/drain",
+            schema::<DrainStatus>,
+            "Drain the daemon: not ready at once, then listeners close, then it ends",
+        )
+    },
+    Operation {
+        refusals: &[503],
+        ..change(
+            Call::EndDrain,
+            "endDrain",
+            "DELETE",
+            "/drain",
+            schema::<DrainStatus>,
+            "Have the daemon go on, as long as its listeners are open",
         )
     },
     Operation {

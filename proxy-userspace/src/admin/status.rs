@@ -1,5 +1,6 @@
 //! What `GET /status` answers: the types shared by the daemon, the command line and the tests.
 
+use super::drain::DrainStatus;
 use crate::model::Endpoint;
 use proxy_common::counters::Counters;
 use schemars::JsonSchema;
@@ -17,6 +18,8 @@ pub struct Status {
     pub started_unix_seconds: u64,
     /// The generation of the snapshot that is wanted.
     pub generation: u64,
+    /// Whether traffic should be sent here.
+    pub drain: DrainStatus,
     /// What the kernel plane runs.
     pub kernel: KernelStatus,
     /// Why the last change was refused; null once a later one of its kind went through.

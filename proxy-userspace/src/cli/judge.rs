@@ -9,7 +9,10 @@ pub(super) use {
 };
 
 use super::figures::{age, counted};
-use crate::admin::status::{ErrorStatus, KernelStatus, Status};
+use crate::admin::{
+    drain::{DrainState, DrainStatus},
+    status::{ErrorStatus, KernelStatus, Status},
+};
 
 /// How it is, from good to bad.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -106,6 +109,7 @@ pub(super) fn judge(status: &Status, before: Option<&Status>, now: u64) -> Judge
         before.pid == status.pid && before.started_unix_seconds == status.started_unix_seconds
     });
     let mut findings = Vec::new();
+    findings.extend(draining(&status.drain));
     planes(status, &mut findings);
     interfaces(&status.kernel, !status.services.is_empty(), &mut findings);
     findings.extend(status.last_error.as_ref().map(|error| last_change(error, now)));
@@ -150,6 +154,29 @@ fn summary(status: &Status) -> String {
         parts.push(counted(listeners, "listener"));
     }
     parts.join(", ")
+}
+
+fn draining(drain: &DrainStatus) -> Option<Finding> {
+    let left = age(drain.seconds_left.unwrap_or_default());
+    let (what, remedy) = match drain.state {
+        DrainState::Serving => return None,
+        DrainState::Notice => (
+            format!("the daemon drains: its listeners close in {left}"),
+            "`weir drain --cancel` has it go on",
+        ),
+        DrainState::Closing => {
+            let connections = counted(drain.connections as usize, "connection");
+            (
+                format!("the daemon drains: its listeners are closed, {connections} to end within {left}"),
+                "it ends then; start it to serve again",
+            )
+        }
+    };
+    Some(Finding {
+        health: Health::Degraded,
+        what,
+        remedy: remedy.into(),
+    })
 }
 
 fn planes(status: &Status, findings: &mut Vec<Finding>) {

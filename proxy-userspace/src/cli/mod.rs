@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod check;
+mod drain;
 mod endpoint;
 mod explain;
 mod figures;
@@ -59,6 +60,10 @@ enum Verb {
     Endpoint(endpoint::EndpointVerb),
     /// Go over to another version of the daemon, without the loss of a connection.
     Upgrade(upgrade::UpgradeArgs),
+    /// End the daemon in order: not ready first, then no new connections, then the end.
+    Drain(drain::DrainArgs),
+    /// Say by the exit code whether traffic should be sent to the daemon: for probes and scripts.
+    Ready(drain::ReadyArgs),
     /// Take Weir out of the kernel: detach the programs, remove the maps.
     Unload(unload::UnloadArgs),
 }
@@ -86,6 +91,8 @@ pub fn main() -> ExitCode {
         Verb::Monitor(args) => monitor::run(&args),
         Verb::Endpoint(endpoint::EndpointVerb::Set(args)) => endpoint::set(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Drain(args) => drain::run(&args),
+        Verb::Ready(args) => return drain::ready(&args),
         Verb::Unload(args) => unload::run(&args),
     };
     match outcome {

@@ -35,8 +35,8 @@ pub(super) const ADMIN_SOCKET: &str = DaemonSettings::ADMIN_SOCKET;
 /// eight more than the admin socket.
 pub(super) const MAX_SOCKET_PATH: usize = 107 - ".upgrade".len();
 
-/// Longest that an upgrade's parts may take.
-pub(super) const MAX_UPGRADE_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Longest that the parts of an upgrade or a drain may take.
+pub(super) const MAX_HAND_OVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Most services: at 8 bytes a slot and 65,537 slots a table this is 32 GiB, far more than a host has use for.
 pub(super) const MAX_SERVICES: u32 = 65_536;

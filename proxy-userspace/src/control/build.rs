@@ -65,6 +65,7 @@ fn build_all(
         warnings.extend(frozen_settings(&running.settings, &config.settings));
         settings = DaemonSettings::clone(&running.settings);
         follow_admin(&mut settings, &config.settings);
+        settings.drain = config.settings.drain;
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {
@@ -158,6 +159,7 @@ fn frozen_settings(running: &DaemonSettings, wanted: &DaemonSettings) -> Vec<Str
             "admin.audit_log",
             running.admin.audit_log != wanted.admin.audit_log,
         ),
+        ("upgrade", running.upgrade != wanted.upgrade),
         (
             "state_directory",
             running.admin.state_directory != wanted.admin.state_directory,

@@ -4,6 +4,7 @@ use super::{
     Event, Plane, PlaneError, ReferencedFiles,
     build::build,
     desired::{Desired, Touched},
+    draining::Draining,
     overrides::Overrides,
     report::{counted, unix_seconds},
     saved::Saved,
@@ -54,6 +55,8 @@ pub struct Core {
     pub(super) is_handing_over: bool,
     /// The kernel plane is this process's, unless it is handing over.
     pub(super) had_kernel: bool,
+    /// The daemon is about to end, in order.
+    pub(super) draining: Option<Draining>,
 }
 
 /// What the admin API and control share.
@@ -115,6 +118,7 @@ impl Core {
             companions,
             is_handing_over: false,
             had_kernel,
+            draining: None,
         })
     }
 
@@ -148,6 +152,7 @@ impl Core {
                 Event::Health(report) => self.record(report),
                 Event::Resolved(answer) => answers.push(answer),
                 Event::Wish(wish) => wishes.push(wish),
+                Event::Drain(wish) => self.wish_drain(wish),
                 Event::Status(asker) => askers.push(asker),
                 Event::Metrics(format, scraper) => scrapers.push((format, scraper)),
                 Event::Flow(question, asker) => questions.push((question, asker)),

@@ -5,6 +5,7 @@
 mod build;
 mod core;
 mod desired;
+mod draining;
 mod host;
 mod overrides;
 mod plane;
@@ -25,6 +26,7 @@ mod watch;
 mod wishes;
 
 pub use self::core::{Companions, Core};
+pub use draining::DrainWish;
 pub use plane::{Plane, PlaneError};
 pub use report_metrics::MOST_ENDPOINTS;
 pub use succession::{HandedOver, Step};
@@ -34,6 +36,7 @@ pub use watch::{ConfigWatch, ReferencedFiles};
 use crate::{
     admin::{
         Caller, Origin,
+        drain::{DrainOrder, DrainStatus},
         flow::FlowAnswer,
         metrics::Format,
         status::{ChangeAnswer, EndpointPatch, Status},
@@ -54,6 +57,8 @@ pub enum Event {
     Resolved(discovery::Answer),
     /// Somebody wants a change, which may be refused.
     Wish(Wish),
+    /// Somebody wants the daemon to drain, or to go on.
+    Drain(DrainWish),
     /// What is the state of things?
     Status(oneshot::Sender<Status>),
     /// All metrics, in this format.
@@ -273,6 +278,17 @@ impl Handle {
         let cluster = ClusterName(cluster.into());
         self.wish(Want::SetEndpoint(EndpointId { cluster, address }, patch), origin)
             .await
+    }
+
+    /// Drains the daemon, or with no order ends the drain that is under way.
+    ///
+    /// # Errors
+    /// An impossible time, listeners that are closed already, or an upgrade that is under way.
+    pub async fn drain(&self, order: Option<DrainOrder>, origin: Origin) -> Result<DrainStatus, Refusal> {
+        let (asker, answer) = oneshot::channel();
+        let wish = DrainWish { order, origin, asker };
+        (self.events.send(Event::Drain(wish)).await).map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())?
     }
 
     async fn wish(&self, what: Want, origin: Origin) -> Result<ChangeAnswer, Refusal> {

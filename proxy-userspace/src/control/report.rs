@@ -36,6 +36,7 @@ impl Core {
             pid: process::id(),
             started_unix_seconds: unix_seconds(self.started),
             generation: self.snapshot.generation,
+            drain: self.drain_status(),
             kernel: self.kernel_status(counters.as_ref()),
             last_error: last_error
                 .into_iter()

@@ -52,6 +52,7 @@ impl Core {
             }
         }
         let is = |it: bool| f64::from(u8::from(it));
+        page.single(&metric::READY, is(self.draining.is_none()));
         page.single(&metric::CONFIG_REFUSED, is(self.refused_config.is_some()));
         let is_failing = is_unread || self.kernel_trouble.is_some();
         page.single(&metric::PLANE_FAILING, is(is_failing));

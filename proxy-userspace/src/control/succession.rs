@@ -24,8 +24,13 @@ impl Core {
     /// anybody wishes is granted.
     ///
     /// # Errors
-    /// No file descriptors are left; nothing has changed.
+    /// No file descriptors are left, or it drains; nothing has changed.
     pub(super) fn hand_over(&mut self) -> io::Result<HandedOver> {
+        if self.draining.is_some() {
+            return Err(io::Error::other(
+                "weir drains; `weir drain --cancel` has it go on",
+            ));
+        }
         let sockets = self.plane.sockets()?;
         self.plane.release_kernel();
         self.is_handing_over = true;
@@ -62,6 +67,9 @@ impl Core {
 
     /// Why a wish can't be granted now.
     pub(super) fn busy(&self) -> Option<Refusal> {
+        if let Some(closing) = self.closing() {
+            return Some(closing);
+        }
         self.is_handing_over.then(|| {
             Refusal::new(
                 RefusalKind::Stopping,

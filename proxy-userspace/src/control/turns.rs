@@ -109,6 +109,11 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
             }
             () = watchdog.tell() => {}
             _ = sweeps.tick() => core.sweep(),
+            () = alarm(core.drain_alarm()) => {
+                if core.advance_drain() {
+                    return finish_drain(core);
+                }
+            }
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
             news = host.next() => core.attend(&news),
@@ -139,6 +144,14 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
         // Half of the time is the probes' and the API's: else a storm of verdicts, each worth a turn
         // over thousands of endpoints, would starve the very probes that it consists of.
         time::sleep(begin.elapsed().min(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Never, without a time.
+async fn alarm(at: Option<time::Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -180,6 +193,13 @@ fn current(checks: &Checks, found: Vec<Report>) -> impl Iterator<Item = Event> {
 
 /// Requests that run have this long to finish when the daemon stops.
 const FINISH: Duration = Duration::from_secs(10);
+
+/// The last connection has ended, or its time is over.
+fn finish_drain(core: &mut Core) -> End {
+    core.plane.l7_mut().join();
+    log_stop("drained", core);
+    End::Stopped
+}
 
 fn stop(signal: &str, core: &mut Core) -> End {
     service::stopping();

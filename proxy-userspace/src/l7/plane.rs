@@ -37,6 +37,8 @@ pub struct L7Plane {
     writers: log::Writers,
     steered: bool,
     generation: Option<u64>,
+    /// The workers were told to end: they follow no Snapshot any more.
+    is_ending: bool,
 }
 
 struct Handle {
@@ -116,6 +118,7 @@ impl L7Plane {
             writers,
             steered,
             generation: None,
+            is_ending: false,
         })
     }
 
@@ -168,6 +171,10 @@ impl L7Plane {
     /// # Errors
     /// TLS material, a log file or an address that can't be used; what ran goes on.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
+        if self.is_ending {
+            self.generation = Some(snapshot.generation);
+            return Ok(());
+        }
         let compiled = compile::compile(
             snapshot,
             self.compiled.as_deref(),
@@ -238,12 +245,13 @@ impl L7Plane {
         self.end(until, Order::Finish);
     }
 
-    /// The same, with its sockets in another process: connections may have one more request.
+    /// The same, where others take what comes next: connections may have one more request.
     pub fn leave(&mut self, until: Instant) {
         self.end(until, Order::Leave);
     }
 
     fn end(&mut self, until: Instant, order: Order) {
+        self.is_ending = true;
         self.listening.clear();
         for worker in &self.workers {
             let _ended = worker.commands.send(Command::Stop(until, order));

@@ -19,7 +19,7 @@ pub use diff::{Change, diff};
 pub use quic::{ConnectionId, NotHexadecimal, Quic, ServerId};
 pub use service::{Affinity, FlowHash, ForwardMode, Guard, IdleTimeouts, Rate, Service, Tracking};
 pub use snapshot::{
-    Clusters, DaemonSettings, Interface, NatSettings, Role, SegmentSize, Snapshot, TunnelSettings,
-    UpgradeTimeouts, XdpMode,
+    Clusters, DaemonSettings, DrainTimes, Interface, NatSettings, Role, SegmentSize, Snapshot,
+    TunnelSettings, UpgradeTimeouts, XdpMode,
 };
 pub use span::Span;

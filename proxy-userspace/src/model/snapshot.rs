@@ -121,6 +121,27 @@ pub struct DaemonSettings {
     pub new_flows_per_second: Option<u32>,
     /// How long an upgrade may take.
     pub upgrade: UpgradeTimeouts,
+    /// How the daemon is drained.
+    pub drain: DrainTimes,
+}
+
+/// How the daemon is drained, unless who asks for it says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainTimes {
+    /// From the moment that it isn't ready any more until its listeners close.
+    pub notice: Duration,
+    /// From then until connections that are left are closed.
+    pub timeout: Duration,
+}
+
+impl Default for DrainTimes {
+    fn default() -> Self {
+        Self {
+            // Two looks of a health check that comes every 5 s.
+            notice: Duration::from_secs(10),
+            timeout: UpgradeTimeouts::default().drain,
+        }
+    }
 }
 
 /// How long an upgrade may take.

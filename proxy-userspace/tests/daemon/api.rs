@@ -140,7 +140,7 @@ fn every_wrong_request_has_an_error_and_a_remedy() {
     }
     let (_, answer) = daemon.curl("GET", "/metric", None);
     assert!(answer["remedy"].as_str().unwrap().contains(
-        "GET /status, GET /metrics, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, PATCH /clusters/"
+        "GET /status, GET /metrics, GET /flows/PROTOCOL/CLIENT/VIP[?connection_id=HEX], POST /reload, GET /drain, POST /drain, DELETE /drain, PATCH /clusters/"
     ));
     assert_eq!(daemon.status()["generation"], 1, "nothing changed");
 }

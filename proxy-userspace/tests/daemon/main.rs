@@ -6,6 +6,7 @@ mod api;
 mod certificates;
 mod command_line;
 mod discovery;
+mod drain;
 mod explain;
 mod health;
 mod metrics;

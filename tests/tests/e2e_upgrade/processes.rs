@@ -42,7 +42,7 @@ fn web() -> String {
 /// Services in the kernel, and a listener beside them.
 fn with_web(mut config: DaemonConfig) -> DaemonConfig {
     config.value["workers"] = json!(2);
-    config.value["upgrade"] = json!({"ready_timeout": "20s"});
+    config.value["upgrade"] = json!({"ready_timeout": "5m"});
     if let Some(listeners) = config.value["listeners"].as_array_mut() {
         listeners.push(json!({
             "name": "web",

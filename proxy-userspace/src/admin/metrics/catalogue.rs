@@ -54,6 +54,8 @@ catalogue! {
             "When the daemon started, since 1970."
         GENERATION Gauge "weir_generation" "" ["plane"]
             "The generation of the config, endpoints and health that is `wanted`, and that `kernel` and `l7` have. It grows with every change."
+        READY Gauge "weir_ready" "" []
+            "1 while traffic should be sent here; 0 while the daemon drains."
         CONFIG_REFUSED Gauge "weir_config_refused" "" []
             "1 while the last reload was refused and an older config goes on."
         PLANE_FAILING Gauge "weir_kernel_plane_failing" "" []

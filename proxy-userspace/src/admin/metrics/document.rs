@@ -22,7 +22,7 @@ pub fn document() -> String {
 
     curl --unix-socket /run/weir/admin.sock http://weir/metrics
 
-Prometheus needs TCP. `metrics: {{ address: 127.0.0.1:9100 }}` in the config serves `GET /metrics`, and nothing else, at that address:
+Prometheus needs TCP. `metrics: {{ address: 127.0.0.1:9100 }}` in the config serves `GET /metrics`, `/ready` and `/live`, and nothing else, at that address:
 without authentication or encryption, so that it belongs on the loopback interface or a management network.
 
 [config/prometheus/prometheus.yaml](../config/prometheus/prometheus.yaml) scrapes it, [alerts.yaml](../config/prometheus/alerts.yaml) has alert

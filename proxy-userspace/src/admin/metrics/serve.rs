@@ -1,11 +1,18 @@
-//! `GET /metrics` alone, over TCP, for scrapers that know no UNIX sockets.
+//! `GET /metrics`, `/ready` and `/live` alone, over TCP, for scrapers and health checks that know no UNIX sockets.
 
 use super::answer;
 use crate::{
     admin::answer::{Answer, error, wrong_method},
     control::Handle,
 };
-use hyper::{Method, Request, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
@@ -101,11 +108,34 @@ async fn only_metrics(request: Request<Incoming>, control: &Handle) -> Answer {
     let path = request.uri().path();
     match (path, request.method()) {
         ("/metrics", &Method::GET) => answer(request.headers(), control).await,
-        ("/metrics", method) => wrong_method(method.as_str(), path, "GET"),
+        ("/ready", &Method::GET) => ready(control).await,
+        ("/live", &Method::GET) => match control.look(|_| ()).await {
+            Ok(()) => plain(StatusCode::OK, "live"),
+            Err(refusal) => plain(StatusCode::SERVICE_UNAVAILABLE, &refusal.error),
+        },
+        ("/metrics" | "/ready" | "/live", method) => wrong_method(method.as_str(), path, "GET"),
         _ => error(
             StatusCode::NOT_FOUND,
             format!("no such path {path}"),
-            "there is GET /metrics; all else is at the admin API's UNIX socket",
+            "there are GET /metrics, /ready and /live; all else is at the admin API's UNIX socket",
         ),
     }
+}
+
+/// For whoever decides by health checks whether traffic is sent here.
+async fn ready(control: &Handle) -> Answer {
+    match control.look(|core| core.drain_status().ready).await {
+        Ok(true) => plain(StatusCode::OK, "ready"),
+        Ok(false) => plain(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Err(refusal) => plain(StatusCode::SERVICE_UNAVAILABLE, &refusal.error),
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Response::new(Full::from(format!("{text}\n")));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    answer
 }

@@ -1,6 +1,7 @@
 //! The screen for a daemon with something of everything.
 
 use super::*;
+use crate::admin::drain::{DrainState, DrainStatus};
 use crate::admin::status::{
     ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ListenerStatus, ServiceStatus,
     SteeringStatus, WorkerStatus,
@@ -99,6 +100,17 @@ fn l7() -> L7Status {
     }
 }
 
+pub fn serving() -> DrainStatus {
+    DrainStatus {
+        ready: true,
+        state: DrainState::Serving,
+        seconds_left: None,
+        connections: 3,
+        pid: 42,
+        pid_namespace: None,
+    }
+}
+
 /// Something of everything: a kernel plane behind, a dead backend, drops, a refused change.
 pub(in crate::cli) fn status() -> Status {
     let mut heavy = backend("198.51.100.1:53", BackendState::Healthy, 1_234_567);
@@ -122,6 +134,7 @@ pub(in crate::cli) fn status() -> Status {
         pid: 42,
         started_unix_seconds: NOW - 90_061,
         generation: 4,
+        drain: serving(),
         l7: l7(),
         kernel: kernel(),
         last_error: Some(ErrorStatus {

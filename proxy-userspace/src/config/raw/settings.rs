@@ -237,3 +237,15 @@ pub struct Upgrade {
     #[schemars(example = &"10m", extend("default" = "10m"))]
     pub(in crate::config) drain_timeout: Option<Duration>,
 }
+
+/// How the daemon is drained, unless `weir drain` is told otherwise.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Time from the moment that `/ready` says no until the listeners close.
+    #[schemars(example = &"10s", extend("default" = "10s"))]
+    pub(in crate::config) notice: Option<Duration>,
+    /// Time after that for connections to end; those left are closed then.
+    #[schemars(example = &"10m", extend("default" = "10m"))]
+    pub(in crate::config) timeout: Option<Duration>,
+}

@@ -4,7 +4,7 @@ use super::{Checks, Document, Place, admin, elements};
 use crate::{
     config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
     model::{
-        AdminSettings, DaemonSettings, Interface, NatSettings, Role, SegmentSize, TunnelSettings,
+        AdminSettings, DaemonSettings, DrainTimes, Interface, NatSettings, Role, SegmentSize, TunnelSettings,
         UpgradeTimeouts, XdpMode,
     },
 };
@@ -48,6 +48,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
             .is_some_and(|(_, pin)| *pin),
         dns_servers: dns_servers(documents, checks),
         upgrade: upgrade(documents, checks),
+        drain: drain(documents, checks),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path
@@ -173,7 +174,7 @@ fn upgrade(documents: &[Document], checks: &mut Checks<'_>) -> UpgradeTimeouts {
     let mut timeouts = UpgradeTimeouts::default();
     if let Some((place, upgrade)) = only_one(documents, "upgrade", |raw| raw.upgrade.as_ref(), checks) {
         let mut read = |key, typed: &Option<raw::Duration>, least, default| {
-            let bounds = least..=limits::MAX_UPGRADE_TIMEOUT;
+            let bounds = least..=limits::MAX_HAND_OVER_TIMEOUT;
             checks.duration(&place.key(key), typed.as_ref(), &bounds, default)
         };
         let second = Duration::from_secs(1);
@@ -186,6 +187,19 @@ fn upgrade(documents: &[Document], checks: &mut Checks<'_>) -> UpgradeTimeouts {
         );
     }
     timeouts
+}
+
+fn drain(documents: &[Document], checks: &mut Checks<'_>) -> DrainTimes {
+    let mut times = DrainTimes::default();
+    if let Some((place, drain)) = only_one(documents, "drain", |raw| raw.drain.as_ref(), checks) {
+        let bounds = Duration::ZERO..=limits::MAX_HAND_OVER_TIMEOUT;
+        let mut read = |key, typed: &Option<raw::Duration>, default| {
+            checks.duration(&place.key(key), typed.as_ref(), &bounds, default)
+        };
+        times.notice = read("notice", &drain.notice, times.notice);
+        times.timeout = read("timeout", &drain.timeout, times.timeout);
+    }
+    times
 }
 
 fn dns_servers(documents: &[Document], checks: &mut Checks<'_>) -> Vec<SocketAddr> {
