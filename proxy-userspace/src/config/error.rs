@@ -146,7 +146,7 @@ impl Report {
     /// Whether a mistake was found at exactly this key: checks that need its value then stay
     /// silent instead of speaking of a default nobody asked for.
     pub(super) fn blames(&self, file: usize, path: &KeyPath) -> bool {
-        self.blamed.contains(&(file, path.to_string()))
+        !self.blamed.is_empty() && self.blamed.contains(&(file, path.to_string()))
     }
 
     /// The warnings, or the errors if there is one.

@@ -1,26 +1,32 @@
 //! Where in a config a value stands: `listeners[0].forward.cluster`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-/// A key path, cheap enough to build while walking a config.
+/// A key path. It shares all but its last step with the one it was made from: a walk over a config makes one a value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct KeyPath(Vec<Step>);
+pub(super) struct KeyPath(Option<Arc<Link>>);
+
+#[derive(PartialEq, Eq, Debug)]
+struct Link {
+    before: KeyPath,
+    step: Step,
+}
 
 /// One step down.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// To the value of a key.
-    Key(String),
+    Key(Box<str>),
     /// To an element of a list, counted from 0.
     Index(usize),
 }
 
 impl KeyPath {
     /// The whole file.
-    pub(super) const ROOT: Self = Self(Vec::new());
+    pub(super) const ROOT: Self = Self(None);
 
     pub(super) fn key(&self, key: &str) -> Self {
-        self.step(Step::Key(key.to_owned()))
+        self.step(Step::Key(key.into()))
     }
 
     pub(super) fn index(&self, index: usize) -> Self {
@@ -29,25 +35,41 @@ impl KeyPath {
 
     /// Another key beside the one that this path ends with.
     pub(super) fn sibling(&self, key: &str) -> Self {
-        let parent = self.0.split_last().map_or(&[][..], |(_, parent)| parent);
-        Self(parent.to_vec()).key(key)
+        match &self.0 {
+            Some(link) => link.before.key(key),
+            None => self.key(key),
+        }
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.0
+    /// What to call a mapping that stands here.
+    pub(super) fn shown(&self) -> String {
+        match self.0 {
+            Some(_) => self.to_string(),
+            None => "the top level".to_owned(),
+        }
+    }
+
+    /// From the top down.
+    pub(super) fn steps(&self) -> Vec<&Step> {
+        let mut steps = Vec::new();
+        let mut at = self;
+        while let Some(link) = &at.0 {
+            steps.push(&link.step);
+            at = &link.before;
+        }
+        steps.reverse();
+        steps
     }
 
     fn step(&self, step: Step) -> Self {
-        let mut steps = Vec::with_capacity(self.0.len() + 1);
-        steps.extend_from_slice(&self.0);
-        steps.push(step);
-        Self(steps)
+        let before = self.clone();
+        Self(Some(Arc::new(Link { before, step })))
     }
 }
 
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, step) in self.0.iter().enumerate() {
+        for (position, step) in self.steps().into_iter().enumerate() {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => {

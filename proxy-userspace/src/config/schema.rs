@@ -88,9 +88,15 @@ impl<'a> Shape<'a> {
     }
 
     pub(super) fn property(&self, key: &str) -> Option<&'a Value> {
-        self.properties()
-            .find(|(known, _)| *known == key)
-            .map(|(_, value)| value)
+        self.known(key).map(|(_, value)| value)
+    }
+
+    /// A key that is among the properties, and its schema.
+    pub(super) fn known(&self, key: &str) -> Option<(&'a str, &'a Value)> {
+        let properties = self.keywords.get("properties")?.as_object()?;
+        properties
+            .get_key_value(key)
+            .map(|(key, value)| (key.as_str(), value))
     }
 
     /// What the values of a mapping are whose keys are the user's.

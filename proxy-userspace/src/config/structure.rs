@@ -11,8 +11,8 @@ use super::{
     yaml::{Entry, Node, Value as Yaml},
 };
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
-use value::{Expected, described, wanted};
+use std::{collections::HashMap, ptr, rc::Rc};
+use value::{Expected, Lead, described, wanted};
 
 /// Reports every structural mistake of a file and returns what is left without them, which
 /// always fits the raw types: a wrong value leaves a gap in its mapping, or a null in its list.
@@ -25,6 +25,7 @@ pub(super) fn check(schema: &Value, file: usize, root: &mut Node, report: &mut R
         file,
         report,
         levels: Vec::new(),
+        known_shapes: HashMap::new(),
     };
     let shape = Shape {
         definition: "Config",
@@ -50,31 +51,40 @@ struct Checker<'a> {
     file: usize,
     report: &'a mut Report,
     levels: Vec<Level<'a>>,
+    /// By the schema's address, since most values of a config have one of a few.
+    known_shapes: HashMap<*const Value, Rc<[Shape<'a>]>>,
 }
 
 impl<'a> Checker<'a> {
+    fn shapes(&mut self, schema: &'a Value) -> Rc<[Shape<'a>]> {
+        let root = self.schema;
+        let known = self.known_shapes.entry(ptr::from_ref(schema));
+        Rc::clone(known.or_insert_with(|| shapes(root, schema).into()))
+    }
+
     fn mistake(&mut self, line: u32, path: &KeyPath, problem: impl Into<String>, remedy: impl Into<String>) {
         self.report
             .error(self.file, Some(line), path, Mistake::new(problem, remedy));
     }
 
     fn mapping(&mut self, entries: &mut [Entry], line: u32, shape: Shape<'a>, path: &KeyPath) -> Value {
-        let name = if path.steps().is_empty() {
-            "the top level".to_owned()
-        } else {
-            path.to_string()
-        };
-        self.levels.push(Level { name, shape });
-        let there: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
-        let mut kept = Map::new();
+        self.levels.push(Level {
+            path: path.clone(),
+            shape,
+        });
+        let mut kept = Map::with_capacity(entries.len());
         let mut meant = Vec::new();
         let mut previous = None;
-        for entry in entries {
+        for index in 0..entries.len() {
+            if shape.any_name().is_none() && shape.property(&entries[index].key).is_none() {
+                self.unknown_key(entries, index, path, previous, &mut meant);
+            }
+            let entry = &mut entries[index];
             if let Some(schema) = shape.any_name() {
                 let expected = Expected {
-                    shapes: shapes(self.schema, schema),
-                    key: format!("{}: ", clipped(&entry.key)),
-                    example: "text".to_owned(),
+                    shapes: self.shapes(schema),
+                    lead: Lead::Key(&entry.key),
+                    example: None,
                     line: entry.shown_line(),
                     path: path.key(&entry.key),
                 };
@@ -83,17 +93,14 @@ impl<'a> Checker<'a> {
                 }
                 continue;
             }
-            if shape.property(&entry.key).is_none() {
-                self.unknown_key(entry, path, previous, &there, &mut meant);
-            }
-            let Some((key, property)) = shape.properties().find(|(key, _)| *key == entry.key) else {
+            let Some((key, property)) = shape.known(&entry.key) else {
                 continue;
             };
             previous = Some(key);
             let expected = Expected {
-                shapes: shapes(self.schema, property),
-                key: format!("{key}: "),
-                example: typed(&property["examples"][0]),
+                shapes: self.shapes(property),
+                lead: Lead::Key(key),
+                example: Some(&property["examples"][0]),
                 line: entry.shown_line(),
                 path: path.key(key),
             };
@@ -101,9 +108,10 @@ impl<'a> Checker<'a> {
                 kept.insert(key.to_owned(), value);
             }
         }
+        let is_there = |key: &str| entries.iter().any(|entry| entry.key == key);
         for key in shape
             .required()
-            .filter(|key| !there.contains(*key) && !meant.contains(key))
+            .filter(|key| !is_there(key) && !meant.contains(key))
         {
             let example = shape.property(key).map(|schema| typed(&schema["examples"][0]));
             let remedy = format!("add `{key}: {}`", example.unwrap_or_default());
@@ -117,12 +125,14 @@ impl<'a> Checker<'a> {
     /// value is checked too.
     fn unknown_key(
         &mut self,
-        entry: &mut Entry,
+        entries: &mut [Entry],
+        index: usize,
         path: &KeyPath,
         previous: Option<&str>,
-        there: &HashSet<String>,
         meant: &mut Vec<&'a str>,
     ) {
+        let entry = &entries[index];
+        let is_there = |key: &str| entries.iter().any(|entry| entry.key == key);
         let (mistake, key) = if self.report.has_patience() {
             suggest::unknown_key(self.schema, &self.levels, &entry.key, previous)
         } else {
@@ -131,11 +141,11 @@ impl<'a> Checker<'a> {
         self.report
             .error(self.file, Some(entry.line), &path.key(&entry.key), mistake);
         match key {
-            Meant::Renamed(key) if !there.contains(key) && !meant.contains(&key) => {
-                entry.key = key.to_owned();
+            Meant::Renamed(key) if !is_there(key) && !meant.contains(&key) => {
+                entries[index].key = key.to_owned();
                 meant.push(key);
             }
-            Meant::Renamed(key) | Meant::Reshaped(key) if !there.contains(key) => {
+            Meant::Renamed(key) | Meant::Reshaped(key) if !is_there(key) || meant.contains(&key) => {
                 self.report.blame(self.file, &path.key(key));
                 meant.push(key);
             }
@@ -143,7 +153,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn value(&mut self, node: &mut Node, schema: &'a Value, expected: &Expected<'a>) -> Option<Value> {
+    fn value(&mut self, node: &mut Node, schema: &'a Value, expected: &Expected<'a, '_>) -> Option<Value> {
         match &mut node.value {
             Yaml::Mapping(entries) => {
                 let shape = expected.shapes.iter().find(|shape| shape.is("object")).copied();
@@ -181,8 +191,8 @@ impl<'a> Checker<'a> {
         &mut self,
         elements: &mut [Node],
         shape: Shape<'a>,
-        example: &Value,
-        expected: &Expected<'a>,
+        example: &'a Value,
+        expected: &Expected<'a, '_>,
     ) -> Option<Value> {
         let minimum = shape.bound("minItems").unwrap_or(0);
         if elements.is_empty() && minimum > 0 {
@@ -198,9 +208,9 @@ impl<'a> Checker<'a> {
         let mut kept = Vec::with_capacity(elements.len());
         for (index, element) in elements.iter_mut().enumerate() {
             let expected = Expected {
-                shapes: shapes(self.schema, schema),
-                key: "- ".to_owned(),
-                example: typed(example),
+                shapes: self.shapes(schema),
+                lead: Lead::Dash,
+                example: Some(example),
                 line: element.line,
                 path: expected.path.index(index),
             };
@@ -209,7 +219,7 @@ impl<'a> Checker<'a> {
         Some(Value::Array(kept))
     }
 
-    fn wrong_type(&mut self, node: &Node, expected: &Expected<'a>) -> Option<Value> {
+    fn wrong_type(&mut self, node: &Node, expected: &Expected<'a, '_>) -> Option<Value> {
         let remedy = match &node.value {
             Yaml::List(elements) => {
                 without_brackets(elements, &expected.shapes).or_else(|| self.plural(expected))
@@ -232,8 +242,11 @@ impl<'a> Checker<'a> {
     }
 
     /// For a list in the place of a value that has a key for several beside it: `hosts` for `host`.
-    fn plural(&self, expected: &Expected<'a>) -> Option<String> {
-        let key = format!("{}s", expected.key.strip_suffix(": ")?);
+    fn plural(&self, expected: &Expected<'a, '_>) -> Option<String> {
+        let Lead::Key(key) = expected.lead else {
+            return None;
+        };
+        let key = format!("{key}s");
         self.levels.last()?.shape.property(&key)?;
         Some(format!("write `{key}` for several"))
     }

@@ -2,7 +2,7 @@
 
 use super::{
     error::Mistake,
-    path::clipped,
+    path::{KeyPath, clipped},
     schema::{Shape, shapes},
 };
 use serde_json::Value;
@@ -171,8 +171,7 @@ pub(super) fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>)
 
 /// A mapping on the way down to an unknown key.
 pub(super) struct Level<'a> {
-    /// What to call it: its path, or "the top level".
-    pub(super) name: String,
+    pub(super) path: KeyPath,
     pub(super) shape: Shape<'a>,
 }
 
@@ -236,7 +235,7 @@ pub(super) fn unknown_key<'a>(
         .find(|level| level.shape.property(&snake).is_some())
     {
         return (
-            unknown(format!("it is a key of {}: indent it less", level.name)),
+            unknown(format!("it is a key of {}: indent it less", level.path.shown())),
             Meant::None,
         );
     }

@@ -95,6 +95,17 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> 
     }
 }
 
+/// Up to so many keys of a mapping are looked through for one that stands twice; of more there is an index.
+const FEW_KEYS: usize = 16;
+
+fn first_line(entries: &[Entry], index: &HashMap<String, u32>, key: &str) -> Option<u32> {
+    if entries.len() <= FEW_KEYS {
+        let mut entries = entries.iter();
+        return entries.find(|entry| entry.key == key).map(|entry| entry.line);
+    }
+    index.get(key).copied()
+}
+
 fn last_line(text: &str, first_line: u32) -> u32 {
     let lines = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
     lines.saturating_add(first_line - 1)
@@ -182,7 +193,7 @@ impl<'a> Builder<'a> {
     fn mapping(&mut self, path: &KeyPath, depth: usize) -> Result<Value, ScanError> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut unusable = false;
-        let mut first_lines: HashMap<String, u32> = HashMap::new();
+        let mut seen: HashMap<String, u32> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -207,11 +218,19 @@ impl<'a> Builder<'a> {
                 let remedy =
                     "write the keys out, or reuse a whole value by an alias, such as `health_check: *name`";
                 self.mistake(line, &at, "merge keys are not part of YAML 1.2", remedy);
-            } else if let Some(first) = first_lines.get(&key) {
+            } else if let Some(first) = first_line(&entries, &seen, &key) {
                 let problem = format!("this key stands here twice, first on line {first}");
                 self.mistake(line, &at, problem, "keep one of the two");
             } else {
-                first_lines.insert(key.clone(), line);
+                if entries.len() == FEW_KEYS {
+                    seen = entries
+                        .iter()
+                        .map(|entry| (entry.key.clone(), entry.line))
+                        .collect();
+                }
+                if entries.len() >= FEW_KEYS {
+                    seen.insert(key.clone(), line);
+                }
                 entries.push(Entry { key, line, node });
             }
         }
@@ -338,7 +357,7 @@ impl Node {
             let next = match (step, &node.value) {
                 (Step::Key(key), Value::Mapping(entries)) => entries
                     .iter()
-                    .find(|entry| entry.key == *key)
+                    .find(|entry| *entry.key == **key)
                     .map(|entry| (&entry.node, entry.shown_line())),
                 (Step::Index(index), Value::List(elements)) => elements.get(*index).map(|e| (e, e.line)),
                 _ => None,

@@ -5,6 +5,7 @@ use super::{
     build::build,
     desired::{Desired, Touched},
     draining::Draining,
+    loader::Loader,
     overrides::Overrides,
     report::{counted, unix_seconds},
     saved::Saved,
@@ -57,6 +58,7 @@ pub struct Core {
     pub(super) had_kernel: bool,
     /// The daemon is about to end, in order.
     pub(super) draining: Option<Draining>,
+    pub(super) loader: Loader,
 }
 
 /// What the admin API and control share.
@@ -119,6 +121,7 @@ impl Core {
             is_handing_over: false,
             had_kernel,
             draining: None,
+            loader: Loader::default(),
         })
     }
 

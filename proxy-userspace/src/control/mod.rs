@@ -7,6 +7,7 @@ mod core;
 mod desired;
 mod draining;
 mod host;
+mod loader;
 mod overrides;
 mod plane;
 mod report;

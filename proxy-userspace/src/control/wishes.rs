@@ -4,11 +4,7 @@ use super::{
     Core, Refusal, RefusalKind, Trigger, Want, Wish, core::error_now, desired::Desired, overrides::Override,
     saved::Saved,
 };
-use crate::{
-    admin::status::ChangeAnswer,
-    config::{self, Loaded},
-    model::EndpointId,
-};
+use crate::{admin::status::ChangeAnswer, config::Loaded, model::EndpointId};
 use std::{collections::BTreeMap, sync::Arc};
 use tracing::{error, warn};
 
@@ -136,7 +132,7 @@ impl Core {
             let remedy = format!("{goes_on}; put the file back to change anything, stop weir to end it");
             Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
         } else {
-            match config::load(&self.path) {
+            match self.loader.load(&self.path) {
                 Ok(config) => {
                     self.referenced.set(&config.referenced_files, config.read_since);
                     return Ok(Arc::new(config));

@@ -16,6 +16,7 @@ mod measure;
 mod memory;
 mod peers;
 mod proxy;
+mod reloads;
 mod routes;
 mod throughput;
 
@@ -43,7 +44,7 @@ pub struct L7Args {
     #[arg(long)]
     quick: bool,
     /// Measures those scenarios alone whose names contain this: http1, tls-h2, handshakes, grpc, tcp-bulk,
-    /// tcp-messages, body-100k, body-10m, latency, memory, routes.
+    /// tcp-messages, body-100k, body-10m, latency, memory, routes, reloads.
     #[arg(long, default_value = "")]
     scenario: String,
     /// Measures these proxies alone.
@@ -115,6 +116,7 @@ pub fn run(arguments: &L7Args) -> Result<()> {
         ("latency", latency::measure as fn(&Bench<'_>) -> Result<Value>),
         ("memory", memory::measure),
         ("routes", routes::measure),
+        ("reloads", reloads::measure),
     ] {
         if bench.arguments.wants(name) {
             results.insert(name.to_owned(), scenario(&bench)?);

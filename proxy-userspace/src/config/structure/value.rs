@@ -10,32 +10,56 @@ use crate::config::{
     yaml::Value as Yaml,
 };
 use serde_json::{Value, json};
+use std::{fmt, rc::Rc};
 
 /// What a value should be, and where.
-pub(super) struct Expected<'a> {
-    pub(super) shapes: Vec<Shape<'a>>,
-    /// What stands before the value: `key: `, or the dash of an element.
-    pub(super) key: String,
-    /// The value as a user could type it.
-    pub(super) example: String,
+pub(super) struct Expected<'a, 'k> {
+    pub(super) shapes: Rc<[Shape<'a>]>,
+    /// What stands before the value.
+    pub(super) lead: Lead<'k>,
+    /// The value as the schema has it; none for any text.
+    pub(super) example: Option<&'a Value>,
     pub(super) line: u32,
     pub(super) path: KeyPath,
 }
 
-impl Expected<'_> {
+/// What stands before a value.
+#[derive(Clone, Copy)]
+pub(super) enum Lead<'k> {
+    /// A key, known or the user's.
+    Key(&'k str),
+    /// The dash of a list's element.
+    Dash,
+}
+
+impl fmt::Display for Lead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "{}: ", clipped(key)),
+            Self::Dash => f.write_str("- "),
+        }
+    }
+}
+
+impl Expected<'_, '_> {
     /// How to write the value rightly.
     pub(super) fn write(&self, value: &str) -> String {
-        format!("write `{}{value}`", self.key)
+        format!("write `{}{value}`", self.lead)
     }
 
     pub(super) fn write_example(&self) -> String {
-        self.write(&self.example)
+        self.write(&self.example())
+    }
+
+    /// The value as a user could type it.
+    fn example(&self) -> String {
+        self.example.map_or_else(|| "text".to_owned(), typed)
     }
 }
 
 /// The scalar's value as JSON, if that is what should stand here.
-pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
-    let shapes = &expected.shapes;
+pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
+    let shapes = &*expected.shapes;
     if scalar.kind == ScalarKind::Null {
         return Err(Mistake::new("no value", expected.write_example()));
     }
@@ -66,7 +90,7 @@ pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, 
     Err(Mistake::new(problem, remedy_for_scalar(scalar, expected)))
 }
 
-fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
+fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_, '_>) -> String {
     let typed = scalar.typed.trim();
     let port = matches!(scalar.kind, ScalarKind::Integer(Some(1..=65_535)));
     if port
@@ -78,7 +102,7 @@ fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
         return expected.write(&format!("0.0.0.0:{typed}"));
     }
     // `endpoints: 192.0.2.1:53, 192.0.2.2:53` is one text to YAML. A list of mappings is another matter.
-    if !expected.example.starts_with("[{")
+    if !expected.example().starts_with("[{")
         && expected.shapes.iter().any(|shape| shape.is("array"))
         && !typed.contains(['"', '[', ']', '{', '}', '\n'])
     {
@@ -93,7 +117,7 @@ fn remedy_for_scalar(scalar: &Scalar, expected: &Expected<'_>) -> String {
 }
 
 /// One of a few words.
-fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
+fn choice(scalar: &Scalar, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
     let words: Vec<&str> = expected
         .shapes
         .iter()
@@ -127,7 +151,8 @@ fn choice(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
         Some(word) => expected.write(&typed(&json!(word))),
         None => format!(
             "write one of these, such as `{}{}`",
-            expected.key, expected.example
+            expected.lead,
+            expected.example()
         ),
     };
     Err(Mistake::new(problem, remedy))
@@ -141,7 +166,7 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-fn whole_number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_>) -> Result<Value, Mistake> {
+fn whole_number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
     let minimum = shape.bound("minimum").unwrap_or(0);
     let maximum = shape.bound("maximum").unwrap_or(i64::MAX);
     let bounds = format!("write a whole number from {minimum} to {maximum}");
@@ -171,14 +196,14 @@ fn whole_number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_>) -> R
     ))
 }
 
-fn truth(scalar: &Scalar, expected: &Expected<'_>) -> Result<Value, Mistake> {
+fn truth(scalar: &Scalar, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
     if let ScalarKind::Bool(value) = scalar.kind {
         return Ok(json!(value));
     }
     let remedy = match scalar.typed.to_lowercase().as_str() {
         "yes" | "on" | "y" | "1" | "true" => expected.write("true"),
         "no" | "off" | "n" | "0" | "false" => expected.write("false"),
-        _ => format!("{} or `{}false`", expected.write("true"), expected.key),
+        _ => format!("{} or `{}false`", expected.write("true"), expected.lead),
     };
     Err(Mistake::new(
         format!("{} stands where true or false should", scalar_described(scalar)),

@@ -21,13 +21,13 @@ use std::{
 };
 
 /// Requests a second: a third of what the slowest proxy does.
-const RATE: f64 = 2_000.0;
+pub const RATE: f64 = 2_000.0;
 
 /// Connections; more requests than these wait.
 const CONNECTIONS: usize = 64;
 
 /// The quantiles shown, and their names.
-const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+pub const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Measures and prints a table.
 ///
@@ -39,6 +39,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
         let proxy = bench.start(subject, Kind::Http1, Routes::ANY, bench.backends.http1, number)?;
         cases.extend(proxy.map(|proxy| (proxy, QUANTILES.map(|_| Series::default()))));
     }
+    let request = client::request("localhost", "/");
     // Enough requests for a 99.9th percentile that is more than the worst.
     let time = bench.arguments.time() * 3;
     for round in 0..=bench.arguments.rounds {
@@ -46,7 +47,8 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
             ensure!(!weir_tests::lab::interrupted(), "interrupted");
             let count = cases.len();
             let (proxy, series) = &mut cases[(index + round) % count];
-            let latencies = run(proxy.address, time).with_context(|| proxy.subject.name().to_owned())?;
+            let latencies =
+                run(proxy.address, &request, time).with_context(|| proxy.subject.name().to_owned())?;
             for ((_, share), series) in QUANTILES.iter().zip(series).filter(|_| round > 0) {
                 series.push(latencies.quantile(*share));
             }
@@ -74,11 +76,11 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
 }
 
 /// Latencies of one run, in microseconds, ascending.
-struct Latencies(Vec<f64>);
+pub struct Latencies(Vec<f64>);
 
 impl Latencies {
     /// The latency that this share of the requests didn't exceed.
-    fn quantile(&self, share: f64) -> f64 {
+    pub fn quantile(&self, share: f64) -> f64 {
         let index = (share * self.0.len() as f64) as usize;
         self.0
             .get(index.min(self.0.len().saturating_sub(1)))
@@ -94,17 +96,16 @@ struct Connection {
     bytes: Vec<u8>,
 }
 
-/// Makes requests at the rate for that long, and waits for the last response.
+/// Makes this request at the rate for that long, and waits for the last response.
 ///
 /// # Errors
 /// When a request fails.
-fn run(to: SocketAddr, time: Duration) -> Result<Latencies> {
+pub fn run(to: SocketAddr, request: &[u8], time: Duration) -> Result<Latencies> {
     // The kernel may wake a sleeper 50 µs late unless told otherwise.
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).context("timer slack")?;
     let mut connections = (0..CONNECTIONS)
         .map(|_| Connection::new(to))
         .collect::<Result<Vec<_>>>()?;
-    let request = client::request("localhost", "/");
     let count = (RATE * time.as_secs_f64()) as u32;
     let begin = Instant::now();
     let due = |number: u32| begin + Duration::from_secs_f64(f64::from(number) / RATE);
@@ -123,7 +124,7 @@ fn run(to: SocketAddr, time: Duration) -> Result<Latencies> {
             let Some(due) = waiting.pop_front() else {
                 break;
             };
-            connection.stream.write_all(&request)?;
+            connection.stream.write_all(request)?;
             connection.due = Some(due);
         }
         let pause = if next < count {

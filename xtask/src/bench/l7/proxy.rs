@@ -69,6 +69,7 @@ pub struct Proxy {
     /// From its start until it listened.
     pub start: Duration,
     process: Process,
+    folder: PathBuf,
 }
 
 /// Where proxies run, and with what.
@@ -111,6 +112,7 @@ impl Site<'_> {
             address: job.from,
             start: begin.elapsed(),
             process,
+            folder,
         })
     }
 
@@ -167,6 +169,11 @@ fn bare(job: &Job) -> Result<Vec<String>> {
 }
 
 impl Proxy {
+    /// Where its configuration is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// CPU time of all its threads so far, of user and kernel, in seconds. From the scheduler's own count, which is in
     /// nanoseconds where `utime` and `stime` are in ticks of 10 ms.
     ///
