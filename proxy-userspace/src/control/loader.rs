@@ -1,0 +1,60 @@
+//! Reads configs on a thread of its own, behind the workers: a large one takes tens of milliseconds of CPU time, and requests
+//! go before it.
+
+use crate::config::{self, ConfigErrors, Loaded};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
+use tracing::debug;
+
+/// Its niceness: a third of a worker's share where both want the same CPU (sched-nice-design in the kernel's docs), which keeps a reload
+/// on a busy machine from taking for ever.
+const NICENESS: i32 = 5;
+
+/// The thread, from the first reload on: it keeps its memory from one to the next.
+#[derive(Default)]
+pub(super) struct Loader(Option<Running>);
+
+struct Running {
+    paths: mpsc::Sender<PathBuf>,
+    outcomes: mpsc::Receiver<Result<Loaded, ConfigErrors>>,
+}
+
+impl Loader {
+    /// Reads a config, and waits for it.
+    ///
+    /// # Errors
+    /// Its mistakes.
+    pub(super) fn load(&mut self, path: &Path) -> Result<Loaded, ConfigErrors> {
+        let running = self.0.take().or_else(start);
+        if let Some(running) = running
+            && running.paths.send(path.to_owned()).is_ok()
+            && let Ok(outcome) = running.outcomes.recv()
+        {
+            self.0 = Some(running);
+            return outcome;
+        }
+        // No thread to be had: slower for others, and no reason to refuse.
+        config::load(path)
+    }
+}
+
+fn start() -> Option<Running> {
+    let (paths, asked) = mpsc::channel::<PathBuf>();
+    let (answers, outcomes) = mpsc::channel();
+    let serve = move || {
+        // Of this thread alone, on Linux (setpriority(2)).
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            debug!("configs are read with a worker's priority: {error}");
+        }
+        while let Ok(path) = asked.recv() {
+            if answers.send(config::load(&path)).is_err() {
+                return;
+            }
+        }
+    };
+    let started = thread::Builder::new().name("config".into()).spawn(serve);
+    started.ok().map(|_| Running { paths, outcomes })
+}

@@ -1,0 +1,179 @@
+//! What requests notice of reloads: latency at a fixed rate while the config is read again many times a second, beside the same
+//! without, in turns; and what memory is left of it.
+
+use super::{
+    Bench, client,
+    job::{Kind, Routes},
+    latency::{self, QUANTILES, RATE},
+    proxy::Subject,
+};
+use crate::bench::report::{self, Series};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+use weir_tests::lab::Admin;
+
+/// What is read again each time.
+const ROUTES: Routes = Routes {
+    count: 10_000,
+    hosts: 1_000,
+};
+
+/// Reloads a second: 1,000 a minute.
+const RELOADS: f64 = 1_000.0 / 60.0;
+
+/// A measurement is so many times as long as others: with five rounds this makes 1,000 reloads of the default second.
+const LENGTH: u32 = 12;
+
+/// Measures and prints a table.
+///
+/// # Errors
+/// When a request or a reload fails.
+pub fn measure(bench: &Bench<'_>) -> Result<Value> {
+    if !bench.arguments.subjects().contains(&Subject::Weir) {
+        return Ok(Value::Null);
+    }
+    let started = bench.start(Subject::Weir, Kind::Http1, ROUTES, bench.backends.http1, 0)?;
+    let mut proxy = started.context("Weir does all jobs")?;
+    let configs = Configs::new(proxy.folder())?;
+    let request = client::request(
+        &Routes::host(ROUTES.hosts - 1),
+        &format!("{}item", Routes::prefix(ROUTES.count - 1)),
+    );
+    let time = bench.arguments.time() * LENGTH;
+    let mut series = [(); 2].map(|()| QUANTILES.map(|_| Series::default()));
+    let (mut all, mut took, mut control) = (0, Series::default(), Series::default());
+    let mut memory = Vec::new();
+    for round in 0..=bench.arguments.rounds {
+        for turn in 0..2 {
+            ensure!(!weir_tests::lab::interrupted(), "interrupted");
+            let reloads = (round + turn) % 2 == 1;
+            // The first round fills caches, and is short.
+            let time = if round == 0 { bench.arguments.time() } else { time };
+            let cpu = proxy.cpu_seconds()?;
+            let (latencies, times) = if reloads {
+                configs.reload_meanwhile(|| latency::run(proxy.address, &request, time))?
+            } else {
+                (latency::run(proxy.address, &request, time)?, Vec::new())
+            };
+            if round == 0 {
+                continue;
+            }
+            for ((_, share), series) in QUANTILES.iter().zip(&mut series[usize::from(reloads)]) {
+                series.push(latencies.quantile(*share));
+            }
+            if reloads {
+                all += times.len();
+                control.push((proxy.cpu_seconds()? - cpu) / time.as_secs_f64());
+                times.iter().for_each(|time| took.push(time.as_secs_f64() * 1e3));
+            }
+        }
+        memory.push(proxy.memory_bytes()? as f64 / f64::from(1 << 20));
+    }
+    let over: Vec<Series> = (series[1].iter().zip(&series[0]))
+        .map(|(with, without)| with.over(without))
+        .collect();
+    let rows = [
+        ("without reloads", &series[0][..], 0),
+        ("with reloads", &series[1], 0),
+        ("ratio", &over, 2),
+    ];
+    let rows = rows.map(|(name, series, digits)| {
+        let shown = series.iter().map(|series| series.shown(digits));
+        std::iter::once(name.to_owned()).chain(shown).collect()
+    });
+    println!(
+        "{all} reloads of {} routes, {RELOADS:.1} a second; latency at {RATE} requests a second, µs",
+        ROUTES.count
+    );
+    report::table(&["", "p50", "p99", "p99.9"], &rows);
+    println!(
+        "a reload is answered after {} ms; the daemon uses {} of its CPU",
+        took.shown(1),
+        control.shown(2)
+    );
+    println!("memory (PSS) after each round: {memory:.1?} MiB\n");
+    let named = |series: &[Series]| -> Value {
+        let pairs = QUANTILES.iter().zip(series);
+        pairs
+            .map(|((name, _), series)| ((*name).to_owned(), series.json()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    Ok(json!({
+        "unit": "microseconds",
+        "routes": ROUTES.count,
+        "reloads": all,
+        "without": named(&series[0]),
+        "with": named(&series[1]),
+        "ratio": named(&over),
+        "reload_milliseconds": { "median": took.median(), "min": took.min(), "max": took.max() },
+        "busy": control.json(),
+        "memory_mib_after_rounds": memory,
+    }))
+}
+
+/// Two configs that take turns under one name, and the daemon that reads it.
+struct Configs {
+    current: PathBuf,
+    both: [PathBuf; 2],
+    admin: Admin,
+}
+
+impl Configs {
+    /// The second differs in one route's timeout.
+    fn new(folder: &Path) -> Result<Self> {
+        let current = folder.join("weir.yaml");
+        let text = fs::read_to_string(&current)?;
+        let (before, last) = text.rsplit_once(", cluster: b }").context("no route")?;
+        let other = format!("{before}, timeouts: {{ request: 9s }}, cluster: b }}{last}");
+        let both = ["a", "b"].map(|name| folder.join(name));
+        for (path, text) in both.iter().zip([&text, &other]) {
+            fs::write(path, text)?;
+        }
+        Ok(Self {
+            current,
+            both,
+            admin: Admin::new(&folder.join("admin.sock")),
+        })
+    }
+
+    /// Puts the other config in its place and has it read.
+    fn reload(&self, number: usize) -> Result<Duration> {
+        let new = self.current.with_extension("new");
+        fs::hard_link(&self.both[1 - number % 2], &new)?;
+        fs::rename(&new, &self.current)?;
+        let begin = Instant::now();
+        self.admin.expect_success("POST", "/reload", None)?;
+        Ok(begin.elapsed())
+    }
+
+    /// Reloads at the rate until the work is done; returns what came of it, and how long each reload took.
+    fn reload_meanwhile<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Duration>)> {
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reloading = scope.spawn(|| -> Result<Vec<Duration>> {
+                let begin = Instant::now();
+                let mut times = Vec::new();
+                while !is_done.load(Ordering::Relaxed) {
+                    times.push(self.reload(times.len())?);
+                    let next = begin + Duration::from_secs_f64(times.len() as f64 / RELOADS);
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+                Ok(times)
+            });
+            let done = work();
+            is_done.store(true, Ordering::Relaxed);
+            let times = reloading
+                .join()
+                .map_err(|_| anyhow!("the thread that reloads panicked"))??;
+            Ok((done?, times))
+        })
+    }
+}
