@@ -1,4 +1,4 @@
-//! Memory of a proxy that does nothing, and of one that holds idle TLS connections.
+//! Memory and CPU time of a proxy that does nothing, and memory of one that holds idle TLS connections.
 
 use super::{
     Bench,
@@ -9,7 +9,7 @@ use super::{
 use crate::bench::report;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread, time::Duration};
 use tokio::net::TcpStream;
 
 /// Idle connections.
@@ -17,6 +17,9 @@ const CONNECTIONS: usize = 2_000;
 
 /// Connections that shake hands at the same time.
 const AT_A_TIME: usize = 50;
+
+/// How long a proxy that does nothing is watched.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Measures and prints a table.
 ///
@@ -26,9 +29,15 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
     let mut rows = Vec::new();
     let mut json = json!({ "unit": "bytes (PSS)", "connections": CONNECTIONS });
     for (number, subject) in bench.arguments.subjects().into_iter().enumerate() {
-        let Some(proxy) = bench.start(subject, Kind::Tls, Routes::ANY, bench.backends.http1, number)? else {
+        let Some(mut proxy) = bench.start(subject, Kind::Tls, Routes::ANY, bench.backends.http1, number)?
+        else {
             continue;
         };
+        // Whatever it does after its start is over by then, most likely.
+        thread::sleep(Duration::from_secs(1));
+        let before = proxy.cpu_seconds()?;
+        thread::sleep(IDLE);
+        let busy = (proxy.cpu_seconds()? - before) / IDLE.as_secs_f64() * 100.0;
         let [idle, held] = one(bench, &proxy).with_context(|| subject.name().to_owned())?;
         let each = held.saturating_sub(idle) as f64 / CONNECTIONS as f64;
         let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
@@ -37,12 +46,21 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
             mib(idle),
             mib(held),
             format!("{:.1}", each / 1024.0),
+            format!("{busy:.2}"),
         ]);
-        json[subject.name()] = json!({ "idle": idle, "with_connections": held, "each_connection": each });
+        json[subject.name()] = json!({ "idle": idle, "with_connections": held, "each_connection": each, "idle_cpu_percent": busy });
     }
-    println!("Memory (PSS) idle, and with {CONNECTIONS} TLS connections that had a request each");
+    println!(
+        "Memory (PSS) idle, and with {CONNECTIONS} TLS connections that had a request each; CPU of one that is idle for {IDLE:?}"
+    );
     report::table(
-        &["proxy", "idle MiB", "with connections MiB", "KiB a connection"],
+        &[
+            "proxy",
+            "idle MiB",
+            "with connections MiB",
+            "KiB a connection",
+            "idle CPU %",
+        ],
         &rows,
     );
     Ok(json)
