@@ -263,6 +263,14 @@ impl Container {
         Ok(command)
     }
 
+    /// The container's first process, as this machine counts: the runtime's only child.
+    pub fn first_process(&self) -> Result<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        let children = fs::read_to_string(&children).with_context(|| children)?;
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        first.context("the container has no process")
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
