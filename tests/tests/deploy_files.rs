@@ -75,10 +75,16 @@ fn what_the_manifests_say_fits_together() -> Result<()> {
     let grace = manifest.pod["terminationGracePeriodSeconds"].as_u64();
     // drain.notice and drain.timeout, unless set.
     ensure!(grace > Some(10 + 600), "{grace:?}");
-    ensure!(manifest.container["ports"].is_null(), "a port would keep the surge pod away");
-    let mounts = manifest.container["volumeMounts"].as_array().context("volumeMounts")?;
+    ensure!(
+        manifest.container["ports"].is_null(),
+        "a port would keep the surge pod away"
+    );
+    let mounts = manifest.container["volumeMounts"]
+        .as_array()
+        .context("volumeMounts")?;
     let volumes = manifest.pod["volumes"].as_array().context("volumes")?;
-    let names = |all: &[Value]| -> BTreeSet<String> { all.iter().map(|one| one["name"].to_string()).collect() };
+    let names =
+        |all: &[Value]| -> BTreeSet<String> { all.iter().map(|one| one["name"].to_string()).collect() };
     assert_eq!(names(mounts), names(volumes));
     // Probes and hooks are verbs of this weir.
     for pointer in [
@@ -99,7 +105,10 @@ fn what_the_manifests_say_fits_together() -> Result<()> {
 /// Words that begin with `CAP_`, without that.
 fn capabilities(text: &str) -> BTreeSet<String> {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
-    words.filter_map(|word| word.strip_prefix("CAP_")).map(str::to_owned).collect()
+    words
+        .filter_map(|word| word.strip_prefix("CAP_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The words of a line after what it begins with.
@@ -107,24 +116,36 @@ fn listed(text: &str, begin: &str) -> Result<BTreeSet<String>> {
     let line = text.lines().find_map(|line| line.trim().strip_prefix(begin));
     let line = line.with_context(|| format!("no line with {begin}"))?;
     let names = line.split(" (").next().unwrap_or(line).split_whitespace();
-    Ok(names.map(|name| name.trim_start_matches("CAP_").to_owned()).collect())
+    Ok(names
+        .map(|name| name.trim_start_matches("CAP_").to_owned())
+        .collect())
 }
 
 #[test]
 fn all_name_the_same_capabilities() -> Result<()> {
-    let granted: BTreeSet<String> =
-        Manifest::shipped()?.words("/securityContext/capabilities/add")?.into_iter().collect();
+    let granted: BTreeSet<String> = Manifest::shipped()?
+        .words("/securityContext/capabilities/add")?
+        .into_iter()
+        .collect();
     let daemonset = text("config/kubernetes/daemonset.yaml")?;
     assert_eq!(listed(&daemonset, "# capabilities: ")?, granted);
-    assert_eq!(listed(&text("config/docker/Dockerfile")?, "#   capabilities: ")?, granted);
+    assert_eq!(
+        listed(&text("config/docker/Dockerfile")?, "#   capabilities: ")?,
+        granted
+    );
     let unit = text("config/systemd/weir.service")?;
     assert_eq!(listed(&unit, "CapabilityBoundingSet=")?, granted);
     let readme = text("README.md")?;
-    let needs = readme.split("**Needs**").nth(1).context("what README says it needs")?;
+    let needs = readme
+        .split("**Needs**")
+        .nth(1)
+        .context("what README says it needs")?;
     let needs = needs.split("\n\n").next().unwrap_or(needs);
     assert_eq!(capabilities(needs), granted);
     let guide = text("docs/deploy.md")?;
-    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `CAP_")?.split('`').next());
+    let rows = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `CAP_")?.split('`').next());
     assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), granted);
     Ok(())
 }
@@ -135,7 +156,10 @@ const EXPOSURE: &str = "32";
 
 fn analyze(folder: &Path, arguments: &[&str]) -> Result<Finished> {
     let mut command = Command::new(tool("systemd-analyze")?);
-    Finished::run(command.args(arguments).arg("weir.service").current_dir(folder), "")
+    Finished::run(
+        command.args(arguments).arg("weir.service").current_dir(folder),
+        "",
+    )
 }
 
 #[test]
@@ -153,7 +177,13 @@ fn systemd_takes_the_unit_and_finds_it_confined() -> Result<()> {
         verified.status.success() && verified.stderr.is_empty(),
         "{verified:?}"
     );
-    let offline = ["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE];
+    let offline = [
+        "security",
+        "--offline=true",
+        "--no-pager",
+        "--threshold",
+        EXPOSURE,
+    ];
     analyze(folder, &offline)?.success()?;
     let loose = unit.replace("ProtectSystem=strict", "ProtectSystems=strict");
     fs::write(folder.join("weir.service"), loose)?;
@@ -183,12 +213,27 @@ fn buildah_builds_the_image_from_the_staging_folder() -> Result<()> {
     };
     let dockerfile = shipped("docker/Dockerfile").display().to_string();
     let root = image.root().display().to_string();
-    buildah(&["build", "--isolation", "chroot", "-f", &dockerfile, "-t", "weir", &root])?;
+    buildah(&[
+        "build",
+        "--isolation",
+        "chroot",
+        "-f",
+        &dockerfile,
+        "-t",
+        "weir",
+        &root,
+    ])?;
     let shown: Value = serde_json::from_str(&buildah(&["inspect", "--type", "image", "weir"])?)?;
     let config = &shown["OCIv1"]["config"];
     assert_eq!(config["Entrypoint"], serde_json::json!(["/usr/bin/weir"]));
     // By hand it starts as Kubernetes starts it.
-    assert_eq!(config["Cmd"], serde_json::json!(Manifest::shipped()?.words("/args")?));
-    assert_eq!(shown["OCIv1"]["rootfs"]["diff_ids"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        config["Cmd"],
+        serde_json::json!(Manifest::shipped()?.words("/args")?)
+    );
+    assert_eq!(
+        shown["OCIv1"]["rootfs"]["diff_ids"].as_array().map(Vec::len),
+        Some(1)
+    );
     Ok(())
 }

@@ -36,23 +36,33 @@ pub fn run(arguments: &ImageArgs) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| root.display().to_string())?;
     }
+    let storage = ["storage", "storage-run"].map(|name| output.join(name));
     let docker = shell::root().join("config/docker");
     shell::run(shell::command("sh", &[docker.join("stage.sh")]).args([&binary, &root]))?;
     let dockerfile = docker.join("Dockerfile");
     let buildah = |arguments: &[&str]| {
         let mut command = shell::command("buildah", &["--storage-driver", "vfs", "--root"]);
         command
-            .arg(output.join("storage"))
+            .arg(&storage[0])
             .arg("--runroot")
-            .arg(output.join("storage-run"))
+            .arg(&storage[1])
             .args(arguments);
         command
     };
     let built = shell::run(
-        buildah(&["build", "--isolation", "chroot", "--timestamp", "0", "--quiet", "--tag", "weir"])
-            .arg("--file")
-            .arg(&dockerfile)
-            .arg(&root),
+        buildah(&[
+            "build",
+            "--isolation",
+            "chroot",
+            "--timestamp",
+            "0",
+            "--quiet",
+            "--tag",
+            "weir",
+        ])
+        .arg("--file")
+        .arg(&dockerfile)
+        .arg(&root),
     );
     built.with_context(|| {
         format!(
@@ -67,6 +77,10 @@ pub fn run(arguments: &ImageArgs) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let target = format!("oci-archive:{}:weir:{version}", archive.display());
     shell::run(&mut buildah(&["push", "--quiet", "weir", &target]))?;
+    // The archive has it all; a second build would lay another image beside it.
+    for folder in &storage {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     println!(
         "{:>11}  {} (compressed), for `podman load`, `skopeo copy`, `ctr images import`",
         fs::metadata(&archive)?.len(),

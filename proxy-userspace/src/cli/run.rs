@@ -102,7 +102,9 @@ async fn serve(args: &RunArgs, config: Loaded, watch: ConfigWatch, log: LogContr
         None => Daemon::start(args, config, Doors::open(&settings)?, Sockets::default(), signals).await?,
         Some((successor, inheritance)) => succeed(args, config, (successor, inheritance), signals).await?,
     };
-    daemon.take_turns(watch, log, args.linger.unwrap_or_default()).await
+    daemon
+        .take_turns(watch, log, args.linger.unwrap_or_default())
+        .await
 }
 
 /// Becomes the daemon in the place of the one before, which goes on if anything here fails.
@@ -179,7 +181,12 @@ impl Daemon {
     }
 
     /// Serves until a signal, or until another process has taken over and the last connection has ended.
-    async fn take_turns(self, mut watch: ConfigWatch, log: LogControl, linger: Duration) -> anyhow::Result<()> {
+    async fn take_turns(
+        self,
+        mut watch: ConfigWatch,
+        log: LogControl,
+        linger: Duration,
+    ) -> anyhow::Result<()> {
         let Self {
             mut core, settings, ..
         } = self;
@@ -202,10 +209,7 @@ impl Daemon {
             heir: Heir::of_this_process().context("finding this program")?,
             ready_timeout: settings.upgrade.ready,
         };
-        thread::Builder::new()
-            .name("upgrade".into())
-            .spawn(move || upgrade::serve(estate))
-            .context("starting a thread")?;
+        await_heirs(estate)?;
         let context = admin::Context {
             control: control.clone(),
             log,
@@ -243,14 +247,19 @@ impl Daemon {
         if let End::Left(waiting, signal) = end {
             let _gone = api.await;
             let _gone = waiting.send(());
-            let stay = Stay {
-                least: linger,
-                most: settings.upgrade.drain,
-            };
+            let stay = Stay::new(linger, settings.upgrade.drain);
             control::drain(&mut core, &mut inputs.signals, signal, stay).await;
         }
         Ok(())
     }
+}
+
+fn await_heirs(estate: Estate) -> anyhow::Result<()> {
+    let thread = thread::Builder::new().name("upgrade".into());
+    thread
+        .spawn(move || upgrade::serve(estate))
+        .context("starting a thread")?;
+    Ok(())
 }
 
 /// As `weir upgrade` asks for it; what comes of it is in the log.

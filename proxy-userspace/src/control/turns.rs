@@ -222,10 +222,15 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How a process stays that was taken over from.
 pub struct Stay {
-    /// At least so long, also without connections, where nobody told it to end.
-    pub least: Duration,
-    /// At most so long with connections.
-    pub most: Duration,
+    least: Duration,
+    most: Duration,
+}
+
+impl Stay {
+    /// At least so long, also without connections, unless it is told to end; at most so long with connections.
+    pub fn new(least: Duration, most: Duration) -> Self {
+        Self { least, most }
+    }
 }
 
 /// Lets connections finish after another process took over: until their time is over, or a signal, that has come or comes, shortens it.

@@ -30,10 +30,7 @@ impl Image {
     /// Stages a binary, as `cargo xtask image` does.
     pub fn stage(folder: &Path, binary: &Path) -> Result<Self> {
         let mut command = std::process::Command::new("sh");
-        command
-            .arg(shipped("docker/stage.sh"))
-            .arg(binary)
-            .arg(folder);
+        command.arg(shipped("docker/stage.sh")).arg(binary).arg(folder);
         Ok(Self {
             root: folder.into(),
             listing: Finished::run(&mut command, "")?.success()?,
@@ -267,7 +264,10 @@ impl Container {
     pub fn first_process(&self) -> Result<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.pid);
         let children = fs::read_to_string(&children).with_context(|| children)?;
-        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let first = children
+            .split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok());
         first.context("the container has no process")
     }
 

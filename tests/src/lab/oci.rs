@@ -37,7 +37,11 @@ pub(super) fn config(
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ];
     mounts.extend_from_slice(volumes);
@@ -68,13 +72,19 @@ pub(super) fn runtime_default(capabilities: &[String]) -> Result<Value> {
     let profile: Value = serde_json::from_str(&text)?;
     let names = |rule: &Value, when: &str, what: &str| -> Vec<String> {
         let names = rule[when][what].as_array().into_iter().flatten();
-        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        names
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect()
     };
     let has = |name: &String| capabilities.contains(name);
     let applies = |rule: &&Value| {
         let (with, without) = (names(rule, "includes", "caps"), names(rule, "excludes", "caps"));
         // Names of Go, not of Rust: amd64 and arm64.
-        let machine = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+        let machine = if cfg!(target_arch = "x86_64") {
+            "amd64"
+        } else {
+            "arm64"
+        };
         let machines = names(rule, "includes", "arches");
         with.iter().all(has)
             && !without.iter().any(has)

@@ -92,7 +92,11 @@ impl Calls {
         // Its standard input is closed by this.
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output()?;
-        ensure!(output.status.success(), "the clients ended with {}", output.status);
+        ensure!(
+            output.status.success(),
+            "the clients ended with {}",
+            output.status
+        );
         let said: Value = serde_json::from_slice(&output.stdout)?;
         ensure!(said["failed"] == json!([]), "{said}");
         for kind in ["unary", "streams", "websockets"] {
@@ -139,7 +143,9 @@ pub fn under_h2load(site: &Site, work: impl FnOnce() -> Result<()>) -> Result<()
         let loading = scope.spawn(|| h2load(client, &ends));
         let worked = work();
         ends.store(true, Ordering::Relaxed);
-        let succeeded = loading.join().unwrap_or_else(|_| bail!("h2load's thread panicked"));
+        let succeeded = loading
+            .join()
+            .unwrap_or_else(|_| bail!("h2load's thread panicked"));
         worked?;
         succeeded
     })?;

@@ -17,7 +17,9 @@ const CAPABILITIES: [(&str, u32); 4] = [
 
 /// A field of /proc/PID/status.
 fn field(status: &str, name: &str) -> Result<String> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     Ok(line.with_context(|| format!("no {name}"))?.trim().to_owned())
 }
 
@@ -26,7 +28,9 @@ fn expect_shape(site: &Site, pod: &Container) -> Result<()> {
     let pid = pod.first_process()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let wanted: Vec<String> = site.kubelet.node.manifest.capabilities()?;
-    let bits = CAPABILITIES.iter().filter(|(name, _)| wanted.iter().any(|one| one == name));
+    let bits = CAPABILITIES
+        .iter()
+        .filter(|(name, _)| wanted.iter().any(|one| one == name));
     let mask: u64 = bits.map(|(_, bit)| 1 << bit).sum();
     ensure!(mask.count_ones() as usize == wanted.len(), "{wanted:?}");
     for set in ["CapBnd", "CapEff", "CapPrm"] {
@@ -39,10 +43,18 @@ fn expect_shape(site: &Site, pod: &Container) -> Result<()> {
     // In its own pid namespace it is the first.
     ensure!(field(&status, "NSpid")?.ends_with("\t1"), "{status}");
     let namespace = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
-    let own = site.running.topology.balancer.run(|| namespace("thread-self", "net"))?;
+    let own = site
+        .running
+        .topology
+        .balancer
+        .run(|| namespace("thread-self", "net"))?;
     assert_eq!(namespace(&pid.to_string(), "net")?, own);
     for kind in ["mnt", "pid", "ipc", "uts"] {
-        assert_ne!(namespace(&pid.to_string(), kind)?, namespace("self", kind)?, "{kind}");
+        assert_ne!(
+            namespace(&pid.to_string(), kind)?,
+            namespace("self", kind)?,
+            "{kind}"
+        );
     }
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     let options = |at: &str| -> Result<&str> {
@@ -77,7 +89,11 @@ fn expect_service(site: &Site, pod: &Container) -> Result<()> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         pod.exec(&words)?.success()
     };
-    ensure!(weir("weir status")?.starts_with("healthy: "), "{}", weir("weir status")?);
+    ensure!(
+        weir("weir status")?.starts_with("healthy: "),
+        "{}",
+        weir("weir status")?
+    );
     let endpoint = weir_tests::lab::Running::backend(0);
     weir(&format!("weir endpoint set tcp4 {endpoint} --weight 3 --durable"))?;
     let kept = fs::read_to_string(site.kubelet.node.state_folder().join("overrides.json"))?;
@@ -113,7 +129,9 @@ fn the_container_serves_with_no_more_than_the_manifest_grants() -> Result<()> {
 /// What the unit's `SystemCallFilter=` lets through.
 fn unit_calls() -> Result<Vec<String>> {
     let unit = fs::read_to_string(shipped("systemd/weir.service"))?;
-    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let filters = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="));
     let mut calls: Vec<String> = Vec::new();
     for filter in filters {
         let (removes, words) = match filter.strip_prefix('~') {
@@ -153,7 +171,10 @@ fn the_systemd_units_filter_of_system_calls_lets_weir_work() -> Result<()> {
     let site = Site::new("0s")?;
     respond(&site)?;
     let calls = unit_calls()?;
-    ensure!(calls.len() > 200 && !calls.iter().any(|call| call == "mount"), "{calls:?}");
+    ensure!(
+        calls.len() > 200 && !calls.iter().any(|call| call == "mount"),
+        "{calls:?}"
+    );
     let start = || site.kubelet.node.start_with(&site.image, only(&calls));
     let mut pod = start()?;
     site.kubelet.wait_ready(&mut pod)?;

@@ -75,7 +75,8 @@ impl Kubelet {
         let hook = thread::scope(|scope| -> Result<Finished> {
             let hook = scope.spawn(|| pod.exec(&words));
             meanwhile(&pod)?;
-            hook.join().unwrap_or_else(|_| bail!("the hook's thread panicked"))
+            hook.join()
+                .unwrap_or_else(|_| bail!("the hook's thread panicked"))
         })?;
         // The hook ends with the container, or before it.
         if pod.ended().is_none() {

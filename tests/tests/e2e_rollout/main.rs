@@ -56,12 +56,15 @@ impl Site {
         config.value["drain"] = json!({"notice": "1s"});
         config.value["metrics"] = json!({"address": "127.0.0.1:9100"});
         for (list, more) in [
-            ("listeners", &[json!({
-                "name": "web",
-                "address": web(),
-                "routes": routes,
-                "access_log": {"path": "/var/lib/weir/access.log", "text": "%REQ(:PATH)% %RESPONSE_CODE%"},
-            })][..]),
+            (
+                "listeners",
+                &[json!({
+                    "name": "web",
+                    "address": web(),
+                    "routes": routes,
+                    "access_log": {"path": "/var/lib/weir/access.log", "text": "%REQ(:PATH)% %RESPONSE_CODE%"},
+                })][..],
+            ),
             ("clusters", clusters),
         ] {
             let list = config.value[list].as_array_mut().context("a list")?;
@@ -72,9 +75,13 @@ impl Site {
     }
 
     fn bring(&self, config: &DaemonConfig) -> Result<()> {
+        self.kubelet.node.bring(&[("weir.yaml", &self.text(config))])
+    }
+
+    /// The text of weir.yaml, with the lab's pins and the manifest's admin socket.
+    fn text(&self, config: &DaemonConfig) -> String {
         let socket = Path::new("/run/weir/admin.sock");
-        let text = self.running.daemon.text_for(config, socket);
-        self.kubelet.node.bring(&[("weir.yaml", &text)])
+        self.running.daemon.text_for(config, socket)
     }
 
     /// The admin API of whichever pod is the daemon, from the machine.
@@ -89,7 +96,9 @@ impl Site {
     }
 
     fn access_log(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.kubelet.node.state_folder().join("access.log"))?)
+        Ok(fs::read_to_string(
+            self.kubelet.node.state_folder().join("access.log"),
+        )?)
     }
 
     fn folder(&self, name: &str) -> PathBuf {

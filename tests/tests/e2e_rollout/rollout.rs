@@ -6,11 +6,17 @@ use super::{
     web,
 };
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::json;
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
 };
-use weir_tests::lab::{Image, Traffic, Web, tool, until};
+use weir_tests::{
+    l7::Authority,
+    lab::{Image, Traffic, Web, tool, until},
+};
 
 /// Rollouts in a row; `WEIR_LONG` asks for more.
 fn rollouts() -> usize {
@@ -58,7 +64,11 @@ fn rolling_updates_go_unnoticed_by_both_planes() -> Result<()> {
         Ok(())
     })?;
     servers.check()?;
-    ensure!(site.dropped()? == 0, "{:#}", site.admin().status()?["kernel"]["drops"]);
+    ensure!(
+        site.dropped()? == 0,
+        "{:#}",
+        site.admin().status()?["kernel"]["drops"]
+    );
     calls.expect_unnoticed()?;
     web.expect_unnoticed()?;
     traffic.expect_unnoticed()?;
@@ -79,7 +89,10 @@ fn a_new_image_that_fails_leaves_the_old_pod_in_service() -> Result<()> {
     for _ in 0..3 {
         let refused = site.kubelet.start(&broken).map(drop);
         let refused = refused.err().context("an image that ends got ready")?;
-        ensure!(format!("{refused:#}").contains("ended with exit status: 1"), "{refused:#}");
+        ensure!(
+            format!("{refused:#}").contains("ended with exit status: 1"),
+            "{refused:#}"
+        );
         let ready = site.kubelet.probe(&old, "readinessProbe")?;
         ensure!(ready.status.success(), "{ready:?}");
         traffic.wait()?;
@@ -111,6 +124,28 @@ fn an_old_pod_that_nobody_deletes_comes_back() -> Result<()> {
     web.expect_unnoticed()?;
     traffic.expect_unnoticed()?;
     site.kubelet.delete(old)?;
+    Ok(())
+}
+
+/// Kubelet starts again what ends: so a pod that was taken over from, and has no connections any more, waits to be told to end.
+#[test]
+fn an_old_pod_lingers_until_it_is_told_to_end() -> Result<()> {
+    let site = Site::new("1h")?;
+    let _servers = Servers::start(&site)?;
+    let mut old = site.kubelet.start(&site.image)?;
+    let new = site.kubelet.start(&site.image)?;
+    // Time enough to end in.
+    for _ in 0..5 {
+        let ready = site.kubelet.probe(&new, "readinessProbe")?;
+        ensure!(ready.status.success(), "{ready:?}");
+    }
+    old.check()?;
+    let alive = site.kubelet.probe(&old, "livenessProbe")?;
+    ensure!(alive.status.success(), "{alive:?}");
+    old.signal(Signal::TERM)?;
+    let ended = until("the end of the old pod's process", LIMIT, || old.ended())?;
+    ensure!(ended.success(), "{ended}: {}", old.output());
+    site.kubelet.delete(new)?;
     Ok(())
 }
 
@@ -161,14 +196,21 @@ fn a_pod_that_goes_alone_drains_first() -> Result<()> {
 #[test]
 fn a_changed_config_map_is_in_force_without_a_new_pod() -> Result<()> {
     let site = Site::new("0s")?;
-    let respond = |body: &str| serde_json::json!([{"respond": {"status": 200, "body": body}}]);
+    let respond = |body: &str| json!([{"respond": {"status": 200, "body": body}}]);
     site.configure(&respond("first"), &[])?;
     let pod = site.kubelet.start(&site.image)?;
     let url = format!("http://{}/", web());
-    let body = || site.running.topology.client.execute(&format!("curl --silent {url}"));
+    let body = || {
+        site.running
+            .topology
+            .client
+            .execute(&format!("curl --silent {url}"))
+    };
     ensure!(body()? == "first");
     let config = site.configure(&respond("second"), &[])?;
-    until("the second config", LIMIT, || (body().ok()? == "second").then_some(()))?;
+    until("the second config", LIMIT, || {
+        (body().ok()? == "second").then_some(())
+    })?;
     // One with a mistake changes nothing and is said.
     site.kubelet.node.bring(&[("weir.yaml", "listeners: 7\n")])?;
     until("the mistake to be found", LIMIT, || {
@@ -179,6 +221,52 @@ fn a_changed_config_map_is_in_force_without_a_new_pod() -> Result<()> {
     site.bring(&config)?;
     until("the config to be right again", LIMIT, || {
         site.admin().status().ok()?["last_error"].is_null().then_some(())
+    })?;
+    site.kubelet.delete(pod)?;
+    Ok(())
+}
+
+/// A Secret's files are links through one that is swapped, too.
+#[test]
+fn a_replaced_secret_is_shown_to_clients() -> Result<()> {
+    let site = Site::new("0s")?;
+    let folder = site.folder("authority");
+    fs::create_dir(&folder)?;
+    let authority = Authority::new(&folder, "authority")?;
+    let mut config = site.running.config.clone();
+    let listener = json!({
+        "name": "tls",
+        "address": web(),
+        "tls": {"certificates": [{"cert": "tls.crt", "key": "tls.key"}]},
+        "routes": [{"respond": {"status": 200, "body": "ok"}}],
+    });
+    let listeners = config.value["listeners"].as_array_mut().context("listeners")?;
+    listeners.push(listener);
+    let text = site.text(&config);
+    let bring = |name: &str| -> Result<()> {
+        let identity = authority.issue(name, name, &[&format!("IP:{}", web().ip())])?;
+        let (cert, key) = (
+            fs::read_to_string(identity.cert)?,
+            fs::read_to_string(identity.key)?,
+        );
+        let files = [("weir.yaml", &*text), ("tls.crt", &cert), ("tls.key", &key)];
+        site.kubelet.node.bring(&files)
+    };
+    let subject = || -> Option<String> {
+        let shown = site.running.topology.client.execute(&format!(
+            "curl --silent --verbose --cacert {} --write-out %{{certs}} https://{}/",
+            authority.cert.display(),
+            web()
+        ));
+        shown.ok()
+    };
+    bring("first")?;
+    let pod = site.kubelet.start(&site.image)?;
+    let shown = subject().context("no answer")?;
+    ensure!(shown.contains("CN = first") && shown.starts_with("ok"), "{shown}");
+    bring("second")?;
+    until("the second certificate", LIMIT, || {
+        subject()?.contains("CN = second").then_some(())
     })?;
     site.kubelet.delete(pod)?;
     Ok(())
