@@ -239,8 +239,7 @@ impl Daemon {
         // Health checks run as long as this does.
         let end = control::run(&mut core, &mut inputs, || upgrade_now(path.clone())).await;
         tasks.iter().for_each(JoinHandle::abort);
-        let left = matches!(end, End::Left(..));
-        if left {
+        if matches!(end, End::Left(..)) {
             give_away(&files);
         }
         api.abort();

@@ -59,8 +59,8 @@ fn expect_shape(site: &Site, pod: &Container) -> Result<()> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     let options = |at: &str| -> Result<&str> {
         // Of several at the same place the last one is seen.
-        let lines = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(at));
-        let options = lines.last().and_then(|line| line.split(' ').nth(5));
+        let mut lines = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(at));
+        let options = lines.next_back().and_then(|line| line.split(' ').nth(5));
         options.with_context(|| format!("nothing is mounted at {at}"))
     };
     for (at, access) in [
