@@ -15,6 +15,7 @@ mod demo;
 mod fuzz;
 #[cfg(not(feature = "lab"))]
 mod hand_over;
+mod image;
 mod setup;
 mod shell;
 mod test;
@@ -41,6 +42,8 @@ enum Verb {
     Build(build::BuildArgs),
     /// Builds everything and runs every test; further arguments go to `cargo test`.
     Test(test::TestArgs),
+    /// Makes the container image: its files, with their sizes, in a folder, and the image from that.
+    Image(image::ImageArgs),
     /// Formatting, lints, licences, file and function sizes, module docs.
     Check,
     /// Measures; `bench l4` the kernel plane, `bench l7` the L7 plane beside other proxies, `bench routes` routing.
@@ -85,6 +88,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Image(arguments) => image::run(&arguments),
         Verb::Check => check::run(),
         #[cfg(feature = "lab")]
         Verb::Bench(arguments) => bench::run(arguments),

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 26] = [
+const PROGRAMS: [(&str, &str); 29] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -41,6 +41,10 @@ const PROGRAMS: [(&str, &str); 26] = [
     ("setpriv", "util-linux"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    // The container image, and containers as Kubernetes makes them.
+    ("buildah", "buildah"),
+    ("crun", "crun"),
+    ("systemd-analyze", "systemd"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];

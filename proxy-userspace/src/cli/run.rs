@@ -5,7 +5,7 @@ mod doors;
 use crate::{
     admin::{self, Access, Audit, LogControl},
     config::{self, Loaded},
-    control::{self, Companions, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals, service},
+    control::{self, Companions, ConfigWatch, Core, End, Handle, Inputs, Plane, Signals, Stay, service},
     discovery::Discovery,
     kernel::{
         KernelPlane,
@@ -53,10 +53,18 @@ pub(super) struct RunArgs {
     /// goes on if this one fails.
     #[arg(long)]
     pub(super) take_over: bool,
+    /// When another process has taken over from this one, stay at least this long, without connections too: where what ends is started
+    /// again, as in Kubernetes, until the orchestrator has told this one to end. SIGTERM ends it at once.
+    #[arg(long, value_name = "DURATION", value_parser = linger)]
+    pub(super) linger: Option<Duration>,
     /// What to log: error, warn, info, debug, trace, or a filter such as weir::health=debug.
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
     pub(super) log: Option<String>,
+}
+
+fn linger(typed: &str) -> Result<Duration, String> {
+    config::duration(typed, &(Duration::ZERO..=Duration::MAX))
 }
 
 /// Runs until a signal stops it.
@@ -94,7 +102,9 @@ async fn serve(args: &RunArgs, config: Loaded, watch: ConfigWatch, log: LogContr
         None => Daemon::start(args, config, Doors::open(&settings)?, Sockets::default(), signals).await?,
         Some((successor, inheritance)) => succeed(args, config, (successor, inheritance), signals).await?,
     };
-    daemon.take_turns(watch, log).await
+    daemon
+        .take_turns(watch, log, args.linger.unwrap_or_default())
+        .await
 }
 
 /// Becomes the daemon in the place of the one before, which goes on if anything here fails.
@@ -171,7 +181,12 @@ impl Daemon {
     }
 
     /// Serves until a signal, or until another process has taken over and the last connection has ended.
-    async fn take_turns(self, mut watch: ConfigWatch, log: LogControl) -> anyhow::Result<()> {
+    async fn take_turns(
+        self,
+        mut watch: ConfigWatch,
+        log: LogControl,
+        linger: Duration,
+    ) -> anyhow::Result<()> {
         let Self {
             mut core, settings, ..
         } = self;
@@ -194,10 +209,7 @@ impl Daemon {
             heir: Heir::of_this_process().context("finding this program")?,
             ready_timeout: settings.upgrade.ready,
         };
-        thread::Builder::new()
-            .name("upgrade".into())
-            .spawn(move || upgrade::serve(estate))
-            .context("starting a thread")?;
+        await_heirs(estate)?;
         let context = admin::Context {
             control: control.clone(),
             log,
@@ -227,18 +239,26 @@ impl Daemon {
         // Health checks run as long as this does.
         let end = control::run(&mut core, &mut inputs, || upgrade_now(path.clone())).await;
         tasks.iter().for_each(JoinHandle::abort);
-        let left = matches!(end, End::Left(..));
-        if left {
+        if matches!(end, End::Left(..)) {
             give_away(&files);
         }
         api.abort();
         if let End::Left(waiting, signal) = end {
             let _gone = api.await;
             let _gone = waiting.send(());
-            control::drain(&mut core, &mut inputs.signals, signal, settings.upgrade.drain).await;
+            let stay = Stay::new(linger, settings.upgrade.drain);
+            control::drain(&mut core, &mut inputs.signals, signal, stay).await;
         }
         Ok(())
     }
+}
+
+fn await_heirs(estate: Estate) -> anyhow::Result<()> {
+    let thread = thread::Builder::new().name("upgrade".into());
+    thread
+        .spawn(move || upgrade::serve(estate))
+        .context("starting a thread")?;
+    Ok(())
 }
 
 /// As `weir upgrade` asks for it; what comes of it is in the log.

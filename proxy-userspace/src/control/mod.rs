@@ -31,7 +31,7 @@ pub use draining::DrainWish;
 pub use plane::{Plane, PlaneError};
 pub use report_metrics::MOST_ENDPOINTS;
 pub use succession::{HandedOver, Step};
-pub use turns::{End, Inputs, Signals, drain, run};
+pub use turns::{End, Inputs, Signals, Stay, drain, run};
 pub use watch::{ConfigWatch, ReferencedFiles};
 
 use crate::{

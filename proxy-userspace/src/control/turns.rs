@@ -220,19 +220,36 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Lets connections finish after another process took over: until the time is over, or a signal, that has come or comes, shortens it.
-pub async fn drain(core: &mut Core, signals: &mut Signals, signal: Option<&str>, time: Duration) {
-    core.plane.l7_mut().leave(Instant::now() + time);
-    if signal.is_some() {
-        core.plane.l7_mut().stop(Instant::now() + FINISH);
+/// How a process stays that was taken over from.
+pub struct Stay {
+    least: Duration,
+    most: Duration,
+}
+
+impl Stay {
+    /// At least so long, also without connections, unless it is told to end; at most so long with connections.
+    pub fn new(least: Duration, most: Duration) -> Self {
+        Self { least, most }
+    }
+}
+
+/// Lets connections finish after another process took over: until their time is over, or a signal, that has come or comes, shortens it.
+pub async fn drain(core: &mut Core, signals: &mut Signals, signal: Option<&str>, stay: Stay) {
+    let began = Instant::now();
+    core.plane.l7_mut().leave(began + stay.most);
+    let mut is_told = signal.is_some();
+    if is_told {
+        core.plane.l7_mut().stop(began + FINISH);
     }
     let mut looks = time::interval(LOOK);
-    while !core.plane.l7().has_ended() {
+    while !core.plane.l7().has_ended() || (!is_told && began.elapsed() < stay.least) {
         tokio::select! {
-            _ = looks.tick() => {}
-            _ = signals.terminate.recv() => core.plane.l7_mut().stop(Instant::now() + FINISH),
-            _ = signals.interrupt.recv() => core.plane.l7_mut().stop(Instant::now() + FINISH),
+            _ = looks.tick() => continue,
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
         }
+        is_told = true;
+        core.plane.l7_mut().stop(Instant::now() + FINISH);
     }
     core.plane.l7_mut().join();
     info!("the last connections have ended");

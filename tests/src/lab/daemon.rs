@@ -194,6 +194,11 @@ impl Daemon {
         self.set_endpoint(cluster, address, &json!({"drain": true}))
     }
 
+    /// The config's text for a daemon with another admin socket and the same pins.
+    pub fn text_for(&self, config: &DaemonConfig, socket: &Path) -> String {
+        config.text(&self.pin_path, socket)
+    }
+
     /// Waits until the kernel plane runs the newest generation.
     pub fn wait_in_force(&self) -> Result<()> {
         until("the newest generation in the kernel", CHANGE, || {

@@ -14,72 +14,10 @@ use proxy_common::{
 };
 use serde_json::Value;
 use std::{fs, path::PathBuf, time::Duration};
-use weir_tests::lab::{
-    DatagramOutcome, Family, LongConnections, NewConnections, NumberedDatagrams, Running, failures, shares,
-};
+use weir_tests::lab::{Family, Running, Traffic, failures, shares};
 
 /// More than anything awaited here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Between bursts of datagrams.
-const PACE: Duration = Duration::from_millis(10);
-
-/// Traffic of all kinds, in both families, that must not notice anything.
-struct Traffic {
-    long: Vec<LongConnections>,
-    new: Vec<NewConnections>,
-    datagrams: Vec<NumberedDatagrams>,
-}
-
-impl Traffic {
-    fn start(running: &Running) -> Result<Self> {
-        let mut traffic = Self {
-            long: Vec::new(),
-            new: Vec::new(),
-            datagrams: Vec::new(),
-        };
-        for family in Family::BOTH {
-            let (client, vip) = (&running.topology.client, Running::vip(family));
-            traffic.long.push(running.long(family, 5)?);
-            traffic.new.push(running.new_connections(family));
-            traffic
-                .datagrams
-                .push(NumberedDatagrams::start(client, vip, 3, PACE)?);
-        }
-        traffic.wait()?;
-        Ok(traffic)
-    }
-
-    /// Until more of everything has gone through.
-    fn wait(&self) -> Result<()> {
-        for one in &self.long {
-            one.wait_for_rounds(20, LIMIT)?;
-        }
-        for one in &self.new {
-            one.wait_for(30, LIMIT)?;
-        }
-        self.datagrams.iter().try_for_each(|one| one.wait_for(80))
-    }
-
-    /// Ends all. Nothing was lost, and nothing moved.
-    fn expect_unnoticed(self) -> Result<()> {
-        let long = self.long.into_iter().flat_map(LongConnections::finish);
-        let lost: Vec<_> = long.filter(|outcome| outcome.lost.is_some()).collect();
-        ensure!(lost.is_empty(), "broken connections: {lost:?}");
-        let new: Vec<_> = self.new.into_iter().flat_map(NewConnections::finish).collect();
-        ensure!(
-            failures(&new).is_empty(),
-            "of {}: {:?}",
-            new.len(),
-            failures(&new)
-        );
-        let datagrams = self.datagrams.into_iter().flat_map(NumberedDatagrams::finish);
-        let is_hurt = |one: &DatagramOutcome| one.trouble.is_some() || one.sent != one.answered;
-        let hurt: Vec<_> = datagrams.filter(is_hurt).collect();
-        ensure!(hurt.is_empty(), "lost or moved datagrams: {hurt:?}");
-        Ok(())
-    }
-}
 
 /// A site whose kernel plane is that of layout 1, without a daemon, and its traffic.
 fn old_site() -> Result<(Running, OldPlane, Traffic)> {

@@ -1,12 +1,12 @@
 //! What traffic of both planes notices when one process takes over from another: nothing, from one container to the next too, and
 //! least of all where that fails.
 
-use super::{LIMIT, Traffic, dropped};
+use super::{LIMIT, dropped};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
-use weir_tests::lab::{DaemonConfig, Family, Finished, Process, Running, failures, until};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
+use weir_tests::lab::{DaemonConfig, Family, Finished, Running, Traffic, Web, failures, until};
 
 /// As from one container to the next: the bpffs, the folder of the sockets and the network are the host's, and nothing else. No more
 /// capabilities than README says, no way to others, and settings of the kernel that can't be written.
@@ -35,8 +35,8 @@ fn upgrades() -> usize {
 }
 
 /// Where the L7 listener is, on no interface: the kernel steers connections to the workers' sockets.
-fn web() -> String {
-    format!("{}:8000", Family::V4.vip(2))
+fn web() -> SocketAddr {
+    SocketAddr::new(Family::V4.vip(2), 8000)
 }
 
 /// Services in the kernel, and a listener beside them.
@@ -53,41 +53,11 @@ fn with_web(mut config: DaemonConfig) -> DaemonConfig {
     config
 }
 
-/// Requests on connections that stay open, and requests with one each, both without end.
-struct Web([Process; 2]);
-
-impl Web {
-    fn start(running: &Running) -> Result<Self> {
-        let client = &running.topology.client;
-        let wrk = |name: &str, more: &[&str]| -> Result<Process> {
-            let mut command = client.command("wrk")?;
-            command.args(["-c", "4", "-t", "1", "-d", "3600s", "--timeout", "60s"]);
-            command.args(more).arg(format!("http://{}/", web()));
-            Process::start(&mut command, &client.directory().join(format!("{name}.log")))
-        };
-        Ok(Self([
-            wrk("kept", &[])?,
-            wrk("closed", &["-H", "Connection: close"])?,
-        ]))
-    }
-
-    fn expect_unnoticed(self) -> Result<()> {
-        for mut wrk in self.0 {
-            wrk.signal(Signal::INT)?;
-            until("wrk's end", LIMIT, || wrk.ended())?;
-            let output = wrk.output();
-            let is_hurt = output.contains("Socket errors") || output.contains("Non-2xx");
-            ensure!(output.contains("Requests/sec") && !is_hurt, "{output}");
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn one_process_after_another_takes_over_unnoticed() -> Result<()> {
     let mut running = Running::start_with(with_web)?;
     let traffic = Traffic::start(&running)?;
-    let web = Web::start(&running)?;
+    let web = Web::start(&running, web())?;
     for number in 0..upgrades() {
         let words: &[&str] = if number % 2 == 0 { &CONTAINER } else { &[] };
         running.daemon.take_over(words)?;
@@ -161,7 +131,7 @@ fn an_upgrade_that_fails_leaves_the_service_untouched() -> Result<()> {
         config
     })?;
     let traffic = Traffic::start(&running)?;
-    let web = Web::start(&running)?;
+    let web = Web::start(&running, web())?;
     let upgrade = |running: &Running, program: &str| -> Result<Finished> {
         let socket = running.daemon.admin().socket().display().to_string();
         running
