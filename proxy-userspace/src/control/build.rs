@@ -65,6 +65,7 @@ fn build_all(
         warnings.extend(frozen_settings(&running.settings, &config.settings));
         settings = DaemonSettings::clone(&running.settings);
         follow_admin(&mut settings, &config.settings);
+        settings.memory_limit = config.settings.memory_limit;
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {

@@ -4,8 +4,10 @@
 
 mod build;
 mod core;
+mod descriptors;
 mod desired;
 mod host;
+mod memory;
 mod overrides;
 mod plane;
 mod report;
@@ -24,7 +26,11 @@ mod verdicts;
 mod watch;
 mod wishes;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Companions, Core};
+pub use descriptors::raise_limit;
 pub use plane::{Plane, PlaneError};
 pub use report_metrics::MOST_ENDPOINTS;
 pub use succession::{HandedOver, Step};

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     admin::metrics::{Format, Labels, Page, catalogue as metric},
     kernel::KernelCounters,
+    l7::panics,
     model::{BackendAddr, EndpointId, Health},
 };
 use bytes::Bytes;
@@ -57,6 +58,14 @@ impl Core {
         page.single(&metric::PLANE_FAILING, is(is_failing));
         let warnings = self.warnings.len() + self.desired.resolved.warnings().count();
         page.single(&metric::WARNINGS, warnings as f64);
+        let memory = self.memory_status();
+        page.single(&metric::MEMORY, memory.resident_bytes as f64);
+        if let Some(limit) = memory.limit_bytes {
+            page.single(&metric::MEMORY_LIMIT, limit as f64);
+        }
+        page.single(&metric::MEMORY_SHORT, is(memory.shortage == "full"));
+        page.single(&metric::AUDIT_LOST, self.companions.audit.lost() as f64);
+        page.single(&metric::PANICS, panics::elsewhere() as f64);
         page.single(&metric::KERNEL_UP, is(self.plane.absence().is_none()));
     }
 

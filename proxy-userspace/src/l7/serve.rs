@@ -72,6 +72,8 @@ struct Begun {
 impl Begun {
     fn new(connection: &Rc<Connection>, mut request: Request<RequestBody>) -> Self {
         connection.worker.counters.requests.increase();
+        #[cfg(test)]
+        super::panics::as_asked(request.headers());
         let serving = connection.listener.serving();
         let fields = Fields::of(request.headers());
         let is_grpc = fields.has(Fields::CONTENT_TYPE) && grpc::is_grpc(request.headers());

@@ -121,6 +121,8 @@ pub struct DaemonSettings {
     pub new_flows_per_second: Option<u32>,
     /// How long an upgrade may take.
     pub upgrade: UpgradeTimeouts,
+    /// Bytes of memory from which on new client connections are closed; none for what the control group says.
+    pub memory_limit: Option<u64>,
 }
 
 /// How long an upgrade may take.

@@ -7,6 +7,7 @@ mod certificates;
 mod command_line;
 mod discovery;
 mod explain;
+mod failure;
 mod health;
 mod metrics;
 mod metrics_shipped;

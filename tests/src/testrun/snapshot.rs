@@ -218,6 +218,7 @@ impl Plan {
             max_affinities: AFFINITIES,
             new_flows_per_second: None,
             upgrade: Default::default(),
+            memory_limit: None,
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

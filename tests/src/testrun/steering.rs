@@ -349,6 +349,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         max_affinities: 64,
         new_flows_per_second: None,
         upgrade: Default::default(),
+        memory_limit: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

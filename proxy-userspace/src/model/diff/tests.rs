@@ -78,6 +78,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             max_affinities: 1,
             new_flows_per_second: None,
             upgrade: Default::default(),
+            memory_limit: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),
