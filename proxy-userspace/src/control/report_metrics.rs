@@ -28,6 +28,7 @@ impl Core {
         };
         let mut page = Page::new(format);
         self.general(&mut page, is_unread);
+        self.names(&mut page);
         if let Some(counters) = &counters {
             self.kernel(&mut page, counters);
         }
@@ -67,6 +68,18 @@ impl Core {
         page.single(&metric::AUDIT_LOST, self.companions.audit.lost() as f64);
         page.single(&metric::PANICS, panics::elsewhere() as f64);
         page.single(&metric::KERNEL_UP, is(self.plane.absence().is_none()));
+    }
+
+    fn names(&self, page: &mut Page) {
+        let states = || self.desired.resolved.states();
+        let mut resolved = page.family(&metric::NAME_RESOLVED);
+        for (name, is_resolved, _) in states() {
+            resolved.number(&Labels::new(&[("name", name)]), is_resolved.into());
+        }
+        let mut since = page.family(&metric::NAME_SINCE);
+        for (name, _, seconds) in states() {
+            since.number(&Labels::new(&[("name", name)]), seconds);
+        }
     }
 
     fn kernel(&self, page: &mut Page, counters: &KernelCounters) {

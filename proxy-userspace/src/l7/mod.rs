@@ -10,6 +10,7 @@ mod compile;
 mod connection;
 mod counters;
 mod crew;
+mod date;
 mod decide;
 mod error;
 mod fields;

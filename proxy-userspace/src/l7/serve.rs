@@ -127,6 +127,13 @@ impl Begun {
             grpc_web::mark_response(answer.response.headers_mut(), is_text);
             answer.response = answer.response.map(|body| body.encoded(is_text));
         }
+        let headers = answer.response.headers_mut();
+        if self.version < Version::HTTP_2
+            && !headers.contains_key(header::DATE)
+            && let Some(date) = connection.worker.date.now()
+        {
+            headers.insert(header::DATE, date);
+        }
         if let CompiledKind::Http { settings, .. } = kind {
             dress(answer.response.headers_mut(), settings, self.version);
         }

@@ -6,6 +6,7 @@ use super::{
     compile::{Compiled, CompiledKind},
     connection::{Connection, Order},
     counters::Counters,
+    date::Date,
     listener::World,
     panics,
     pressure::Pressure,
@@ -70,6 +71,8 @@ pub struct Worker {
     stopping: Cell<Option<Order>>,
     /// How short of memory the process is.
     pub pressure: Arc<Pressure>,
+    /// For responses that have none.
+    pub date: Date,
     /// Tasks that wait for a stream of HTTP/2.
     pub streams: streams::Idle,
     /// Where the kernel's choice of a worker reads how busy this one is.
@@ -112,6 +115,7 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         steered: RefCell::default(),
         stopping: Cell::new(None),
         pressure: start.pressure,
+        date: Date::default(),
         streams: streams::Idle::default(),
         load: start.load,
     });

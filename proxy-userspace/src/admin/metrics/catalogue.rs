@@ -66,6 +66,10 @@ catalogue! {
             "Memory that it may have, by limits.memory_bytes, else by its control group; absent where neither says."
         MEMORY_SHORT Gauge "weir_memory_short" "" []
             "1 while it has that much, and new client connections are closed."
+        NAME_RESOLVED Gauge "weir_dns_name_resolved" "" ["name"]
+            "1 while a name of endpoints resolves, 0 while look-ups fail and the addresses it had stay in use."
+        NAME_SINCE Gauge "weir_dns_name_changed_timestamp_seconds" "seconds" ["name"]
+            "Since when weir_dns_name_resolved is what it is, since 1970."
         AUDIT_LOST Counter "weir_audit_log_lost_lines" "" []
             "Changes that are in the log alone, since the file of admin.audit_log could not be written."
         PANICS Counter "weir_panics" "" []

@@ -1,7 +1,10 @@
 //! What fails around a daemon (docs/failure.md): nothing that works stops, and it shows.
 
+mod certificates;
+mod clock;
 mod descriptors;
 mod disk;
+mod dns;
 mod files;
 mod memory;
 
