@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 29] = [
+const PROGRAMS: [(&str, &str); 30] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -31,6 +31,7 @@ const PROGRAMS: [(&str, &str); 29] = [
     ("socat", "socat"),
     ("wrk", "wrk"),
     ("dnsmasq", "dnsmasq-base"),
+    ("faketime", "faketime"),
     ("h2load", "nghttp2-client"),
     ("nghttp", "nghttp2-client"),
     ("nghttpd", "nghttp2-server"),

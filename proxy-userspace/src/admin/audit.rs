@@ -7,7 +7,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 use tracing::{error, info};
@@ -24,6 +27,9 @@ pub struct Audit {
 struct AuditFile {
     path: PathBuf,
     open: Mutex<Option<File>>,
+    /// Lines that could not be written, and why the last of them could not; none once one could.
+    lost: AtomicU64,
+    trouble: Mutex<Option<String>>,
 }
 
 /// A line of the file.
@@ -65,6 +71,8 @@ impl Audit {
         let file = AuditFile {
             path: path.into(),
             open: Mutex::new(Some(open)),
+            lost: AtomicU64::new(0),
+            trouble: Mutex::default(),
         };
         Ok(Self { file: Some(file) })
     }
@@ -74,6 +82,23 @@ impl Audit {
         if let Some(file) = &self.file {
             *file.lock() = file.opened();
         }
+    }
+
+    /// Changes that are in the log alone, since the file could not be written.
+    pub fn lost(&self) -> u64 {
+        self.file
+            .as_ref()
+            .map_or(0, |file| file.lost.load(Ordering::Relaxed))
+    }
+
+    /// Why the file can't be written, as of the last change.
+    pub fn trouble(&self) -> Option<String> {
+        let file = self.file.as_ref()?;
+        let trouble = file.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = self.lost();
+        trouble.as_ref().map(|trouble| {
+            format!("{trouble}; {lost} of its lines are in weir's own log alone; make room: the next change is written again")
+        })
     }
 
     /// One change. `outcome` is the generation that is wanted then, if there is one, or what was refused.
@@ -108,16 +133,23 @@ impl Audit {
 impl AuditFile {
     fn append(&self, line: &Line<'_>) {
         let mut open = self.lock();
-        if open.is_none() {
-            *open = self.opened();
-        }
-        let Some(file) = open.as_mut() else { return };
-        let written = serde_json::to_string(line)
-            .map_err(io::Error::from)
-            .and_then(|text| file.write_all((text + "\n").as_bytes()));
-        if let Err(error) = written {
-            error!("audit log {}: {error}", self.path.display());
-            *open = None;
+        let written = match open.take() {
+            Some(file) => Ok(file),
+            None => append_to(&self.path),
+        };
+        let written = written.and_then(|mut file| write(&mut file, line).map(|()| file));
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(file) => {
+                *open = Some(file);
+                trouble.take();
+            }
+            Err(error) => {
+                let text = format!("audit log {}: {error}", self.path.display());
+                error!("{text}");
+                trouble.replace(text);
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -130,6 +162,15 @@ impl AuditFile {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<File>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// All of the line or nothing of it.
+fn write(file: &mut File, line: &Line<'_>) -> io::Result<()> {
+    let text = serde_json::to_string(line)? + "\n";
+    let before = file.metadata()?.len();
+    file.write_all(text.as_bytes()).inspect_err(|_| {
+        let _nothing_was_written = file.set_len(before);
+    })
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

@@ -13,6 +13,7 @@ mod openapi;
 mod operations;
 mod server;
 mod socket;
+mod spare;
 pub mod status;
 pub mod views;
 
@@ -24,4 +25,4 @@ pub use client::{ClientError, call};
 pub use log::LogControl;
 pub use openapi::openapi;
 pub use server::{serve, serve_tcp};
-pub use socket::{AdminSocket, SocketError};
+pub use socket::{AdminShare, AdminSocket, SocketError};

@@ -3,6 +3,7 @@
 use super::{
     Access, AdminSocket, Caller, Context, Origin,
     answer::{REQUEST_TIMEOUT, Rights, answer},
+    spare::Spare,
 };
 use crate::l7::tls;
 use hyper::{header::AUTHORIZATION, server::conn::http1, service::service_fn};
@@ -20,6 +21,9 @@ use tracing::{debug, warn};
 /// ones wait in the socket's queue.
 const CLIENTS: usize = 64;
 
+/// How often it is looked whether the UNIX socket's file is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A request's line and headers.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
@@ -28,22 +32,45 @@ const MAX_HEAD_BYTES: usize = 32 << 10;
 /// # Errors
 /// The socket can't be used with this runtime.
 pub async fn serve(socket: AdminSocket, context: Context) -> io::Result<()> {
-    let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+    let mut listener = UnixListener::from_std(socket.listener()?)?;
+    let mut looks = time::interval(LOOK);
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut is_lost = false;
     let places = Arc::new(Semaphore::new(CLIENTS));
+    let spare = Spare::new(socket.listener()?);
     loop {
         // Never closed, so this never fails.
         let place = Arc::clone(&places)
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = looks.tick() => {
+                match socket.renew().and_then(|new| new.map(UnixListener::from_std).transpose()) {
+                    Ok(new) => {
+                        is_lost = false;
+                        listener = new.unwrap_or(listener);
+                    }
+                    Err(error) if !is_lost => {
+                        is_lost = true;
+                        warn!("admin socket: removed, and it can't be made again: {error}; trying again");
+                    }
+                    Err(_) => {}
+                }
+                continue;
+            }
+        };
+        match accepted {
             Ok((stream, _)) => {
-                let context = context.clone();
+                let (context, spare) = (context.clone(), spare.clone());
                 tokio::spawn(async move {
                     serve_local(stream, context).await;
+                    spare.refill();
                     drop(place);
                 });
             }
+            Err(error) if is_out_of_descriptors(&error) && spare.release() => {}
             Err(error) => pause("admin socket", &error).await,
         }
     }
@@ -71,6 +98,10 @@ pub async fn serve_tcp(listener: TcpListener, access: Arc<Access>, context: Cont
             Err(error) => pause("admin API over TCP", &error).await,
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Out of descriptors, most likely: trying again at once would only burn time.

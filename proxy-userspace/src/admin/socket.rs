@@ -17,23 +17,54 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+use tracing::warn;
 
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 64;
 
 /// A listening socket. Dropping it removes its file.
 pub struct AdminSocket {
-    pub(super) listener: UnixListener,
+    shared: AdminShare,
     path: PathBuf,
     /// Another process has it: its file stays.
     given_away: Arc<AtomicBool>,
+}
+
+/// What another process is handed: the socket, whichever it is then, and its lock.
+#[derive(Clone)]
+pub struct AdminShare {
+    listener: Arc<Mutex<UnixListener>>,
     /// Locked as long as the daemon lives; the kernel releases it however the daemon ends. The
     /// file stays: removing it would let two daemons each lock a file of that name.
-    lock: File,
+    lock: Arc<File>,
+}
+
+impl AdminShare {
+    fn new(listener: UnixListener, lock: File) -> Self {
+        Self {
+            listener: Arc::new(Mutex::new(listener)),
+            lock: Arc::new(lock),
+        }
+    }
+
+    /// The socket and its lock, for another process: locked is what either of them has open.
+    ///
+    /// # Errors
+    /// No file descriptors are left.
+    pub fn duplicates(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.listener()?.into(), self.lock.try_clone()?.into()])
+    }
+
+    fn listener(&self) -> io::Result<UnixListener> {
+        self.listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_clone()
+    }
 }
 
 /// Why there is no admin socket.
@@ -90,20 +121,18 @@ impl AdminSocket {
         remove_dead(path)?;
         let listener = bind_private(path).map_err(failed(format!("listening on {shown}")))?;
         Ok(Self {
-            listener,
+            shared: AdminShare::new(listener, lock),
             path: path.into(),
             given_away: Arc::default(),
-            lock,
         })
     }
 
     /// That of the process before this one, and its lock. The file is that process's until [`AdminSocket::own`].
     pub fn inherited([listener, lock]: [OwnedFd; 2], path: &Path) -> Self {
         Self {
-            listener: listener.into(),
+            shared: AdminShare::new(listener.into(), lock.into()),
             path: path.into(),
             given_away: Arc::new(AtomicBool::new(true)),
-            lock: lock.into(),
         }
     }
 
@@ -113,17 +142,47 @@ impl AdminSocket {
     /// The system's.
     pub fn own(&mut self) -> io::Result<()> {
         self.given_away.store(false, Ordering::Relaxed);
-        self.lock.rewind()?;
-        self.lock.set_len(0)?;
-        writeln!(self.lock, "{}", process::id())
+        let mut lock = &*self.shared.lock;
+        lock.rewind()?;
+        lock.set_len(0)?;
+        writeln!(lock, "{}", process::id())
     }
 
-    /// The socket and its lock, for another process: locked is what either of them has open.
+    /// The socket and its lock, to be handed to another process later.
+    pub fn share(&self) -> AdminShare {
+        self.shared.clone()
+    }
+
+    /// The listening socket once more.
     ///
     /// # Errors
     /// No file descriptors are left.
-    pub fn duplicates(&self) -> io::Result<[OwnedFd; 2]> {
-        Ok([self.listener.try_clone()?.into(), self.lock.try_clone()?.into()])
+    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+        self.shared.listener()
+    }
+
+    /// If somebody removed its file: a new one, and a new socket behind it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn renew(&self) -> io::Result<Option<UnixListener>> {
+        let is_gone =
+            matches!(fs::symlink_metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if !is_gone || self.given_away.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if let Some(directory) = self.path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let listener = bind_private(&self.path)?;
+        let another = listener.try_clone()?;
+        *self
+            .shared
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = listener;
+        warn!("{} was removed, and made again", self.path.display());
+        Ok(Some(another))
     }
 
     /// Set, it leaves the file to another process.

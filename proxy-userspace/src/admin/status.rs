@@ -43,6 +43,20 @@ pub struct L7Status {
     pub workers: Vec<WorkerStatus>,
     /// In config order.
     pub listeners: Vec<ListenerStatus>,
+    /// Memory, which connections take most of.
+    #[serde(default)]
+    pub memory: MemoryStatus,
+}
+
+/// The daemon's memory.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default, Debug)]
+pub struct MemoryStatus {
+    /// What it has.
+    pub resident_bytes: u64,
+    /// What it may have: by `limits.memory_bytes`, else by its control group.
+    pub limit_bytes: Option<u64>,
+    /// `none`; `near` the limit, where idle connections are closed sooner; `full`, where new ones are closed.
+    pub shortage: String,
 }
 
 /// One worker.
@@ -66,6 +80,18 @@ pub struct WorkerStatus {
     pub handshakes_failed: BTreeMap<String, u64>,
     /// Failures to accept, for want of file descriptors or memory.
     pub accept_errors: u64,
+    /// Client connections closed at once, for want of memory.
+    #[serde(default)]
+    pub refused: u64,
+    /// Panics, each a bug of weir that ended a connection, a stream or the worker itself.
+    #[serde(default)]
+    pub panics: u64,
+    /// How often another thread took the place of one that had ended.
+    #[serde(default)]
+    pub replaced: u64,
+    /// Its thread has ended and another one takes its place in a moment: connections wait for it.
+    #[serde(default)]
+    pub missing: bool,
 }
 
 /// An L7 listener.
@@ -81,6 +107,12 @@ pub struct ListenerStatus {
     pub routes: usize,
     /// Names and the seconds since 1970 at which their certificates end.
     pub certificates: BTreeMap<String, i64>,
+    /// Why its access log can't be written now.
+    #[serde(default)]
+    pub log_error: Option<String>,
+    /// Lines of its access log's file that were dropped, since the file was opened.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
 }
 
 /// The kernel plane.

@@ -115,6 +115,8 @@ pub(super) fn judge(status: &Status, before: Option<&Status>, now: u64) -> Judge
     findings.extend(status.last_error.as_ref().map(|error| last_change(error, now)));
     serving::services(&status.services, &mut findings);
     serving::certificates(&status.l7, now, &mut findings);
+    serving::memory(&status.l7.memory, &mut findings);
+    serving::access_logs(&status.l7, &mut findings);
     serving::workers(&status.l7, before.map(|before| &before.l7), &mut findings);
     drops::judge(&status.kernel, before.map(|before| &before.kernel), &mut findings);
     for warning in &status.warnings {

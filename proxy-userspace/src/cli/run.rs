@@ -9,9 +9,9 @@ use crate::{
     discovery::Discovery,
     kernel::{
         KernelPlane,
-        steer::{self, LoadWriter},
+        steer::{self, LoadMap},
     },
-    l7::L7Plane,
+    l7::{L7Plane, panics},
     model::{AdminSettings, DaemonSettings},
     upgrade::{self, Estate, Heir, Inheritance, Successor},
 };
@@ -21,13 +21,15 @@ use std::{
     env,
     io::{self, IsTerminal},
     net::{SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    process,
     sync::Arc,
     thread,
     time::Duration,
 };
 use tokio::{runtime, sync::mpsc, task::JoinHandle};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `weir run`.
@@ -81,12 +83,22 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
     };
     let log = start_logging(args)?;
+    panics::watch();
+    control::raise_limit();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting tokio")?;
-    runtime.block_on(serve(args, config, watch, log))
+    let served = AssertUnwindSafe(|| runtime.block_on(serve(args, config, watch, log)));
+    catch_unwind(served).unwrap_or_else(|_| {
+        // At once: what a thread of its own still did could not be changed any more, and a service manager starts another.
+        error!("control panicked; the kernel goes on forwarding; start weir again");
+        process::exit(PANICKED)
+    })
 }
+
+/// What Rust's own handler exits with.
+const PANICKED: i32 = 101;
 
 async fn serve(args: &RunArgs, config: Loaded, watch: ConfigWatch, log: LogControl) -> anyhow::Result<()> {
     let signals = Signals::take_over().context("taking over signals")?;
@@ -203,7 +215,7 @@ impl Daemon {
         } = self.doors;
         let estate = Estate {
             socket,
-            admin: admin.duplicates().context("sharing the admin socket")?,
+            admin: admin.share(),
             addressed,
             steps,
             heir: Heir::of_this_process().context("finding this program")?,
@@ -287,7 +299,7 @@ struct Sockets {
 fn open_plane(args: &RunArgs, config: &Loaded, sockets: Sockets) -> anyhow::Result<Plane> {
     let settings = &config.settings;
     let unsteered = |reason: &str, sockets: Sockets| -> anyhow::Result<Plane> {
-        let mut l7 = start_workers(args, settings, Vec::new())?;
+        let mut l7 = start_workers(args, settings, None)?;
         l7.inherit(sockets.listeners);
         Ok(Plane::absent(reason, l7))
     };
@@ -323,8 +335,7 @@ fn steered(
 ) -> anyhow::Result<Plane> {
     let loads = plane.steering().loads();
     let count = worker_count(args, settings);
-    let writers = (0..count).map(|worker| loads.writer(worker)).collect();
-    let l7 = start_workers(args, settings, writers)?;
+    let l7 = start_workers(args, settings, Some(loads))?;
     // Those of a process before this one all stay: clients wait at each.
     if sockets.len() < count {
         sockets.extend(steer::listening_sockets(count - sockets.len(), sockets.first())?);
@@ -335,7 +346,7 @@ fn steered(
 fn start_workers(
     args: &RunArgs,
     settings: &DaemonSettings,
-    loads: Vec<LoadWriter>,
+    loads: Option<Arc<LoadMap>>,
 ) -> anyhow::Result<L7Plane> {
     let pinned = args.pin_workers || settings.pin_workers;
     Ok(L7Plane::start(worker_count(args, settings), pinned, loads)?)

@@ -148,6 +148,12 @@ pub(super) const TCP_IDLE: Duration = Duration::from_secs(3_600);
 /// Longest life of a sticky cookie: browsers keep none longer (RFC 6265bis: 400 days).
 pub(super) const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 24 * 3_600);
 
+/// Least memory that a daemon can be held to: it starts with some 20 MiB.
+pub(super) const LEAST_MEMORY: u64 = 16 << 20;
+
+/// Most of it: 1 TiB.
+pub(super) const MOST_MEMORY: u64 = 1 << 40;
+
 /// Greatest certificate, key, CA or secret: the system's CAs are 250 KiB.
 pub(super) const MAX_REFERENCED_BYTES: u64 = 4 << 20;
 

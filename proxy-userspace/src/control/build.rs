@@ -66,6 +66,7 @@ fn build_all(
         settings = DaemonSettings::clone(&running.settings);
         follow_admin(&mut settings, &config.settings);
         settings.drain = config.settings.drain;
+        settings.memory_limit = config.settings.memory_limit;
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {

@@ -3,9 +3,11 @@
 use super::{
     Event, Plane, PlaneError, ReferencedFiles,
     build::build,
+    descriptors::shortage,
     desired::{Desired, Touched},
     draining::Draining,
     loader::Loader,
+    memory::Memory,
     overrides::Overrides,
     report::{counted, unix_seconds},
     saved::Saved,
@@ -15,7 +17,7 @@ use super::{
 use crate::{
     admin::{
         Access, Audit,
-        status::{ChangeAnswer, ErrorStatus},
+        status::{ChangeAnswer, ErrorStatus, MemoryStatus},
     },
     config::Loaded,
     discovery, health,
@@ -56,6 +58,8 @@ pub struct Core {
     pub(super) is_handing_over: bool,
     /// The kernel plane is this process's, unless it is handing over.
     pub(super) had_kernel: bool,
+    /// What it may take, and takes.
+    pub(super) memory: Memory,
     /// The daemon is about to end, in order.
     pub(super) draining: Option<Draining>,
     pub(super) loader: Loader,
@@ -101,6 +105,9 @@ impl Core {
             .iter()
             .chain(&saved_trouble)
             .for_each(|warning| warn!("{warning}"));
+        if let Some(shortage) = shortage(&snapshot.listeners) {
+            warn!("{shortage}");
+        }
         desired.touched = Touched::nothing();
         Ok(Self {
             path,
@@ -119,6 +126,7 @@ impl Core {
             saved_trouble,
             companions,
             is_handing_over: false,
+            memory: Memory::open(),
             had_kernel,
             draining: None,
             loader: Loader::default(),
@@ -185,7 +193,25 @@ impl Core {
     /// The turn of the timer: looks at the host, whatever the news were, tries again what could not be applied, ends idle flows.
     pub fn sweep(&mut self) {
         self.attend(&News::default());
+        self.plane.replace_workers();
+        self.memory.look_at_group();
         self.expire_flows();
+    }
+
+    /// Whether [`Core::look_at_memory`] is of use.
+    pub(super) fn guards_memory(&self) -> bool {
+        self.memory.is_guarded(self.snapshot.settings.memory_limit)
+    }
+
+    /// Tells the workers how short memory is.
+    pub(super) fn look_at_memory(&mut self) {
+        if let Some(shortage) = self.memory.look(self.snapshot.settings.memory_limit) {
+            self.plane.l7().set_shortage(shortage);
+        }
+    }
+
+    pub(super) fn memory_status(&self) -> MemoryStatus {
+        self.memory.status(self.snapshot.settings.memory_limit)
     }
 
     /// Makes this the wanted state and the planes equal to it.

@@ -4,10 +4,12 @@
 
 mod build;
 mod core;
+mod descriptors;
 mod desired;
 mod draining;
 mod host;
 mod loader;
+mod memory;
 mod overrides;
 mod plane;
 mod report;
@@ -26,7 +28,11 @@ mod verdicts;
 mod watch;
 mod wishes;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Companions, Core};
+pub use descriptors::raise_limit;
 pub use draining::DrainWish;
 pub use plane::{Plane, PlaneError};
 pub use report_metrics::MOST_ENDPOINTS;

@@ -12,6 +12,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
 };
+use tracing::{error, warn};
 
 /// Both planes; the kernel's, or why there is none.
 pub struct Plane {
@@ -163,6 +164,25 @@ impl Plane {
         self.torn = false;
         self.generation = Some(snapshot.generation);
         Ok(writes)
+    }
+
+    /// Puts workers in the place of those that are gone; says what is worth a line.
+    pub(super) fn replace_workers(&mut self) {
+        for worker in self.l7.missing() {
+            match self.replace_worker(worker) {
+                Ok(true) => warn!("worker {worker} ended and was replaced; its connections are lost"),
+                Ok(false) => {}
+                Err(error) => error!("worker {worker} ended and can't be replaced: {error}; trying again"),
+            }
+        }
+    }
+
+    fn replace_worker(&mut self, worker: usize) -> Result<bool, L7Error> {
+        let given = if self.ungiven { 0 } else { self.sockets.len() };
+        let its = self.sockets[..given].iter().skip(worker);
+        let its = its.step_by(self.l7.workers().max(1)).map(TcpListener::try_clone);
+        let its = its.collect::<io::Result<_>>().map_err(L7Error::Sockets)?;
+        self.l7.replace(worker, its)
     }
 
     /// Attaches to interfaces that have appeared; whether an apply is due for them.

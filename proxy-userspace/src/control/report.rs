@@ -46,12 +46,13 @@ impl Core {
             warnings: (self.warnings.iter().cloned())
                 .chain(self.desired.resolved.warnings())
                 .chain(self.saved_trouble.iter().cloned())
+                .chain(self.companions.audit.trouble())
                 .chain(trouble)
                 .collect(),
             services: (self.snapshot.services.iter())
                 .map(|service| self.service_status(service, &counted))
                 .collect(),
-            l7: l7_status(self.plane.l7(), &self.snapshot),
+            l7: l7_status(self.plane.l7(), &self.snapshot, self.memory_status()),
         }
     }
 

@@ -74,7 +74,7 @@ impl Core {
 
     /// `GET /workers`.
     pub(crate) fn workers_view(&self) -> WorkersAnswer {
-        let l7 = l7_status(self.plane.l7(), &self.snapshot);
+        let l7 = l7_status(self.plane.l7(), &self.snapshot, self.memory_status());
         WorkersAnswer {
             generation: l7.generation,
             steering: l7.steering,

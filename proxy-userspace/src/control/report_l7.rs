@@ -1,8 +1,8 @@
 //! The L7 plane's part of the status.
 
 use crate::{
-    admin::status::{L7Status, ListenerStatus, WorkerStatus},
-    l7::{AcceptError, Counters, L7Plane, tls},
+    admin::status::{L7Status, ListenerStatus, MemoryStatus, WorkerStatus},
+    l7::{AcceptError, Counters, L7Plane, log, tls},
     model::{
         Snapshot,
         l7::{Listener, ListenerKind, PortRange},
@@ -11,21 +11,27 @@ use crate::{
 use std::net::SocketAddr;
 
 /// What it runs, as its workers publish it: no worker is asked.
-pub(super) fn l7_status(plane: &L7Plane, snapshot: &Snapshot) -> L7Status {
+pub(super) fn l7_status(plane: &L7Plane, snapshot: &Snapshot, memory: MemoryStatus) -> L7Status {
+    let missing = plane.missing();
     L7Status {
         generation: plane.generation(),
+        memory,
         steering: if plane.is_steered() {
             "sk_lookup"
         } else {
             "reuseport"
         }
         .into(),
-        workers: plane.counters().map(|counters| worker_status(counters)).collect(),
-        listeners: snapshot.listeners.iter().map(listener_status).collect(),
+        workers: (plane.counters().enumerate())
+            .map(|(number, counters)| worker_status(number, counters, &missing))
+            .collect(),
+        listeners: (snapshot.listeners.iter())
+            .map(|listener| listener_status(listener, sink(plane, &listener.name)))
+            .collect(),
     }
 }
 
-fn worker_status(counters: &Counters) -> WorkerStatus {
+fn worker_status(number: usize, counters: &Counters, missing: &[usize]) -> WorkerStatus {
     let failed = AcceptError::ALL.iter().zip(&counters.handshakes_failed);
     WorkerStatus {
         generation: counters.generation.value(),
@@ -40,10 +46,24 @@ fn worker_status(counters: &Counters) -> WorkerStatus {
             .map(|(reason, count)| (reason.label().to_owned(), count.value()))
             .collect(),
         accept_errors: counters.accept_errors.value(),
+        refused: counters.refused.value(),
+        panics: counters.panics.value(),
+        replaced: counters.replaced.value(),
+        missing: missing.contains(&number),
     }
 }
 
-fn listener_status(listener: &Listener) -> ListenerStatus {
+/// Where a listener's access log goes.
+fn sink<'a>(plane: &'a L7Plane, listener: &str) -> Option<&'a log::Sink> {
+    let compiled = plane.compiled()?;
+    let listener = compiled
+        .listeners
+        .iter()
+        .find(|one| &*one.model.name == listener)?;
+    listener.log.as_ref().map(|(sink, _)| &**sink)
+}
+
+fn listener_status(listener: &Listener, sink: Option<&log::Sink>) -> ListenerStatus {
     let (protocol, routes) = protocol(listener);
     ListenerStatus {
         name: listener.name.to_string(),
@@ -53,6 +73,8 @@ fn listener_status(listener: &Listener) -> ListenerStatus {
         certificates: (listener.tls.iter())
             .flat_map(|settings| tls::expiries(settings))
             .collect(),
+        log_error: sink.and_then(log::Sink::trouble),
+        log_lines_dropped: sink.map_or(0, log::Sink::dropped),
     }
 }
 

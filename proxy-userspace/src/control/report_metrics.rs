@@ -8,6 +8,7 @@ use super::{
 use crate::{
     admin::metrics::{Format, Labels, Page, catalogue as metric},
     kernel::KernelCounters,
+    l7::panics,
     model::{BackendAddr, EndpointId, Health},
 };
 use bytes::Bytes;
@@ -27,6 +28,7 @@ impl Core {
         };
         let mut page = Page::new(format);
         self.general(&mut page, is_unread);
+        self.names(&mut page);
         if let Some(counters) = &counters {
             self.kernel(&mut page, counters);
         }
@@ -58,7 +60,27 @@ impl Core {
         page.single(&metric::PLANE_FAILING, is(is_failing));
         let warnings = self.warnings.len() + self.desired.resolved.warnings().count();
         page.single(&metric::WARNINGS, warnings as f64);
+        let memory = self.memory_status();
+        page.single(&metric::MEMORY, memory.resident_bytes as f64);
+        if let Some(limit) = memory.limit_bytes {
+            page.single(&metric::MEMORY_LIMIT, limit as f64);
+        }
+        page.single(&metric::MEMORY_SHORT, is(memory.shortage == "full"));
+        page.single(&metric::AUDIT_LOST, self.companions.audit.lost() as f64);
+        page.single(&metric::PANICS, panics::elsewhere() as f64);
         page.single(&metric::KERNEL_UP, is(self.plane.absence().is_none()));
+    }
+
+    fn names(&self, page: &mut Page) {
+        let states = || self.desired.resolved.states();
+        let mut resolved = page.family(&metric::NAME_RESOLVED);
+        for (name, is_resolved, _) in states() {
+            resolved.number(&Labels::new(&[("name", name)]), is_resolved.into());
+        }
+        let mut since = page.family(&metric::NAME_SINCE);
+        for (name, _, seconds) in states() {
+            since.number(&Labels::new(&[("name", name)]), seconds);
+        }
     }
 
     fn kernel(&self, page: &mut Page, counters: &KernelCounters) {

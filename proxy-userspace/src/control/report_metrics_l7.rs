@@ -75,6 +75,9 @@ fn worker_families(page: &mut Page, workers: &[Row<&Counters>]) {
             (&metric::WORKER_RECEIVED, |it| it.received.value()),
             (&metric::WORKER_SENT, |it| it.sent.value()),
             (&metric::WORKER_ACCEPT_ERRORS, |it| it.accept_errors.value()),
+            (&metric::WORKER_REFUSED, |it| it.refused.value()),
+            (&metric::WORKER_PANICS, |it| it.panics.value()),
+            (&metric::WORKER_REPLACED, |it| it.replaced.value()),
         ],
     );
     let mut failed = page.family(&metric::HANDSHAKES_FAILED);

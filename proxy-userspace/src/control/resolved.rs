@@ -1,5 +1,6 @@
 //! What names resolved to, and the clusters with it.
 
+use super::report::unix_seconds;
 use crate::{
     discovery::Answer,
     model::{BackendAddr, Cluster, Clusters, Endpoint, Health},
@@ -8,6 +9,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::SystemTime,
 };
 use tracing::{info, warn};
 
@@ -21,6 +23,8 @@ struct Known {
     addresses: Vec<IpAddr>,
     /// Why the last look-up found none.
     error: Option<String>,
+    /// Since when there is an error, or none.
+    since: Option<SystemTime>,
 }
 
 impl Resolved {
@@ -28,6 +32,9 @@ impl Resolved {
     pub(super) fn record(&mut self, answer: Answer) -> bool {
         let name = answer.name;
         let known = self.0.entry(Arc::clone(&name)).or_default();
+        if known.since.is_none() || known.error.is_none() != answer.outcome.is_ok() {
+            known.since = Some(SystemTime::now());
+        }
         match answer.outcome {
             Ok(addresses) => {
                 // Other addresses are logged as changes of endpoints.
@@ -91,6 +98,12 @@ impl Resolved {
             (name.clone(), Arc::new(cluster))
         });
         expanded.collect()
+    }
+
+    /// Names, whether the last look-up found addresses, and since when that is so, in seconds since 1970.
+    pub(super) fn states(&self) -> impl Iterator<Item = (&str, bool, u64)> {
+        let since = |known: &Known| known.since.map_or(0, unix_seconds);
+        (self.0.iter()).map(move |(name, known)| (&**name, known.error.is_none(), since(known)))
     }
 
     /// A line for every name without an answer.

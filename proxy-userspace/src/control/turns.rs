@@ -3,6 +3,7 @@
 use super::{
     Core, Event, Step, Wish,
     host::HostWatch,
+    memory,
     service::{self, Watchdog},
 };
 use crate::{
@@ -87,6 +88,9 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
     let mut watchdog = Watchdog::new();
     let mut sweeps = time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut looks = time::interval(memory::LOOK);
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let worker_gone = core.plane.l7().gone();
     let mut ending = None;
     loop {
         let mut batch = Vec::new();
@@ -108,12 +112,18 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
                 batch.push(Event::Wish(Wish::hangup()));
             }
             () = watchdog.tell() => {}
-            _ = sweeps.tick() => core.sweep(),
             () = alarm(core.drain_alarm()) => {
                 if core.advance_drain() {
                     return finish_drain(core);
                 }
             }
+            _ = sweeps.tick() => {
+                core.sweep();
+                checks.revive();
+                discovery.revive();
+            }
+            _ = looks.tick(), if core.guards_memory() => core.look_at_memory(),
+            () = worker_gone.notified() => core.plane.replace_workers(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
             news = host.next() => core.attend(&news),

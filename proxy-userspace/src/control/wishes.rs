@@ -112,7 +112,8 @@ impl Core {
         }
         let mut remedy = format!("nothing changed: generation {} goes on", self.snapshot.generation);
         if kind == RefusalKind::Disk {
-            remedy += "; let weir write there, set another state_directory, or leave \"durable\" out";
+            remedy +=
+                "; make room and let weir write there, set another state_directory, or leave \"durable\" out";
         }
         let refusal = Refusal::new(kind, error, remedy);
         for wish in wishes {

@@ -87,6 +87,19 @@ impl Discovery {
         }
     }
 
+    /// Begins again with names whose task a panic ended.
+    pub fn revive(&mut self) {
+        let ended = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.handle.is_finished());
+        let ended: Vec<_> = ended.map(|(name, _)| Arc::clone(name)).collect();
+        for name in ended {
+            let running = self.start(&name);
+            self.running.insert(name, running);
+        }
+    }
+
     fn start(&mut self, name: &Arc<str>) -> Running {
         self.next_task += 1;
         let answer = Answer {

@@ -132,6 +132,18 @@ impl Checks {
         }
     }
 
+    /// Starts checks again that a panic ended; they go on from nothing known.
+    pub fn revive(&mut self) {
+        let ended = |(id, running): (&EndpointId, &Running)| {
+            (running.handle.is_finished()).then(|| (id.clone(), running.how.clone()))
+        };
+        let ended: Vec<_> = self.running.iter().filter_map(ended).collect();
+        for (id, how) in ended {
+            let running = self.start(id.clone(), how, Health::Unknown);
+            self.running.insert(id, running);
+        }
+    }
+
     /// Whether a report comes from a check that is still running.
     pub fn is_current(&self, report: &Report) -> bool {
         (self.running.get(&report.endpoint)).is_some_and(|running| running.task == report.task)

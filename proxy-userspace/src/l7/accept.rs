@@ -5,6 +5,7 @@ use super::{
     connection::{Connection, TlsFacts},
     http1, http2,
     listener::Listener,
+    panics::{Panicked, caught},
     proxy_header,
     stream::Transport,
     tcp_proxy, tls,
@@ -48,26 +49,33 @@ pub fn listen(worker: &Rc<Worker>, socket: StdListener) -> Option<Ending> {
     let ending = Ending::default();
     let end = Rc::clone(&ending);
     tokio::task::spawn_local(async move {
-        loop {
-            let accepted_one = tokio::select! {
-                biased;
-                () = end.notified() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted_one {
-                Ok((stream, peer)) => accepted(&worker, stream, peer).await,
-                Err(error) if is_clients(&error) => {}
-                Err(error) => {
-                    worker.counters.accept_errors.increase();
-                    if worker.counters.accept_errors.value().is_power_of_two() {
-                        tracing::error!("accept: {error}; trying again");
-                    }
-                    sleep(PAUSE).await;
-                }
-            }
+        // A panic ends the connection that it was about; the socket is the worker's, and the next client's.
+        while caught(accept_until(&worker, &socket, &end)).await == Err(Panicked) {
+            sleep(PAUSE).await;
         }
     });
     Some(ending)
+}
+
+async fn accept_until(worker: &Rc<Worker>, socket: &TcpListener, end: &Notify) {
+    loop {
+        let accepted_one = tokio::select! {
+            biased;
+            () = end.notified() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted_one {
+            Ok((stream, peer)) => accepted(worker, stream, peer).await,
+            Err(error) if is_clients(&error) => {}
+            Err(error) => {
+                worker.counters.accept_errors.increase();
+                if worker.counters.accept_errors.value().is_power_of_two() {
+                    tracing::error!("accept: {error}; trying again");
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
 }
 
 /// The client was gone before it was accepted (accept(2), "Error handling").
@@ -80,6 +88,12 @@ fn is_clients(error: &io::Error) -> bool {
 
 async fn accepted(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let counted = Counted::new(worker);
+    if worker.pressure.is_full() {
+        worker.counters.refused.increase();
+        // A reset leaves nothing here, and the client knows at once that it is to go elsewhere.
+        let _not_vital = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return;
+    }
     let Ok(local) = stream.local_addr() else { return };
     let (peer, local) = (unmapped(peer), unmapped(local));
     let Some(listener) = worker.world.borrow().listener_at(local) else {

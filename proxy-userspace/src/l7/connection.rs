@@ -17,6 +17,9 @@ use tokio::time::Instant;
 /// A connection that is to leave is closed if no request has come for this long.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
+/// While memory is short, what is idle for this long is closed, towards clients and endpoints.
+pub const SHORT_OF_MEMORY: Duration = Duration::from_secs(10);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -168,8 +171,8 @@ impl Connection {
         Some(text)
     }
 
-    /// Looks at the time.
-    pub fn look(&self, now: Instant, timeouts: &crate::model::l7::HttpTimeouts) {
+    /// Looks at the time. `sooner`: memory is short.
+    pub fn look(&self, now: Instant, timeouts: &crate::model::l7::HttpTimeouts, sooner: bool) {
         let passed =
             |limit: Duration| !limit.is_zero() && now.saturating_duration_since(self.since.get()) >= limit;
         match self.phase.get() {
@@ -177,6 +180,7 @@ impl Connection {
                 self.tell(Order::Finish);
             }
             Phase::Head if passed(timeouts.header_read) => self.tell(Order::Expire),
+            Phase::Idle if sooner && passed(SHORT_OF_MEMORY) => self.tell(Order::Finish),
             Phase::Idle if passed(timeouts.idle_connection) => self.tell(Order::Finish),
             _ => {}
         }

@@ -27,6 +27,11 @@ impl Count {
             .store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 
+    /// Nothing.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// The number.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -52,11 +57,24 @@ pub struct Counters {
     pub handshakes_failed: [Count; AcceptError::ALL.len()],
     /// Connections refused because accept failed, for want of file descriptors or memory.
     pub accept_errors: Count,
+    /// Client connections closed at once, for want of memory.
+    pub refused: Count,
     /// The Snapshot it serves.
     pub generation: Count,
+    /// Panics on its thread: each ended a connection, a stream, or the worker itself.
+    pub panics: Count,
+    /// How often another thread took the place of one that was gone.
+    pub replaced: Count,
 }
 
 impl Counters {
+    /// Another thread is the worker now, and has nothing open.
+    pub fn replaced(&self) {
+        self.replaced.increase();
+        self.connections.reset();
+        self.generation.reset();
+    }
+
     /// Counts a response.
     pub fn responded(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;

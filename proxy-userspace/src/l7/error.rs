@@ -31,6 +31,8 @@ pub enum Fault {
     NoEndpoint,
     /// The endpoint's pool is full and its queue too.
     Overflow,
+    /// This host has no file descriptor or port left for a connection to the endpoint.
+    Exhausted,
     /// The endpoint could not be reached.
     Connect,
     /// The endpoint could not be reached in time.
@@ -61,9 +63,12 @@ impl Fault {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoEndpoint | Self::Overflow | Self::Connect | Self::ConnectTimeout | Self::ConnectTls => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoEndpoint
+            | Self::Overflow
+            | Self::Exhausted
+            | Self::Connect
+            | Self::ConnectTimeout
+            | Self::ConnectTls => StatusCode::SERVICE_UNAVAILABLE,
             Self::Reset | Self::Refused | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -84,6 +89,7 @@ impl Fault {
             Self::Timeout | Self::Deadline => 4,
             Self::NoEndpoint
             | Self::Overflow
+            | Self::Exhausted
             | Self::Connect
             | Self::ConnectTimeout
             | Self::ConnectTls
@@ -108,7 +114,9 @@ impl Fault {
             Self::NoRoute => Flags::NO_ROUTE,
             Self::NoEndpoint => Flags::NO_HEALTHY_UPSTREAM,
             Self::Overflow => Flags::UPSTREAM_OVERFLOW,
-            Self::Connect | Self::ConnectTimeout | Self::ConnectTls => Flags::UPSTREAM_CONNECTION_FAILURE,
+            Self::Exhausted | Self::Connect | Self::ConnectTimeout | Self::ConnectTls => {
+                Flags::UPSTREAM_CONNECTION_FAILURE
+            }
             Self::Reset => Flags::UPSTREAM_DISCONNECT,
             Self::Refused => Flags::UPSTREAM_RESET,
             Self::BadResponse => Flags::UPSTREAM_PROTOCOL_ERROR,
@@ -121,7 +129,12 @@ impl Fault {
     pub fn is_untouched(self) -> bool {
         matches!(
             self,
-            Self::Connect | Self::ConnectTimeout | Self::ConnectTls | Self::Refused | Self::Overflow
+            Self::Exhausted
+                | Self::Connect
+                | Self::ConnectTimeout
+                | Self::ConnectTls
+                | Self::Refused
+                | Self::Overflow
         )
     }
 }
@@ -140,6 +153,9 @@ impl fmt::Display for Fault {
             Self::NoRoute => "no route matches",
             Self::NoEndpoint => "no healthy upstream",
             Self::Overflow => "upstream overflow: too many requests wait for a connection",
+            Self::Exhausted => {
+                "upstream connect error: the proxy is out of file descriptors, ports or memory"
+            }
             Self::Connect => "upstream connect error: connection refused or unreachable",
             Self::ConnectTimeout => "upstream connect error: timeout",
             Self::ConnectTls => "upstream connect error: TLS handshake failed",

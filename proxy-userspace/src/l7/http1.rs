@@ -42,7 +42,10 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
     let (header_bytes, header_count) = limits(&connection);
     let service = Requests::new(Rc::clone(&connection), interim, Rc::clone(&tunnel));
     let mut builder = http1::Builder::new();
-    builder.half_close(true).max_header_size(header_bytes);
+    builder
+        .half_close(true)
+        .auto_date_header(false)
+        .max_header_size(header_bytes);
     // hyper has room for this many on its stack; any other number costs an allocation a request.
     const ON_THE_STACK: usize = 100;
     if header_count != ON_THE_STACK {

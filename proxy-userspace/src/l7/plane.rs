@@ -1,15 +1,17 @@
 //! The L7 plane as control sees it: starts workers, compiles Snapshots, opens sockets, publishes.
 
 use super::{
-    balance::Seat,
     compile::{self, CompileError, Compiled},
     connection::Order,
     counters::Counters,
-    log, sockets, tls,
-    worker::{self, Command, Start},
+    crew::Crew,
+    log,
+    pressure::Shortage,
+    sockets, tls,
+    worker::Command,
 };
 use crate::{
-    kernel::steer::LoadWriter,
+    kernel::steer::LoadMap,
     model::{Snapshot, l7::Listener},
 };
 use std::{
@@ -17,17 +19,16 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    thread::JoinHandle,
     time::Instant,
 };
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// Most ports that one range may open without the kernel plane, where each is a socket a worker.
 const MOST_PORTS: usize = 1_024;
 
 /// The running workers.
 pub struct L7Plane {
-    workers: Vec<Handle>,
+    workers: Crew,
     compiled: Option<Arc<Compiled>>,
     /// What the workers listen on, by duplicates of their sockets: what another process is handed.
     listening: HashMap<SocketAddr, Vec<TcpListener>>,
@@ -35,16 +36,9 @@ pub struct L7Plane {
     inherited: HashMap<SocketAddr, Vec<TcpListener>>,
     shared: tls::Shared,
     writers: log::Writers,
-    steered: bool,
     generation: Option<u64>,
-    /// The workers were told to end: they follow no Snapshot any more.
-    is_ending: bool,
-}
-
-struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    counters: Arc<Counters>,
-    thread: JoinHandle<io::Result<()>>,
+    /// Workers that end from now on were told to.
+    ending: bool,
 }
 
 /// Why the plane can't do what a Snapshot asks; nothing has changed.
@@ -79,52 +73,29 @@ pub enum L7Error {
 }
 
 impl L7Plane {
-    /// Starts `count` workers, each pinned to one of the CPUs where asked for. With `loads`, one a worker, the kernel
-    /// steers: each worker reports its load.
+    /// Starts `count` workers, each pinned to one of the CPUs where asked for. With `loads` the kernel steers: each worker
+    /// reports its load there.
     ///
     /// # Errors
     /// A thread can't be started.
-    pub fn start(count: usize, pinned: bool, mut loads: Vec<LoadWriter>) -> Result<Self, L7Error> {
+    pub fn start(count: usize, pinned: bool, loads: Option<Arc<LoadMap>>) -> Result<Self, L7Error> {
         let writers = log::Writers::start().map_err(L7Error::Thread)?;
         let cpus = if pinned { allowed_cpus() } else { Vec::new() };
-        let steered = !loads.is_empty();
-        loads.reverse();
-        let mut workers = Vec::with_capacity(count);
-        for index in 0..count {
-            let counters = Arc::new(Counters::default());
-            let start = Start {
-                seat: Seat { index, count },
-                counters: Arc::clone(&counters),
-                cpu: (!cpus.is_empty()).then(|| cpus[index % cpus.len()]),
-                load: loads.pop(),
-            };
-            let (commands, receiver) = mpsc::unbounded_channel();
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || worker::run(start, receiver))
-                .map_err(L7Error::Thread)?;
-            workers.push(Handle {
-                commands,
-                counters,
-                thread,
-            });
-        }
         Ok(Self {
-            workers,
+            workers: Crew::start(count, cpus, loads).map_err(L7Error::Thread)?,
             compiled: None,
             listening: HashMap::new(),
             inherited: HashMap::new(),
             shared: tls::Shared::default(),
             writers,
-            steered,
             generation: None,
-            is_ending: false,
+            ending: false,
         })
     }
 
     /// Whether the kernel chooses the worker of a connection.
     pub fn is_steered(&self) -> bool {
-        self.steered
+        self.workers.is_steered()
     }
 
     /// How many workers there are.
@@ -134,7 +105,7 @@ impl L7Plane {
 
     /// Their counters.
     pub fn counters(&self) -> impl Iterator<Item = &Arc<Counters>> {
-        self.workers.iter().map(|worker| &worker.counters)
+        self.workers.counters()
     }
 
     /// What was published last: names, and what the workers count by them.
@@ -149,8 +120,9 @@ impl L7Plane {
 
     /// Hands each worker the socket that the kernel steers its connections to; more than there are workers go round.
     pub fn give_steered(&self, sockets: Vec<TcpListener>) {
-        for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
-            let _ended = worker.commands.send(Command::Steered(socket));
+        for (number, socket) in sockets.into_iter().enumerate() {
+            self.workers
+                .tell(number % self.workers.len(), Command::Steered(socket));
         }
     }
 
@@ -171,7 +143,7 @@ impl L7Plane {
     /// # Errors
     /// TLS material, a log file or an address that can't be used; what ran goes on.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), L7Error> {
-        if self.is_ending {
+        if self.ending {
             self.generation = Some(snapshot.generation);
             return Ok(());
         }
@@ -182,13 +154,13 @@ impl L7Plane {
             &self.writers,
             self.workers.len(),
         )?;
-        let wanted = if self.steered {
+        let wanted = if self.is_steered() {
             HashSet::new()
         } else {
             wanted(&snapshot.listeners)?
         };
         let mut opened: Vec<Vec<(SocketAddr, TcpListener)>> =
-            self.workers.iter().map(|_| Vec::new()).collect();
+            (0..self.workers.len()).map(|_| Vec::new()).collect();
         let mut held = HashMap::new();
         for address in wanted
             .iter()
@@ -210,16 +182,72 @@ impl L7Plane {
             .collect();
         self.listening.retain(|address, _| wanted.contains(address));
         let compiled = Arc::new(compiled);
-        for (worker, opened) in self.workers.iter().zip(opened) {
-            let _ended = worker.commands.send(Command::Follow {
+        for (worker, opened) in opened.into_iter().enumerate() {
+            let follow = Command::Follow {
                 compiled: Arc::clone(&compiled),
                 opened,
                 closed: closed.clone(),
-            });
+            };
+            self.workers.tell(worker, follow);
         }
         self.compiled = Some(compiled);
         self.generation = Some(snapshot.generation);
         Ok(())
+    }
+
+    /// How short of memory the process is.
+    pub fn set_shortage(&self, shortage: Shortage) {
+        self.workers.set_shortage(shortage);
+    }
+
+    /// Notified when a worker's thread ends.
+    pub fn gone(&self) -> Arc<Notify> {
+        self.workers.gone()
+    }
+
+    /// Workers that are gone, by a panic, and not replaced yet.
+    pub fn missing(&self) -> Vec<usize> {
+        if self.ending {
+            return Vec::new();
+        }
+        self.workers.missing().collect()
+    }
+
+    /// Puts a new worker in the place of one that is gone, if it is time for that: with its number, its counters, its sockets and these
+    /// that the kernel steers connections to. What its connections carried is lost; others' is untouched.
+    ///
+    /// # Errors
+    /// The system's: it is still missing.
+    pub fn replace(&mut self, worker: usize, steered: Vec<TcpListener>) -> Result<bool, L7Error> {
+        let now = Instant::now();
+        if !self.workers.may_replace(worker, now) {
+            return Ok(false);
+        }
+        let count = self.workers.len();
+        let sockets = self.listening.iter().flat_map(|(address, sockets)| {
+            let its = sockets.iter().skip(worker).step_by(count);
+            its.map(|socket| Ok((*address, socket.try_clone()?)))
+        });
+        let opened = sockets.collect::<io::Result<_>>().map_err(L7Error::Sockets)?;
+        self.workers.replace(worker, now).map_err(L7Error::Thread)?;
+        if let Some(compiled) = &self.compiled {
+            let follow = Command::Follow {
+                compiled: Arc::clone(compiled),
+                opened,
+                closed: Vec::new(),
+            };
+            self.workers.tell(worker, follow);
+        }
+        for socket in steered {
+            self.workers.tell(worker, Command::Steered(socket));
+        }
+        Ok(true)
+    }
+
+    /// Has a worker panic.
+    #[cfg(test)]
+    pub fn panic(&self, worker: usize) {
+        self.workers.tell(worker, Command::Panic);
     }
 
     /// Opens log files again, after they were renamed.
@@ -251,27 +279,21 @@ impl L7Plane {
     }
 
     fn end(&mut self, until: Instant, order: Order) {
-        self.is_ending = true;
         self.listening.clear();
-        for worker in &self.workers {
-            let _ended = worker.commands.send(Command::Stop(until, order));
+        self.ending = true;
+        for worker in 0..self.workers.len() {
+            self.workers.tell(worker, Command::Stop(until, order));
         }
     }
 
     /// Whether every worker has ended.
     pub fn has_ended(&self) -> bool {
-        self.workers.iter().all(|worker| worker.thread.is_finished())
+        self.workers.has_ended()
     }
 
     /// Waits for the workers, which were told to stop.
     pub fn join(&mut self) {
-        for worker in self.workers.drain(..) {
-            match worker.thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!("a worker ended: {error}"),
-                Err(_) => tracing::error!("a worker panicked; this is a bug of weir"),
-            }
-        }
+        self.workers.join();
         self.writers.drain();
     }
 }

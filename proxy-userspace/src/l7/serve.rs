@@ -72,6 +72,8 @@ struct Begun {
 impl Begun {
     fn new(connection: &Rc<Connection>, mut request: Request<RequestBody>) -> Self {
         connection.worker.counters.requests.increase();
+        #[cfg(test)]
+        super::panics::as_asked(request.headers());
         let serving = connection.listener.serving();
         let fields = Fields::of(request.headers());
         let is_grpc = fields.has(Fields::CONTENT_TYPE) && grpc::is_grpc(request.headers());
@@ -124,6 +126,13 @@ impl Begun {
         if let Some(is_text) = self.web {
             grpc_web::mark_response(answer.response.headers_mut(), is_text);
             answer.response = answer.response.map(|body| body.encoded(is_text));
+        }
+        let headers = answer.response.headers_mut();
+        if self.version < Version::HTTP_2
+            && !headers.contains_key(header::DATE)
+            && let Some(date) = connection.worker.date.now()
+        {
+            headers.insert(header::DATE, date);
         }
         if let CompiledKind::Http { settings, .. } = kind {
             dress(answer.response.headers_mut(), settings, self.version);

@@ -6,13 +6,17 @@ use super::{
     compile::{Compiled, CompiledKind},
     connection::{Connection, Order},
     counters::Counters,
+    date::Date,
     listener::World,
+    panics,
+    pressure::Pressure,
     streams,
 };
 use crate::{kernel::steer::LoadWriter, model::l7::HttpTimeouts};
 use std::{
     cell::{Cell, RefCell},
     net::{SocketAddr, TcpListener as StdListener},
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -46,6 +50,9 @@ pub enum Command {
     /// Accept no more, end by then, and tell connections this meanwhile. With [`Order::Leave`] another process has the
     /// sockets, and the load is its to report.
     Stop(std::time::Instant, Order),
+    /// Panic, outside of any task.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A worker from inside.
@@ -62,6 +69,10 @@ pub struct Worker {
     accepting: RefCell<Vec<(SocketAddr, Ending)>>,
     steered: RefCell<Vec<Ending>>,
     stopping: Cell<Option<Order>>,
+    /// How short of memory the process is.
+    pub pressure: Arc<Pressure>,
+    /// For responses that have none.
+    pub date: Date,
     /// Tasks that wait for a stream of HTTP/2.
     pub streams: streams::Idle,
     /// Where the kernel's choice of a worker reads how busy this one is.
@@ -76,12 +87,15 @@ pub struct Start {
     pub counters: Arc<Counters>,
     /// CPU to run on.
     pub cpu: Option<usize>,
+    /// How short of memory the process is.
+    pub pressure: Arc<Pressure>,
     /// Where the kernel's choice of a worker reads how busy this one is, if it chooses.
     pub load: Option<LoadWriter>,
 }
 
 /// The body of a worker's thread; returns when stopped.
 pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
+    panics::belong_to(&start.counters);
     if let Some(cpu) = start.cpu {
         pin(cpu);
     }
@@ -100,10 +114,15 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
         accepting: RefCell::default(),
         steered: RefCell::default(),
         stopping: Cell::new(None),
+        pressure: start.pressure,
+        date: Date::default(),
         streams: streams::Idle::default(),
         load: start.load,
     });
-    runtime.block_on(worker.obey(commands));
+    let obeying = AssertUnwindSafe(|| runtime.block_on(worker.obey(commands)));
+    // Caught here, so that connections end when the runtime is dropped, and not amid the unwinding, where a second panic would end the
+    // process. The hook has said what it was.
+    let _panicked = catch_unwind(obeying);
     Ok(())
 }
 
@@ -136,6 +155,8 @@ impl Worker {
                         }
                         deadline = Some(Instant::from_std(until));
                     }
+                    #[cfg(test)]
+                    Some(Command::Panic) => panic!("as a test asked for"),
                     // The plane is gone without a word: the process is ending.
                     None => return,
                 },
@@ -219,20 +240,21 @@ impl Worker {
         let now = Instant::now();
         self.now.set(now);
         let tcp = HttpTimeouts::default();
+        let sooner = self.pressure.is_near();
         self.connections.borrow_mut().retain(|connection| {
             let Some(connection) = connection.upgrade() else {
                 return false;
             };
             let serving = connection.listener.serving();
             match &serving.compiled.kind {
-                CompiledKind::Http { settings, .. } => connection.look(now, &settings.timeouts),
-                CompiledKind::Tcp(_) => connection.look(now, &tcp),
+                CompiledKind::Http { settings, .. } => connection.look(now, &settings.timeouts, sooner),
+                CompiledKind::Tcp(_) => connection.look(now, &tcp, sooner),
             }
             true
         });
         if turn.is_multiple_of(LOOKS_PER_EXPIRY) {
             let pools = self.world.borrow().pools();
-            pools.iter().for_each(|pool| pool.expire(now));
+            pools.iter().for_each(|pool| pool.expire(now, sooner));
             self.world.borrow().flush_logs();
         }
     }

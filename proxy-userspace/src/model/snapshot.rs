@@ -123,6 +123,8 @@ pub struct DaemonSettings {
     pub upgrade: UpgradeTimeouts,
     /// How the daemon is drained.
     pub drain: DrainTimes,
+    /// Bytes of memory from which on new client connections are closed; none for what the control group says.
+    pub memory_limit: Option<u64>,
 }
 
 /// How the daemon is drained, unless who asks for it says otherwise.

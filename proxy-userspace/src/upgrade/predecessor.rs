@@ -1,7 +1,10 @@
 //! The daemon's side: a thread that starts the next process where asked to, hands over to whoever asks, and takes back.
 
 use super::channel::{self, Answer, Channel, DESCRIPTORS, Offer, Request, SocketKind};
-use crate::control::{HandedOver, Step};
+use crate::{
+    admin::AdminShare,
+    control::{HandedOver, Step},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, fchmod},
@@ -123,7 +126,7 @@ pub struct Estate {
     /// Where the next process asks.
     pub socket: UpgradeSocket,
     /// The admin socket and its lock.
-    pub admin: [OwnedFd; 2],
+    pub admin: AdminShare,
     /// Sockets at the addresses of `metrics` and `admin`.
     pub addressed: Vec<(SocketKind, OwnedFd)>,
     /// Control.
@@ -309,7 +312,7 @@ impl Estate {
     }
 
     fn offer(&self, channel: &Channel, sockets: &HandedOver) -> io::Result<()> {
-        let [admin, lock] = &self.admin;
+        let [admin, lock] = self.admin.duplicates()?;
         let own = [
             (SocketKind::Admin, admin.as_fd()),
             (SocketKind::AdminLock, lock.as_fd()),

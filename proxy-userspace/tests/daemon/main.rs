@@ -8,6 +8,7 @@ mod command_line;
 mod discovery;
 mod drain;
 mod explain;
+mod failure;
 mod health;
 mod metrics;
 mod metrics_shipped;

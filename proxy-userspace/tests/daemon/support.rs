@@ -84,9 +84,29 @@ impl Daemon {
 
     /// The same, with these in its environment.
     pub fn start_with(home: &Home, environment: &[(&str, &str)]) -> Self {
-        let mut command = weir(&["run", "--no-kernel"]);
+        let mut command = weir(&[]);
         command.envs(environment.iter().copied());
-        let mut child = command.arg(home.config()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(home, command)
+    }
+
+    /// The same, by another program that becomes it: `prlimit --nofile=256`.
+    pub fn start_by(home: &Home, program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_weir"));
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        Self::spawn(home, command)
+    }
+
+    /// The same, with the program in another place.
+    pub fn start_as(home: &Home, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        Self::spawn(home, command)
+    }
+
+    fn spawn(home: &Home, mut command: Command) -> Self {
+        command.args(["run", "--no-kernel"]).arg(home.config());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         while !said.contains("ready: ") {
@@ -102,6 +122,10 @@ impl Daemon {
             child,
             socket: home.socket(),
         }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub fn pid(&self) -> u32 {

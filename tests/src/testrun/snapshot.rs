@@ -219,6 +219,7 @@ impl Plan {
             new_flows_per_second: None,
             upgrade: Default::default(),
             drain: Default::default(),
+            memory_limit: None,
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

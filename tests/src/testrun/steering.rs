@@ -350,6 +350,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         new_flows_per_second: None,
         upgrade: Default::default(),
         drain: Default::default(),
+        memory_limit: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -241,6 +241,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         new_flows_per_second: None,
         upgrade: Default::default(),
         drain: Default::default(),
+        memory_limit: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -62,6 +62,20 @@ catalogue! {
             "1 while the kernel plane could not take a change or its counters can't be read; it is tried again."
         WARNINGS Gauge "weir_warnings" "" []
             "Warnings that `weir status` shows now."
+        MEMORY Gauge "weir_memory_resident_bytes" "bytes" []
+            "Memory that the daemon has."
+        MEMORY_LIMIT Gauge "weir_memory_limit_bytes" "bytes" []
+            "Memory that it may have, by limits.memory_bytes, else by its control group; absent where neither says."
+        MEMORY_SHORT Gauge "weir_memory_short" "" []
+            "1 while it has that much, and new client connections are closed."
+        NAME_RESOLVED Gauge "weir_dns_name_resolved" "" ["name"]
+            "1 while a name of endpoints resolves, 0 while look-ups fail and the addresses it had stay in use."
+        NAME_SINCE Gauge "weir_dns_name_changed_timestamp_seconds" "seconds" ["name"]
+            "Since when weir_dns_name_resolved is what it is, since 1970."
+        AUDIT_LOST Counter "weir_audit_log_lost_lines" "" []
+            "Changes that are in the log alone, since the file of admin.audit_log could not be written."
+        PANICS Counter "weir_panics" "" []
+            "Panics in threads that are no worker's, each a bug of Weir."
     }
     "Kernel" {
         KERNEL_UP Gauge "weir_kernel_plane_up" "" []
@@ -134,6 +148,12 @@ catalogue! {
             "Bytes to clients, inside TLS."
         WORKER_ACCEPT_ERRORS Counter "weir_worker_accept_errors" "" ["worker"]
             "Failures to accept, for want of file descriptors or memory."
+        WORKER_REFUSED Counter "weir_worker_connections_refused" "" ["worker"]
+            "Client connections closed at once, for want of memory."
+        WORKER_PANICS Counter "weir_worker_panics" "" ["worker"]
+            "Panics on a worker's thread, each a bug of Weir that ended a connection, a stream or the worker itself."
+        WORKER_REPLACED Counter "weir_worker_replacements" "" ["worker"]
+            "How often another thread took the place of a worker that had ended."
         HANDSHAKES_FAILED Counter "weir_tls_handshake_failures" "" ["reason"]
             "TLS handshakes with clients that failed, by reason."
     }

@@ -38,7 +38,7 @@ Labels name what the config names, never what clients send. What bounds the numb
 - Endpoints: the first {endpoints} of the config in the order of cluster names have series of their own, and so have the first {endpoints} pairs of service and
   endpoint; sums of all are in the series of cluster and service. An endpoint has {state_series} series of weight and health, and {endpoint_series} more of its requests once
   a worker has sent it one, so that those of services alone have none; a pair of service and endpoint has 6.
-- Workers, listeners, services, clusters, drop reasons: as many as there are.
+- Workers, listeners, services, clusters, drop reasons, DNS names of endpoints: as many as there are.
 
 Counters of listeners, routes, clusters and endpoints survive a reload as long as the name (or address) stays, and begin anew with the
 daemon; those of packets are the kernel's and begin anew with its maps. A tunnel (WebSocket, CONNECT) is a request that ends with its

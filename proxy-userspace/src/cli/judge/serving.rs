@@ -2,7 +2,7 @@
 
 use super::{Finding, Health, find};
 use crate::{
-    admin::status::{BackendState, BackendStatus, L7Status, ListenerStatus, ServiceStatus},
+    admin::status::{BackendState, BackendStatus, L7Status, ListenerStatus, MemoryStatus, ServiceStatus},
     cli::figures::{age, counted},
 };
 
@@ -130,6 +130,43 @@ pub(super) fn certificates(l7: &L7Status, now: u64, findings: &mut Vec<Finding>)
     }
 }
 
+/// Short of memory.
+pub(super) fn memory(memory: &MemoryStatus, findings: &mut Vec<Finding>) {
+    let mebibytes = |bytes: u64| bytes >> 20;
+    let used = format!(
+        "memory: {} of {} MiB",
+        mebibytes(memory.resident_bytes),
+        mebibytes(memory.limit_bytes.unwrap_or(0))
+    );
+    let (health, then) = match memory.shortage.as_str() {
+        "full" => (Health::Failing, "new connections are closed"),
+        "near" => (Health::Degraded, "idle connections are closed sooner"),
+        _ => return,
+    };
+    find(
+        findings,
+        health,
+        format!("{used}: {then}"),
+        "raise limits.memory_bytes or the control group's limit, or lower max_connections",
+    );
+}
+
+/// Access logs that can't be written now.
+pub(super) fn access_logs(l7: &L7Status, findings: &mut Vec<Finding>) {
+    for listener in &l7.listeners {
+        if let Some(error) = &listener.log_error {
+            let lost = counted(listener.log_lines_dropped as usize, "line");
+            let what = format!("listener {}: {error}; {lost} lost so far", listener.name);
+            find(
+                findings,
+                Health::Degraded,
+                what,
+                "make room: it is tried again by itself",
+            );
+        }
+    }
+}
+
 pub(super) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut Vec<Finding>) {
     let errors = |l7: &L7Status| l7.workers.iter().map(|worker| worker.accept_errors).sum::<u64>();
     let remedy = "raise the limit of open files (LimitNOFILE, `ulimit -n`)";
@@ -151,6 +188,7 @@ pub(super) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut V
         }
         _ => {}
     }
+    panics(l7, before, findings);
     let is_busy = l7
         .workers
         .iter()
@@ -165,7 +203,8 @@ pub(super) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut V
                 "its CPU may be taken: `weir top`, `top -H -p PID`",
             );
         }
-        if Some(worker.generation) != l7.generation && l7.generation.is_some() {
+        // One that has just begun serves nothing yet.
+        if Some(worker.generation) != l7.generation && l7.generation.is_some() && !worker.missing {
             let what = format!("worker {number} still serves generation {}", worker.generation);
             find(
                 findings,
@@ -173,6 +212,27 @@ pub(super) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut V
                 what,
                 "its CPU may be taken: `weir top`, `top -H -p PID`",
             );
+        }
+    }
+}
+
+/// Bugs of weir: what they ended is replaced, and what can't be replaced is serious.
+fn panics(l7: &L7Status, before: Option<&L7Status>, findings: &mut Vec<Finding>) {
+    let remedy = "a bug of weir: the log says where (`panic in`); please report it";
+    for (number, worker) in l7.workers.iter().enumerate() {
+        let earlier = before.and_then(|before| before.workers.get(number));
+        if worker.missing {
+            let what = format!("worker {number} has ended and is not replaced yet: its clients wait");
+            find(findings, Health::Failing, what, remedy);
+        } else if worker.panics > earlier.map_or(0, |earlier| earlier.panics) {
+            // Counters alone say nothing of now.
+            let health = earlier.map_or(Health::Healthy, |_| Health::Degraded);
+            let times = counted(worker.panics as usize, "time");
+            let what = match worker.replaced {
+                0 => format!("worker {number} panicked {times}"),
+                replaced => format!("worker {number} panicked {times} and was replaced {replaced}"),
+            };
+            find(findings, health, what, remedy);
         }
     }
 }

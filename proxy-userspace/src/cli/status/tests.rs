@@ -3,8 +3,8 @@
 use super::*;
 use crate::admin::drain::{DrainState, DrainStatus};
 use crate::admin::status::{
-    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ListenerStatus, ServiceStatus,
-    SteeringStatus, WorkerStatus,
+    ConfiguredStatus, DropStatus, ErrorStatus, HealthStatus, InterfaceStatus, ListenerStatus, MemoryStatus,
+    ServiceStatus, SteeringStatus, WorkerStatus,
 };
 
 pub(in crate::cli) const NOW: u64 = 1_700_000_000;
@@ -81,10 +81,15 @@ fn l7() -> L7Status {
         sent_bytes: 3 << 20,
         handshakes_failed: [("no_certificate".to_owned(), 3)].into(),
         accept_errors: 0,
+        refused: 0,
+        panics: 0,
+        replaced: 0,
+        missing: false,
     };
     L7Status {
         generation: Some(4),
         steering: "sk_lookup".into(),
+        memory: MemoryStatus::default(),
         workers: vec![worker(12), worker(0)],
         listeners: vec![ListenerStatus {
             name: "web".into(),
@@ -96,6 +101,8 @@ fn l7() -> L7Status {
                 ("api.example.com".to_owned(), NOW as i64 + 7_200),
             ]
             .into(),
+            log_error: None,
+            log_lines_dropped: 0,
         }],
     }
 }

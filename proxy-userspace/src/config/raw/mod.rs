@@ -30,8 +30,8 @@ pub(super) use route::{
     TextMatch, WeightedCluster,
 };
 pub(super) use settings::{
-    Admin, AdminTls, Decap, Dns, Drain, Interface, Kernel, Metrics, Nat, Role, SegmentSize, SegmentWord,
-    Tunnel, Upgrade, Xdp,
+    Admin, AdminTls, Decap, Dns, Drain, Interface, Kernel, Metrics, Nat, OwnLimits, Role, SegmentSize,
+    SegmentWord, Tunnel, Upgrade, Xdp,
 };
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
@@ -95,6 +95,9 @@ pub struct Config {
     /// How the daemon is drained by `weir drain`.
     #[schemars(example = json!({"notice": "10s"}))]
     pub(super) drain: Option<Drain>,
+    /// What the daemon itself may take.
+    #[schemars(example = json!({"memory_bytes": 536_870_912}))]
+    pub(super) limits: Option<OwnLimits>,
     /// Serves metrics over TCP too, for Prometheus. Changes need a restart.
     #[schemars(example = json!({"address": "127.0.0.1:9100"}))]
     pub(super) metrics: Option<Metrics>,

@@ -226,6 +226,16 @@ pub struct AdminToken {
     pub(in crate::config) read_only: Option<bool>,
 }
 
+/// What the daemon itself may take.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct OwnLimits {
+    /// Bytes of memory from which on new client connections are closed, so that those that are open go on; by default 95 percent of the
+    /// control group's limit, where there is one.
+    #[schemars(range(min = limits::LEAST_MEMORY, max = limits::MOST_MEMORY), example = 536_870_912)]
+    pub(in crate::config) memory_bytes: Option<u64>,
+}
+
 /// How long an upgrade, from one process to the next, may take.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]

@@ -49,6 +49,8 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         dns_servers: dns_servers(documents, checks),
         upgrade: upgrade(documents, checks),
         drain: drain(documents, checks),
+        memory_limit: only_one(documents, "limits", |raw| raw.limits.as_ref(), checks)
+            .and_then(|(_, limits)| limits.memory_bytes),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path

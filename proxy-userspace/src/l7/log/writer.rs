@@ -55,6 +55,8 @@ pub struct Sink {
     /// Only the thread takes it, but for the moment of opening.
     output: Mutex<Output>,
     reopen: AtomicBool,
+    /// Why it can't be written now.
+    trouble: Mutex<Option<String>>,
     /// Lines that the thread dropped: written by it alone.
     lost: AtomicU64,
     /// Counters of the loggers, each written by its worker alone.
@@ -146,6 +148,7 @@ impl Writers {
                 failing: false,
             }),
             reopen: AtomicBool::new(false),
+            trouble: Mutex::default(),
             lost: AtomicU64::new(0),
             loggers: Mutex::default(),
         });
@@ -194,6 +197,11 @@ impl Sink {
     /// What it is.
     pub fn target(&self) -> &LogTarget {
         &self.target
+    }
+
+    /// Why it can't be written now, with its name; none while it can.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     /// Hands over a worker's lines, or gives them back when the queue is full.
@@ -294,7 +302,9 @@ impl Sink {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     if !output.failing {
-                        error!("access log {}: {error}; trying again", shown(&self.target));
+                        let trouble = format!("access log {}: {error}", shown(&self.target));
+                        error!("{trouble}; trying again");
+                        lock(&self.trouble).replace(trouble);
                     }
                     output.failing = true;
                     return;
@@ -308,6 +318,7 @@ impl Sink {
             if output.failing {
                 info!("access log {}: written again", shown(&self.target));
                 output.failing = false;
+                lock(&self.trouble).take();
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     l7::{compile::CompiledCluster, error::Fault, proxy_header, stream::Transport, tls},
     model::BackendAddr,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
@@ -18,7 +18,7 @@ pub type Ends = (SocketAddr, SocketAddr);
 /// A TCP connection to an endpoint, within the time; with a PROXY header where the cluster asks for one.
 ///
 /// # Errors
-/// [`Fault::Connect`], [`Fault::ConnectTimeout`].
+/// [`Fault::Exhausted`], [`Fault::Connect`], [`Fault::ConnectTimeout`].
 pub async fn connect_tcp(
     address: BackendAddr,
     cluster: &CompiledCluster,
@@ -38,10 +38,20 @@ async fn open(address: SocketAddr) -> Result<TcpStream, Fault> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    let socket = socket.map_err(|_| Fault::Connect)?;
+    let socket = socket.map_err(|error| fault(&error))?;
     // Small writes are whole requests: waiting for more only delays them.
     let _not_vital = socket.set_nodelay(true);
-    socket.connect(address).await.map_err(|_| Fault::Connect)
+    socket.connect(address).await.map_err(|error| fault(&error))
+}
+
+/// Whose fault it is: what this host lacks says nothing of the endpoint.
+fn fault(error: &io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Fault::Exhausted
+        }
+        _ => Fault::Connect,
+    }
 }
 
 /// The same with TLS where the cluster has it; the second value is whether ALPN chose h2.

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     l7::{
         compile::CompiledCluster,
+        connection::SHORT_OF_MEMORY,
         error::Fault,
         meters::{Meter, Shares, Upstream},
         tcp::Copied,
@@ -321,9 +322,10 @@ impl Pool {
         self.wake_one();
     }
 
-    /// Closes what has been idle for too long.
-    pub fn expire(&self, now: Instant) {
-        let idle_timeout = self.settings().idle_timeout;
+    /// Closes what has been idle for too long. `sooner`: memory is short.
+    pub fn expire(&self, now: Instant, sooner: bool) {
+        let usual = self.settings().idle_timeout;
+        let idle_timeout = if sooner { usual.min(SHORT_OF_MEMORY) } else { usual };
         let old = |since: Instant| now.saturating_duration_since(since) >= idle_timeout;
         let mut idle = self.idle.borrow_mut();
         while idle

@@ -79,6 +79,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             new_flows_per_second: None,
             upgrade: Default::default(),
             drain: Default::default(),
+            memory_limit: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),

@@ -1,0 +1,177 @@
+//! File descriptors gone: what is open goes on, the admin API answers, and all comes back.
+
+use super::{Client, endpoint, last_error, metric, run, said, until};
+use crate::support::{Daemon, Home, SOON, free_port};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+fn config(home: &Home, listen: SocketAddr, endpoint: SocketAddr, more: &str) -> String {
+    format!(
+        "admin: {{ socket: {} }}
+workers: 2
+listeners:
+  - name: web
+    address: {listen}
+    timeouts: {{ header_read: 0s }}
+    access_log: {{ path: {}, text: \"%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\" }}
+    routes:
+      - {{ match: {{ path: /here }}, respond: {{ status: 200, body: here }} }}
+      - {{ cluster: web }}
+clusters:
+  - name: web
+    endpoints: [\"{endpoint}\"]
+    health_check: {{ interval: 100ms, timeout: 100ms, rise: 1, fall: 20, tcp: {{}} }}
+{more}",
+        home.socket().display(),
+        home.path().join("access.log").display()
+    )
+}
+
+/// The highest descriptor that is open, and processor time that was used, in ticks of 10 ms.
+fn highest(pid: u32) -> u32 {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.max().unwrap()
+}
+
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn limit(pid: u32, soft: &str) {
+    run(
+        "prlimit",
+        &["--pid", &pid.to_string(), &format!("--nofile={soft}:")],
+    );
+}
+
+#[test]
+fn without_descriptors_what_is_open_goes_on_and_all_comes_back() {
+    let home = Home::new("");
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let endpoint = endpoint();
+    let text = config(&home, listen, endpoint, "");
+    home.write(&text);
+    // It begins with few, as shells and service managers have it, and raises that itself.
+    let daemon = Daemon::start_by(&home, "prlimit", &["--nofile=256:4096"]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let files: Vec<&str> = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(files[3..5], ["4096", "4096"]);
+
+    let mut open: Vec<Client> = (0..8).map(|_| Client::connect(listen)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("/there"), Ok((200, "there".into())));
+    }
+    until("healthy", || metric(&daemon, "weir_endpoint_healthy") == 1.0);
+    limit(daemon.pid(), &(highest(daemon.pid()) + 1).to_string());
+    let mut waiting = Vec::new();
+    // What a probe gives back may be taken by a client, and the other way round, until enough clients wait.
+    while accept_errors(&daemon.status()) == 0 || !check_error(&daemon).contains("not probed") {
+        waiting.push(Client::connect(listen));
+        assert!(
+            waiting.len() < 1_000,
+            "none of them is refused: {}",
+            check_error(&daemon)
+        );
+    }
+    let (before, begin) = (ticks(daemon.pid()), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    let used = Duration::from_millis((ticks(daemon.pid()) - before) * 10);
+    assert!(
+        used * 2 < begin.elapsed(),
+        "it used {used:?} of {:?}",
+        begin.elapsed()
+    );
+
+    for client in &mut open {
+        assert_eq!(client.get("/here"), Ok((200, "here".into())));
+    }
+    // Between two probes there is room for one.
+    until("no connection to the endpoint either", || {
+        let (code, body) = open[0].get("/there").unwrap();
+        code == 503 && body.contains("out of file descriptors")
+    });
+    let log = home.path().join("access.log");
+    until("a line of the access log", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.lines().any(|line| {
+            line.starts_with("/there 503 ") && line.contains("out of file descriptors")
+                || line.contains("out of file descriptors")
+        })
+    });
+    assert_eq!(
+        metric(&daemon, "weir_endpoint_healthy"),
+        1.0,
+        "it says nothing of the endpoint"
+    );
+    assert!(metric(&daemon, "weir_worker_accept_errors_total") > 0.0);
+    assert!(
+        said(&daemon).contains("raise the limit of open files"),
+        "{}",
+        said(&daemon)
+    );
+
+    // With none at all no file can be read: nothing changes. A client of the API that was there goes on.
+    let mut admin = UnixStream::connect(home.socket()).unwrap();
+    admin.set_read_timeout(Some(SOON)).unwrap();
+    let mut ask = |request: &str| {
+        let request = format!("{request} HTTP/1.1\r\nHost: weir\r\n\r\n");
+        admin.write_all(request.as_bytes()).unwrap();
+        let mut answer = vec![0; 64 << 10];
+        let count = admin.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..count]).into_owned()
+    };
+    assert!(ask("GET /log").starts_with("HTTP/1.1 200 "));
+    let few = highest(daemon.pid()) + 1;
+    limit(daemon.pid(), "1");
+    home.write(&config(
+        &home,
+        listen,
+        endpoint,
+        "  - { name: more, endpoints: [\"198.51.100.3:80\"] }\n",
+    ));
+    let answer = ask("POST /reload");
+    assert!(answer.contains("Too many open files"), "{answer}");
+    limit(daemon.pid(), &few.to_string());
+    let status = daemon.status();
+    assert!(last_error(&status).contains("Too many open files"), "{status:#}");
+    assert_eq!(open[1].get("/here"), Ok((200, "here".into())));
+
+    limit(daemon.pid(), "4096");
+    for client in &mut waiting {
+        assert_eq!(client.get("/there"), Ok((200, "there".into())));
+    }
+    let (code, answer) = daemon.curl("POST", "/reload", None);
+    assert_eq!(code, 200, "{answer}");
+    assert!(daemon.status()["last_error"].is_null());
+    assert_eq!(Client::connect(listen).get("/there"), Ok((200, "there".into())));
+}
+
+fn accept_errors(status: &Value) -> u64 {
+    let workers = status["l7"]["workers"].as_array().unwrap();
+    workers
+        .iter()
+        .filter_map(|worker| worker["accept_errors"].as_u64())
+        .sum()
+}
+
+/// What the check of the endpoint met last.
+fn check_error(daemon: &Daemon) -> String {
+    let (_, cluster) = daemon.curl("GET", "/clusters/web", None);
+    let error = &cluster["endpoints"][0]["last_error"];
+    error.as_str().unwrap_or_default().to_owned()
+}
