@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 29] = [
+const PROGRAMS: [(&str, &str); 31] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -45,6 +45,8 @@ const PROGRAMS: [(&str, &str); 29] = [
     ("buildah", "buildah"),
     ("crun", "crun"),
     ("systemd-analyze", "systemd"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];

@@ -2,11 +2,13 @@
 
 use super::{
     drain::{DrainOrder, DrainStatus},
+    caller::CallerAnswer,
     flow::FlowAnswer,
     status::{ChangeAnswer, EndpointPatch, Status},
+    topology::TopologyAnswer,
     views::{
-        CertificatesAnswer, ClusterView, ClustersAnswer, ConfigDump, ListenersAnswer, LogSettings,
-        WorkersAnswer,
+        CertificatesAnswer, ClusterView, ClustersAnswer, ConfigDump, EndpointView, ListenersAnswer,
+        LogSettings, WorkersAnswer,
     },
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -21,6 +23,7 @@ pub(super) enum Call {
     Draining,
     Drain,
     EndDrain,
+    Endpoint,
     SetEndpoint,
     Config,
     Clusters,
@@ -28,6 +31,8 @@ pub(super) enum Call {
     Listeners,
     Certificates,
     Workers,
+    Topology,
+    Caller,
     Log,
     SetLog,
     Document,
@@ -211,6 +216,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         parameters: &[NAME, ADDRESS],
+        refusals: &[404, 503],
+        ..read(
+            Call::Endpoint,
+            "endpoint",
+            "/clusters/{name}/endpoints/{address}",
+            schema::<EndpointView>,
+            "One endpoint, what is counted of it and when its health changed",
+        )
+    },
+    Operation {
+        parameters: &[NAME, ADDRESS],
         body: Some(schema::<EndpointPatch>),
         refusals: &[404, 500, 503],
         ..change(
@@ -283,6 +299,23 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "Workers of the L7 plane, their connections and counters",
         )
     },
+    Operation {
+        refusals: &[503],
+        ..read(
+            Call::Topology,
+            "topology",
+            "/topology",
+            schema::<TopologyAnswer>,
+            "What is wrong, and what goes where: listeners, clusters and the endpoints to look at, with counters",
+        )
+    },
+    read(
+        Call::Caller,
+        "caller",
+        "/caller",
+        schema::<CallerAnswer>,
+        "Who asks, and whether it may change anything",
+    ),
     read(Call::Log, "log", "/log", schema::<LogSettings>, "What is logged"),
     Operation {
         body: Some(schema::<LogSettings>),
@@ -359,11 +392,8 @@ fn any_object(_generator: &mut SchemaGenerator) -> Schema {
 impl Operation {
     /// Every status but 200 that it can answer with, in order.
     pub(super) fn errors(&self) -> Vec<u16> {
-        let mut errors = vec![401];
+        let mut errors = vec![401, 403];
         errors.extend(self.refusals);
-        if self.changes {
-            errors.push(403);
-        }
         if !self.parameters.is_empty() || self.body.is_some() {
             errors.push(400);
         }
@@ -409,7 +439,7 @@ pub(super) fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The path, query or body is not as described",
         401 => "Over TCP: neither a token nor a client certificate that is known",
-        403 => "The token may read only",
+        403 => "The token may read only, or a browser asks for a page of another site",
         404 => "What the path names is not there",
         408 => "The body did not come in time",
         413 => "The body is too long",

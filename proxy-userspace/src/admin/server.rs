@@ -3,6 +3,7 @@
 use super::{
     Access, AdminSocket, Caller, Context, Origin,
     answer::{REQUEST_TIMEOUT, Rights, answer},
+    pages,
 };
 use crate::l7::tls;
 use hyper::{header::AUTHORIZATION, server::conn::http1, service::service_fn};
@@ -151,8 +152,15 @@ where
     F: Future<Output = super::answer::Answer>,
 {
     let service = service_fn(|request| {
+        // Whoever comes: the page is what asks for a token.
+        let page = pages::answer(&request);
         let answer = answered(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move {
+            match page {
+                Some(page) => Ok::<_, Infallible>(page),
+                None => Ok(answer.await),
+            }
+        }
     });
     let mut server = http1::Builder::new();
     server

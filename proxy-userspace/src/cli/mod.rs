@@ -4,9 +4,7 @@ mod check;
 mod drain;
 mod endpoint;
 mod explain;
-mod figures;
 mod flow;
-mod judge;
 mod monitor;
 mod proxy;
 mod run;
@@ -18,7 +16,10 @@ mod top;
 mod unload;
 mod upgrade;
 
-use crate::model::DaemonSettings;
+use crate::{
+    admin::{figures, judge},
+    model::DaemonSettings,
+};
 use clap::{Args, Parser, Subcommand};
 use std::{
     io::{self, Write},
