@@ -16,7 +16,7 @@ use std::{
 };
 use weir_tests::{
     l7::venv_program,
-    lab::{Family, Finished, LongConnections, Nginx, Process, Running, shares, until},
+    lab::{Family, Finished, LongConnections, NewConnections, Nginx, Process, Running, shares, until},
 };
 
 /// More than anything awaited here takes on a busy machine.
@@ -45,7 +45,8 @@ const FLEET: usize = 120;
 struct Site {
     running: Running,
     shops: Vec<Nginx>,
-    _flows: LongConnections,
+    _long: LongConnections,
+    _short: NewConnections,
     _requests: Process,
 }
 
@@ -53,7 +54,7 @@ impl Site {
     fn start() -> Result<Self> {
         let running = Running::start_with(|mut config| {
             let vip = Family::V4.vip(1);
-            config = config.health_check("tcp4", "200ms").health_check("tcp6", "200ms");
+            config = config.health_check("tcp4", "200ms");
             let fleet: Vec<(SocketAddr, u32)> = (0..FLEET)
                 .map(|n| (SocketAddr::from(([203, 0, 113, 100 + n as u8], 53)), 1))
                 .collect();
@@ -95,7 +96,8 @@ impl Site {
             .args([&Family::V4.vip(1).to_string(), "8080"]);
         Ok(Self {
             shops,
-            _flows: running.long(Family::V4, 8)?,
+            _long: running.long(Family::V4, 8)?,
+            _short: running.new_connections(Family::V4),
             _requests: running.topology.client.spawn(&mut traffic)?,
             running,
         })

@@ -29,7 +29,7 @@ export function cluster(app, name, refresh) {
   return [
     h("nav", { "aria-label": "Where this is", class: "crumbs" }, h("a", { href: "#/" }, "Topology"), " › ", h("span", { "aria-current": "page" }, name)),
     h("h2", {}, `Cluster ${name}`),
-    summary && h("div", { class: "summary" }, countsBar(summary.endpoints), h("p", {}, `${countsText(summary.endpoints)} · `, trafficOfBoth(summary, app.picture.clusters.get(name)))),
+    summary && h("div", { class: "summary" }, countsBar(summary.endpoints), h("p", {}, `${countsText(summary)} · `, trafficOfBoth(summary, app.picture.clusters.get(name)))),
     h("p", { class: "hint" }, about(now.answer)),
     readOnly(app.caller),
     h("div", { class: "bar-of-tools" },

@@ -29,7 +29,7 @@ export function patch(parent, wanted) {
     if (node && !fits(node, description)) node = null;
     if (node) keyed.delete(node.weirKey);
     node ??= make(description);
-    if (node !== next) parent.insertBefore(node, next);
+    if (node !== next) move(parent, node, next);
     else next = next.nextSibling;
     update(node, description);
   }
@@ -38,6 +38,13 @@ export function patch(parent, wanted) {
     next = next.nextSibling;
     gone.remove();
   }
+}
+
+/** To before another; what has the focus in it keeps it. */
+function move(parent, node, next) {
+  const focused = node.contains(document.activeElement) ? document.activeElement : null;
+  parent.insertBefore(node, next);
+  focused?.focus({ preventScroll: true });
 }
 
 function fits(node, description) {

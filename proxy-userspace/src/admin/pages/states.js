@@ -40,9 +40,9 @@ export function clusterHealth(cluster) {
 }
 
 /** 96 healthy, 3 unhealthy, 1 draining. */
-export function countsText(endpoints) {
+export function countsText({ endpoints, health_check: check }) {
   const parts = ["healthy", "unknown", "unhealthy", "draining"].filter((state) => endpoints[state] > 0);
-  const word = (state) => (state === "unknown" ? (endpoints.total === endpoints.unknown ? "not checked" : "unknown") : state);
+  const word = (state) => (state === "unknown" && check == null ? "not checked" : state);
   return parts.map((state) => `${count(endpoints[state])} ${word(state)}`).join(", ") || "no endpoints";
 }
 

@@ -145,7 +145,7 @@ function clusterPair(app, cluster) {
     h("div", { class: "node cluster", "data-node": `cluster ${cluster.name}`, "data-to": JSON.stringify([`endpoints ${cluster.name}`]), "data-state": health, "data-rate": rates?.requests ?? rates?.packets ?? 0 },
       h("div", { class: "line-of" }, h("a", { class: "name", href: clusterLink(cluster.name) }, cluster.name), mark(health)),
       countsBar(cluster.endpoints),
-      h("div", { class: "kind" }, countsText(cluster.endpoints)),
+      h("div", { class: "kind" }, countsText(cluster)),
       h("div", { class: "figures" }, trafficOfBoth(cluster, rates))),
     h("ul", { class: "node endpoints", "data-node": `endpoints ${cluster.name}`, "aria-label": `Endpoints of ${cluster.name}` },
       cluster.shown.map((endpoint) => endpointLine(app, cluster, endpoint)),
