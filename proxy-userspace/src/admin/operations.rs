@@ -216,17 +216,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         parameters: &[NAME, ADDRESS],
-        refusals: &[404, 503],
-        ..read(
-            Call::Endpoint,
-            "endpoint",
-            "/clusters/{name}/endpoints/{address}",
-            schema::<EndpointView>,
-            "One endpoint, what is counted of it and when its health changed",
-        )
-    },
-    Operation {
-        parameters: &[NAME, ADDRESS],
         body: Some(schema::<EndpointPatch>),
         refusals: &[404, 500, 503],
         ..change(
@@ -267,6 +256,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/clusters/{name}",
             schema::<ClusterView>,
             "One cluster",
+        )
+    },
+    Operation {
+        parameters: &[NAME, ADDRESS],
+        refusals: &[404, 503],
+        ..read(
+            Call::Endpoint,
+            "endpoint",
+            "/clusters/{name}/endpoints/{address}",
+            schema::<EndpointView>,
+            "One endpoint, what is counted of it and when its health changed",
         )
     },
     Operation {

@@ -10,7 +10,7 @@ mod proxy;
 mod run;
 mod schema;
 mod signals;
-mod status;
+pub(crate) mod status;
 mod table;
 mod top;
 mod unload;

@@ -19,20 +19,30 @@ export class Refusal extends Error {
   }
 }
 
+/** Does something with the browser's storage, unless it is forbidden there. */
+export function store(work) {
+  try {
+    return work();
+  } catch {
+    return null;
+  }
+}
+
+let token = store(() => sessionStorage.getItem(TOKEN));
+
 /** Kept as long as the tab is open; none takes it away. */
-export function setToken(token) {
-  if (token) sessionStorage.setItem(TOKEN, token);
-  else sessionStorage.removeItem(TOKEN);
+export function setToken(given) {
+  token = given;
+  store(() => (given ? sessionStorage.setItem(TOKEN, given) : sessionStorage.removeItem(TOKEN)));
 }
 
 export function hasToken() {
-  return sessionStorage.getItem(TOKEN) != null;
+  return token != null;
 }
 
 /** The answer's JSON. */
 export async function ask(path, method = "GET", body) {
   const headers = {};
-  const token = sessionStorage.getItem(TOKEN);
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   let response;

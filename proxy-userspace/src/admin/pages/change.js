@@ -21,7 +21,7 @@ export function askDrain(cluster, endpoint, done) {
 
 /** Asks for an endpoint's weight. */
 export function askWeight(cluster, endpoint, done) {
-  const words = ["Set weight of", "Its share of new flows and requests, relative to the others of its cluster; 0 for none.", `${endpoint.address} has another weight`];
+  const words = ["Set weight of", "Its share of new flows and requests, relative to the others of its cluster; 0 for none.", `The weight of ${endpoint.address} is set`];
   const field = h("p", { class: "field" },
     h("label", { for: "dialog-weight" }, "Weight"),
     h("input", { id: "dialog-weight", type: "number", min: 0, max: 65535, step: 1, required: true, initial: endpoint.weight }));

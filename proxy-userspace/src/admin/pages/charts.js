@@ -43,7 +43,7 @@ export function chart(title, points, lines, show) {
   const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
   const grid = [0, 0.5, 1].map((part) => [
     h("line", { class: "grid", x1: LEFT, x2: WIDTH - 6, y1: y(part * top), y2: y(part * top) }),
-    h("text", { class: "tick", x: LEFT - 6, y: y(part * top) + 4, "text-anchor": "end" }, show(part * top)),
+    h("text", { class: "tick", x: LEFT - 6, y: y(part * top) + 4, "text-anchor": "end" }, show(part * top).replace(/\.0(?!\d)/, "")),
   ]);
   const paths = lines.map(({ name, kind }) => h("path", { class: `line ${kind}`, d: line(points, name, x, y) }));
   const times = [

@@ -5,7 +5,7 @@ import { controls, readOnly } from "./change.js";
 import { h } from "./dom.js";
 import { counted, latency, rate } from "./figures.js";
 import { rates } from "./samples.js";
-import { STATES, countsBar, countsText, mark, stateOf } from "./states.js";
+import { STATES, countsBar, countsText, mark, stateOf, wordOf } from "./states.js";
 import { endpointLink, trafficOfBoth } from "./topology.js";
 
 /** Rows of a page. */
@@ -78,7 +78,7 @@ function table(app, now, before, rows, refresh) {
     const its = rates(endpoint, earlier.get(endpoint.address), seconds, app.now.topology.latency_bounds_seconds);
     return h("tr", { key: endpoint.address },
       h("th", { scope: "row" }, h("a", { href: endpointLink(now.answer.name, endpoint.address) }, endpoint.address), endpoint.name && h("span", { class: "kind" }, ` ${endpoint.name}`)),
-      h("td", {}, mark(stateOf(endpoint))),
+      h("td", {}, mark(stateOf(endpoint), wordOf(stateOf(endpoint), now.answer))),
       h("td", { class: "number" }, endpoint.weight === endpoint.effective_weight ? endpoint.weight : `${endpoint.effective_weight} of ${endpoint.weight}`),
       h("td", { class: "number" }, `${endpoint.share_percent.toFixed(1)} %`),
       columns.slice(2).map(([, name, show]) => h("td", { class: name === "errors" && its.errors > 0 ? "number bad" : "number" }, show(its[name]))),

@@ -1,6 +1,6 @@
 // Asks the daemon again and again, and shows what was chosen: /, a cluster, or an endpoint.
 
-import { Refusal, ask, hasToken, setToken } from "./api.js";
+import { Refusal, ask, hasToken, setToken, store } from "./api.js";
 import * as clusterView from "./cluster.js";
 import { h, patch } from "./dom.js";
 import * as endpointView from "./endpoint.js";
@@ -51,8 +51,10 @@ async function turn() {
     ]);
     take(topology, caller, path, detail, chosen);
   } catch (refusal) {
-    if (!(refusal instanceof Refusal)) throw refusal;
-    if (refusal.status === 401 || refusal.status === 403) {
+    if (!(refusal instanceof Refusal)) {
+      // A mistake of the page's own: it is said, and the next answer may be shown all the same.
+      console.error(refusal);
+    } else if (refusal.status === 401 || refusal.status === 403) {
       app.stranger = refusal;
       // What was seen belongs to whoever was signed in.
       Object.assign(app, { now: null, before: null, detail: null, caller: null });
@@ -176,7 +178,7 @@ function isDark() {
 function turnTheme() {
   const theme = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
-  localStorage.setItem(THEME, theme);
+  store(() => localStorage.setItem(THEME, theme));
   show();
 }
 
@@ -188,7 +190,7 @@ addEventListener("hashchange", () => {
   turn();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-const kept = localStorage.getItem(THEME);
+const kept = store(() => localStorage.getItem(THEME));
 if (kept) document.documentElement.dataset.theme = kept;
 show();
 turn();

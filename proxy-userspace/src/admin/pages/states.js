@@ -22,8 +22,13 @@ export function shape(state) {
 }
 
 /** Shape and word. */
-export function mark(state, more) {
-  return h("span", { class: `mark ${state}` }, shape(state), h("span", {}, state), more);
+export function mark(state, word = state) {
+  return h("span", { class: `mark ${state}` }, shape(state), h("span", {}, word));
+}
+
+/** A state's word for an endpoint of a cluster. */
+export function wordOf(state, { health_check: check }) {
+  return state === "unknown" && check == null ? "not checked" : state;
 }
 
 /** An endpoint's state in one word; unhealthy goes before draining. */
@@ -40,10 +45,10 @@ export function clusterHealth(cluster) {
 }
 
 /** 96 healthy, 3 unhealthy, 1 draining. */
-export function countsText({ endpoints, health_check: check }) {
+export function countsText(cluster) {
+  const { endpoints } = cluster;
   const parts = ["healthy", "unknown", "unhealthy", "draining"].filter((state) => endpoints[state] > 0);
-  const word = (state) => (state === "unknown" && check == null ? "not checked" : state);
-  return parts.map((state) => `${count(endpoints[state])} ${word(state)}`).join(", ") || "no endpoints";
+  return parts.map((state) => `${count(endpoints[state])} ${wordOf(state, cluster)}`).join(", ") || "no endpoints";
 }
 
 /** The same as a bar. What there is one of among thousands is still seen. */

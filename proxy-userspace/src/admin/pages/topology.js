@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { counted, rate } from "./figures.js";
 import { endpointKey } from "./samples.js";
-import { clusterHealth, countsBar, countsText, mark, shape, stateOf } from "./states.js";
+import { clusterHealth, countsBar, countsText, mark, shape, stateOf, wordOf } from "./states.js";
 
 /** Listeners and clusters that are drawn until more are asked for: a screen holds fewer. */
 const MOST_NODES = 60;
@@ -158,7 +158,7 @@ function endpointLine(app, cluster, endpoint) {
   const rates = app.picture.endpoints.get(endpointKey(cluster.name, endpoint.address));
   return h("li", { class: "endpoint", key: endpoint.address },
     shape(state), h("a", { class: "name", href: endpointLink(cluster.name, endpoint.address) }, endpoint.address),
-    h("span", { class: `word ${state}` }, state),
+    h("span", { class: `word ${state}` }, wordOf(state, cluster)),
     h("span", { class: "figures" }, brief(endpoint, rates)));
 }
 
