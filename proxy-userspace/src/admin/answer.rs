@@ -1,10 +1,9 @@
 //! From a request to its answer: finds the operation in the table, does it, and says what is wrong with a remedy.
 
 use super::{
-    Audit, LogControl, Origin,
-    drain::DrainOrder,
     Audit, LogControl, Origin, browser,
     caller::CallerAnswer,
+    drain::DrainOrder,
     metrics,
     openapi::openapi,
     operations::{Call, OPERATIONS, Operation},

@@ -15,6 +15,7 @@ pub mod metrics;
 mod openapi;
 mod operations;
 mod pages;
+mod parameter;
 mod server;
 mod socket;
 pub mod status;

@@ -2,6 +2,7 @@
 //! of endpoints.
 
 use super::{
+    drain::DrainStatus,
     judge::{Finding, Judgement},
     status::{CounterStatus, DropStatus},
     views::{EndpointView, UpstreamView},
@@ -20,6 +21,8 @@ pub struct TopologyAnswer {
     pub started_unix_seconds: u64,
     /// The generation of the snapshot that is wanted.
     pub generation: u64,
+    /// Whether the daemon itself takes new connections.
+    pub drain: DrainStatus,
     /// Whether all is healthy, as `weir status` says.
     pub verdict: VerdictView,
     /// L4 listeners, then those of the L7 plane, each in config order.

@@ -44,6 +44,7 @@ impl Core {
             flows: status.kernel.flows + status.kernel.tracked_flows,
             drops: drops.cloned().collect(),
             latency_bounds_seconds: BOUNDS_SECONDS.to_vec(),
+            drain: status.drain,
             version: status.version,
             pid: status.pid,
             started_unix_seconds: status.started_unix_seconds,

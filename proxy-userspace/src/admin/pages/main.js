@@ -4,7 +4,7 @@ import { Refusal, ask, hasToken, setToken, store } from "./api.js";
 import * as clusterView from "./cluster.js";
 import { h, patch } from "./dom.js";
 import * as endpointView from "./endpoint.js";
-import { age, moment } from "./figures.js";
+import { age, counted, moment } from "./figures.js";
 import { overview } from "./overview.js";
 import { endpointKey, picture, rates, remember } from "./samples.js";
 import { mark } from "./states.js";
@@ -132,6 +132,13 @@ function notices() {
   if (app.stranger) return null;
   const seen = app.now ? `; what is shown is its answer of ${moment(app.now.clock)}` : "";
   if (app.away) return h("div", { class: "message bad" }, h("p", {}, h("b", {}, `The daemon does not answer (${app.away.text})`), `${seen}. It is asked again and again.`));
+  const { drain } = app.now?.topology ?? {};
+  if (drain && drain.state !== "serving") {
+    const step = drain.state === "notice" ? "It is not ready any more, and its listeners close" : `Its listeners are closed; ${counted(drain.connections, "connection")} may go on, and it ends`;
+    return h("div", { class: "message bad" }, h("p", {}, h("b", {}, "The daemon drains. "),
+      // Not spoken: it would be, every second.
+      h("span", { "aria-hidden": "true" }, step, drain.seconds_left == null ? "." : ` in ${age(drain.seconds_left)}.`)));
+  }
   return app.isPaused && app.now && h("div", { class: "message" }, h("p", {}, `Paused at ${moment(app.now.clock)}.`));
 }
 
