@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 30] = [
+const PROGRAMS: [(&str, &str); 32] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
@@ -46,6 +46,8 @@ const PROGRAMS: [(&str, &str); 30] = [
     ("buildah", "buildah"),
     ("crun", "crun"),
     ("systemd-analyze", "systemd"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // Builds bpf-linker, which links C++.
     ("g++", "g++"),
 ];

@@ -1,7 +1,8 @@
 //! From a request to its answer: finds the operation in the table, does it, and says what is wrong with a remedy.
 
 use super::{
-    Audit, LogControl, Origin,
+    Audit, LogControl, Origin, browser,
+    caller::CallerAnswer,
     drain::DrainOrder,
     metrics,
     openapi::openapi,
@@ -16,7 +17,7 @@ use crate::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
 };
@@ -97,18 +98,24 @@ pub(super) async fn answer(
         Ok((operation, _)) => (operation, operation.matched(uri.path()).unwrap_or_default()),
         Err(answer) => return *answer,
     };
-    if operation.changes && rights == Rights::Read {
-        let what = format!("{} may read only", origin.caller);
-        let asked = format!("{} {}", operation.method, uri.path());
-        context.audit.write(&origin, &asked, Err(&what));
-        return error(
-            StatusCode::FORBIDDEN,
-            what,
-            "use a token without `read_only: true`",
-        );
+    if let Some((what, remedy)) = refusal(request.headers(), operation, &origin, rights) {
+        if operation.changes {
+            let asked = format!("{} {}", operation.method, uri.path());
+            context.audit.write(&origin, &asked, Err(&what));
+        }
+        return error(StatusCode::FORBIDDEN, what, remedy);
     }
     let control = &context.control;
     match operation.call {
+        Call::Topology => outcome(control.look(|core| core.topology()).await),
+        Call::Caller => json(
+            StatusCode::OK,
+            &CallerAnswer {
+                caller: origin.caller.to_string(),
+                may_change: rights == Rights::Change,
+            },
+        ),
+        Call::Endpoint => either(endpoint(&values, control).await),
         Call::Status => outcome(control.status().await),
         Call::Metrics => metrics::answer(request.headers(), control).await,
         Call::Flow => match question(&values, uri.query()) {
@@ -135,6 +142,24 @@ pub(super) async fn answer(
         Call::SetLog => either(set_log(request.into_body(), &origin, context).await),
         Call::Document => json(StatusCode::OK, &openapi()),
     }
+}
+
+/// Why a request is not answered, though it is known who asks: what is wrong, and the remedy.
+fn refusal(
+    headers: &HeaderMap,
+    operation: &Operation,
+    origin: &Origin,
+    rights: Rights,
+) -> Option<(String, &'static str)> {
+    let is_local = origin.remote.is_none_or(|remote| remote.ip().is_loopback());
+    if let Err(foreign) = browser::admit(headers, is_local) {
+        return Some((foreign.to_string(), foreign.remedy()));
+    }
+    let is_refused = operation.changes && rights == Rights::Read;
+    is_refused.then(|| {
+        let what = format!("{} may read only", origin.caller);
+        (what, "use a token without `read_only: true`")
+    })
 }
 
 fn either(answer: Result<Answer, Answer>) -> Answer {
@@ -178,12 +203,8 @@ async fn cluster(values: &[&str], control: &Handle) -> Result<Answer, Answer> {
     Ok(outcome(found.and_then(|found| found)))
 }
 
-async fn set_endpoint(
-    values: &[&str],
-    body: Incoming,
-    origin: Origin,
-    control: &Handle,
-) -> Result<Answer, Answer> {
+/// The cluster and the address that a path names.
+fn named_endpoint(values: &[&str]) -> Result<(String, BackendAddr), Answer> {
     let [cluster, address] = values else {
         return Err(error(
             StatusCode::NOT_FOUND,
@@ -199,6 +220,24 @@ async fn set_endpoint(
         let remedy = "write IP:PORT, for IPv6 [IP]:PORT";
         error(StatusCode::BAD_REQUEST, "no endpoint address in the path", remedy)
     })?;
+    Ok((cluster, address))
+}
+
+async fn endpoint(values: &[&str], control: &Handle) -> Result<Answer, Answer> {
+    let (cluster, address) = named_endpoint(values)?;
+    let found = control
+        .look(move |core| core.one_endpoint_view(&cluster, address))
+        .await;
+    Ok(outcome(found.and_then(|found| found)))
+}
+
+async fn set_endpoint(
+    values: &[&str],
+    body: Incoming,
+    origin: Origin,
+    control: &Handle,
+) -> Result<Answer, Answer> {
+    let (cluster, address) = named_endpoint(values)?;
     let remedy = r#"send {"weight": N}, {"drain": true|false}, or both; "durable": true keeps it beyond the next start"#;
     let patch: EndpointPatch = read_json(body, remedy).await?;
     if patch.weight.is_none() && patch.drain.is_none() {

@@ -1,5 +1,7 @@
 //! Who asks for a change, and from where.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Who, as far as the system or cryptography says.
@@ -29,6 +31,15 @@ pub struct Origin {
     pub caller: Caller,
     /// From where, over TCP.
     pub remote: Option<SocketAddr>,
+}
+
+/// The answer to `GET /caller`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct CallerAnswer {
+    /// Who, as the audit log names it.
+    pub caller: String,
+    /// Whether it may change anything.
+    pub may_change: bool,
 }
 
 impl From<Caller> for Origin {

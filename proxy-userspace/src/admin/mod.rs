@@ -1,20 +1,26 @@
-//! The admin API: HTTP/1.1 with JSON over a UNIX socket, and over TCP where configured; metrics over TCP too.
+//! The admin API: HTTP/1.1 with JSON over a UNIX socket, and over TCP where configured, and the page for browsers; metrics over TCP too.
 
 mod access;
 mod answer;
 mod audit;
+mod browser;
 mod caller;
 mod client;
 pub mod drain;
+pub(crate) mod figures;
 pub mod flow;
+pub(crate) mod judge;
 mod log;
 pub mod metrics;
 mod openapi;
 mod operations;
+mod pages;
+mod parameter;
 mod server;
 mod socket;
 mod spare;
 pub mod status;
+pub mod topology;
 pub mod views;
 
 pub use access::Access;

@@ -1,7 +1,8 @@
 //! The API as an OpenAPI 3.1 document, made from the table of operations.
 
 use super::{
-    operations::{JSON, OPERATIONS, Operation, Parameter, meaning},
+    operations::{JSON, OPERATIONS, Operation, meaning},
+    parameter::Parameter,
     status::ErrorAnswer,
 };
 use schemars::{

@@ -1,12 +1,15 @@
 //! The one table of operations: routing, the answers to what is not there, and the OpenAPI document are made from it.
 
 use super::{
+    caller::CallerAnswer,
     drain::{DrainOrder, DrainStatus},
     flow::FlowAnswer,
+    parameter::{ADDRESS, FLOW, NAME, Parameter},
     status::{ChangeAnswer, EndpointPatch, Status},
+    topology::TopologyAnswer,
     views::{
-        CertificatesAnswer, ClusterView, ClustersAnswer, ConfigDump, ListenersAnswer, LogSettings,
-        WorkersAnswer,
+        CertificatesAnswer, ClusterView, ClustersAnswer, ConfigDump, EndpointView, ListenersAnswer,
+        LogSettings, WorkersAnswer,
     },
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -21,6 +24,7 @@ pub(super) enum Call {
     Draining,
     Drain,
     EndDrain,
+    Endpoint,
     SetEndpoint,
     Config,
     Clusters,
@@ -28,6 +32,8 @@ pub(super) enum Call {
     Listeners,
     Certificates,
     Workers,
+    Topology,
+    Caller,
     Log,
     SetLog,
     Document,
@@ -57,79 +63,6 @@ pub(super) struct Operation {
     pub(super) changes: bool,
     pub(super) summary: &'static str,
 }
-
-/// A parameter.
-#[derive(PartialEq, Debug)]
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    /// Its stand-in where paths are listed.
-    pub(super) shown: &'static str,
-    pub(super) in_query: bool,
-    /// A regular expression (ECMA 262) that holds for every value that can be right.
-    pub(super) pattern: &'static str,
-    pub(super) example: &'static str,
-    pub(super) description: &'static str,
-}
-
-const NAME: Parameter = Parameter {
-    name: "name",
-    shown: "NAME",
-    in_query: false,
-    pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-    example: "web",
-    description: "The cluster's name.",
-};
-
-/// Exact for IPv4 and ports; brackets may hold what is no IPv6 address.
-const ADDRESS_PATTERN: &str = concat!(
-    r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}",
-    r"|\[[0-9A-Fa-f:.]{2,45}\])",
-    r":(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
-);
-
-const ADDRESS: Parameter = Parameter {
-    name: "address",
-    shown: "ADDR",
-    in_query: false,
-    pattern: ADDRESS_PATTERN,
-    example: "198.51.100.1:80",
-    description: "The endpoint: IP:PORT, for IPv6 [IP]:PORT.",
-};
-
-const FLOW: [Parameter; 4] = [
-    Parameter {
-        name: "protocol",
-        shown: "PROTOCOL",
-        in_query: false,
-        pattern: "^(tcp|udp)$",
-        example: "tcp",
-        description: "The flow's protocol.",
-    },
-    Parameter {
-        name: "client",
-        shown: "CLIENT",
-        in_query: false,
-        pattern: ADDRESS_PATTERN,
-        example: "198.51.100.7:4711",
-        description: "The client: IP:PORT, for IPv6 [IP]:PORT.",
-    },
-    Parameter {
-        name: "vip",
-        shown: "VIP",
-        in_query: false,
-        pattern: ADDRESS_PATTERN,
-        example: "192.0.2.53:53",
-        description: "The VIP that it sends to: IP:PORT, for IPv6 [IP]:PORT.",
-    },
-    Parameter {
-        name: "connection_id",
-        shown: "HEX",
-        in_query: true,
-        pattern: "^([0-9A-Fa-f]{2}){1,20}$",
-        example: "07a1b2c3d4e5f607",
-        description: "The destination connection ID of a QUIC packet.",
-    },
-];
 
 /// All there are.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -254,6 +187,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         )
     },
     Operation {
+        parameters: &[NAME, ADDRESS],
+        refusals: &[404, 503],
+        ..read(
+            Call::Endpoint,
+            "endpoint",
+            "/clusters/{name}/endpoints/{address}",
+            schema::<EndpointView>,
+            "One endpoint, what is counted of it and when its health changed",
+        )
+    },
+    Operation {
         refusals: &[503],
         ..read(
             Call::Listeners,
@@ -283,6 +227,23 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "Workers of the L7 plane, their connections and counters",
         )
     },
+    Operation {
+        refusals: &[503],
+        ..read(
+            Call::Topology,
+            "topology",
+            "/topology",
+            schema::<TopologyAnswer>,
+            "What is wrong, and what goes where: listeners, clusters and the endpoints to look at, with counters",
+        )
+    },
+    read(
+        Call::Caller,
+        "caller",
+        "/caller",
+        schema::<CallerAnswer>,
+        "Who asks, and whether it may change anything",
+    ),
     read(Call::Log, "log", "/log", schema::<LogSettings>, "What is logged"),
     Operation {
         body: Some(schema::<LogSettings>),
@@ -359,11 +320,8 @@ fn any_object(_generator: &mut SchemaGenerator) -> Schema {
 impl Operation {
     /// Every status but 200 that it can answer with, in order.
     pub(super) fn errors(&self) -> Vec<u16> {
-        let mut errors = vec![401];
+        let mut errors = vec![401, 403];
         errors.extend(self.refusals);
-        if self.changes {
-            errors.push(403);
-        }
         if !self.parameters.is_empty() || self.body.is_some() {
             errors.push(400);
         }
@@ -409,7 +367,7 @@ pub(super) fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The path, query or body is not as described",
         401 => "Over TCP: neither a token nor a client certificate that is known",
-        403 => "The token may read only",
+        403 => "The token may read only, or a browser asks for a page of another site",
         404 => "What the path names is not there",
         408 => "The body did not come in time",
         413 => "The body is too long",

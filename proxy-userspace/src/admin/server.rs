@@ -3,6 +3,7 @@
 use super::{
     Access, AdminSocket, Caller, Context, Origin,
     answer::{REQUEST_TIMEOUT, Rights, answer},
+    pages,
     spare::Spare,
 };
 use crate::l7::tls;
@@ -182,8 +183,15 @@ where
     F: Future<Output = super::answer::Answer>,
 {
     let service = service_fn(|request| {
+        // Whoever comes: the page is what asks for a token.
+        let page = pages::answer(&request);
         let answer = answered(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move {
+            match page {
+                Some(page) => Ok::<_, Infallible>(page),
+                None => Ok(answer.await),
+            }
+        }
     });
     let mut server = http1::Builder::new();
     server

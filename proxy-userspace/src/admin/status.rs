@@ -5,7 +5,7 @@ use crate::model::Endpoint;
 use proxy_common::counters::Counters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Add};
 
 /// Everything `weir status` shows.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
@@ -277,6 +277,22 @@ pub struct CounterStatus {
     /// Without NAT: packets whose flow was to be remembered and was not, since the table was full or too many came.
     #[serde(default)]
     pub untracked: u64,
+}
+
+impl Add for CounterStatus {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            packets: self.packets + more.packets,
+            bytes: self.bytes + more.bytes,
+            reply_packets: self.reply_packets + more.reply_packets,
+            reply_bytes: self.reply_bytes + more.reply_bytes,
+            flows: self.flows + more.flows,
+            drops: self.drops + more.drops,
+            untracked: self.untracked + more.untracked,
+        }
+    }
 }
 
 impl From<Counters> for CounterStatus {

@@ -1,6 +1,6 @@
 //! What the read operations beside `GET /status` answer: the config as it runs, and why. Secrets, header values and bodies are left out.
 
-use super::status::{ConfiguredStatus, WorkerStatus};
+use super::status::{ConfiguredStatus, CounterStatus, WorkerStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -262,6 +262,52 @@ pub struct EndpointView {
     pub configured: Option<ConfiguredStatus>,
     /// Whether an override of it outlives the daemon.
     pub durable: bool,
+    /// What the kernel plane counts of it, over all L4 services of the cluster; null where it counts nothing.
+    pub kernel: Option<CounterStatus>,
+    /// What the L7 plane counts of it; null where none of its workers ever had to do with it.
+    pub l7: Option<UpstreamView>,
+    /// When its health changed, the oldest first: the last eight times. Left out where many endpoints are answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<HealthChange>>,
+}
+
+/// What the L7 plane counts of an endpoint, or of all endpoints of a cluster, since the daemon started.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct UpstreamView {
+    /// Requests sent there, and TCP connections.
+    pub requests: u64,
+    /// Responses: 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 5],
+    /// Requests that got no response.
+    pub failures: u64,
+    /// Connections that could not be opened.
+    pub connect_failures: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Requests and TCP connections that are not over.
+    pub active: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Durations from a request's head to its response's last byte, by bucket, not cumulated: `latency_bounds_seconds`
+    /// of `GET /topology` has their upper bounds, the last bucket has none.
+    pub durations: Vec<u64>,
+    /// The sum of these durations.
+    pub duration_seconds: f64,
+    /// Bytes of bodies from clients.
+    pub received_bytes: u64,
+    /// Bytes of bodies to clients.
+    pub sent_bytes: u64,
+}
+
+/// A change of an endpoint's health.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct HealthChange {
+    /// When, seconds since 1970.
+    pub at_unix_seconds: u64,
+    /// `healthy` or `unhealthy` since then.
+    pub health: String,
+    /// What the probe met that was the last straw; null for a recovery.
+    pub why: Option<String>,
 }
 
 /// What an effective weight follows from: the first of these that is so.

@@ -4,21 +4,22 @@ mod check;
 mod drain;
 mod endpoint;
 mod explain;
-mod figures;
 mod flow;
-mod judge;
 mod monitor;
 mod proxy;
 mod run;
 mod schema;
 mod signals;
-mod status;
+pub(crate) mod status;
 mod table;
 mod top;
 mod unload;
 mod upgrade;
 
-use crate::model::DaemonSettings;
+use crate::{
+    admin::{figures, judge},
+    model::DaemonSettings,
+};
 use clap::{Args, Parser, Subcommand};
 use std::{
     io::{self, Write},

@@ -339,4 +339,4 @@ fn counted(counters: Option<CounterStatus>, cell: impl FnOnce(CounterStatus) -> 
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -246,11 +246,7 @@ clusters:
         let mut verdicts = Verdicts::new();
         let (first, warnings) = build(1, &desired, &verdicts, None);
         desired.touched = Touched::nothing();
-        let unhealthy = Verdict {
-            health: Health::Unhealthy,
-            last_error: None,
-            changed: None,
-        };
+        let unhealthy = Verdict::new(Health::Unhealthy, None);
         let drain = EndpointPatch {
             drain: Some(true),
             ..EndpointPatch::default()

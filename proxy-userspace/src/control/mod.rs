@@ -18,6 +18,8 @@ mod report_flow;
 mod report_l7;
 mod report_metrics;
 mod report_metrics_l7;
+mod report_topology;
+mod report_upstream;
 mod report_weights;
 mod resolved;
 mod saved;

@@ -202,7 +202,7 @@ pub(super) fn share_percent(weight: u32, total: u64) -> f64 {
     }
 }
 
-fn state(endpoint: &Endpoint) -> BackendState {
+pub(super) fn state(endpoint: &Endpoint) -> BackendState {
     match endpoint.health {
         Health::Unhealthy => BackendState::Unhealthy,
         _ if endpoint.drain => BackendState::Draining,

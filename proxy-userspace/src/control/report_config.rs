@@ -4,6 +4,7 @@ use super::{
     Core,
     report::unix_seconds,
     report_l7::{l7_status, shown},
+    report_upstream::Counted,
 };
 use crate::{
     admin::views::{
@@ -29,7 +30,7 @@ impl Core {
             path: self.path.display().to_string(),
             settings: settings(&self.snapshot.settings),
             listeners: self.listeners_view().listeners,
-            clusters: self.clusters_view().clusters,
+            clusters: self.cluster_views(&Counted::default()),
         }
     }
 

@@ -1,13 +1,22 @@
 //! Clusters as they run: every endpoint's effective weight, and why it is that.
 
-use super::{Core, Refusal, RefusalKind, desired::names, report::share_percent};
+use super::{
+    Core, Refusal, RefusalKind,
+    desired::names,
+    report::{share_percent, unix_seconds},
+    report_upstream::Counted,
+    verdicts::Turn,
+};
 use crate::{
     admin::{
-        status::ConfiguredStatus,
-        views::{ClusterView, ClustersAnswer, EndpointView, HealthCheckView, WeightReason},
+        status::{ConfiguredStatus, CounterStatus},
+        views::{
+            ClusterView, ClustersAnswer, EndpointView, HealthChange, HealthCheckView, UpstreamView,
+            WeightReason,
+        },
     },
     model::{
-        Cluster, Endpoint, EndpointId, Health, HealthCheck, Probe,
+        BackendAddr, Cluster, Endpoint, EndpointId, Health, HealthCheck, Probe,
         l7::{Policy, UpstreamProtocol, UpstreamTls, Verify},
     },
 };
@@ -15,18 +24,87 @@ use crate::{
 impl Core {
     /// `GET /clusters`.
     pub(crate) fn clusters_view(&self) -> ClustersAnswer {
-        let clusters = self.snapshot.clusters.values();
         ClustersAnswer {
             generation: self.snapshot.generation,
-            clusters: clusters.map(|cluster| self.view_of(cluster)).collect(),
+            clusters: self.with_counted(|counted| self.cluster_views(counted)),
+        }
+    }
+
+    /// All, with these counters.
+    pub(super) fn cluster_views(&self, counted: &Counted<'_>) -> Vec<ClusterView> {
+        let clusters = self.snapshot.clusters.values();
+        clusters.map(|cluster| self.view_of(cluster, counted)).collect()
+    }
+
+    /// Reads the counters of both planes. What can't be read is left out: the status says why.
+    fn with_counted<T>(&self, view: impl FnOnce(&Counted<'_>) -> T) -> T {
+        let counters = self.plane.counters().ok().flatten();
+        let counted = Counted::of_l7(self.plane.l7().compiled());
+        match &counters {
+            Some(counters) => view(&counted.with_kernel(counters, &self.snapshot.services)),
+            None => view(&counted),
         }
     }
 
     /// `GET /clusters/NAME`.
     pub(crate) fn cluster_view(&self, name: &str) -> Result<ClusterView, Refusal> {
+        let cluster = self.cluster_named(name)?;
+        let mut view = self.with_counted(|counted| self.view_of(cluster, counted));
+        for (endpoint, view) in cluster.endpoints.iter().zip(&mut view.endpoints) {
+            view.history = Some(self.history(cluster, endpoint));
+        }
+        Ok(view)
+    }
+
+    /// `GET /clusters/NAME/endpoints/ADDR`.
+    pub(crate) fn one_endpoint_view(
+        &self,
+        name: &str,
+        address: BackendAddr,
+    ) -> Result<EndpointView, Refusal> {
+        let cluster = self.cluster_named(name)?;
+        let found = cluster
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.address == address);
+        let endpoint = found.ok_or_else(|| {
+            let remedy = format!("GET /clusters/{name} has those that are there");
+            Refusal::new(
+                RefusalKind::NotFound,
+                format!("no endpoint {address} in cluster {name}"),
+                remedy,
+            )
+        })?;
+        let total = total_weight(cluster);
+        let mut view = self.with_counted(|counted| {
+            let counters = (
+                counted.kernel(&cluster.name, address),
+                counted.endpoint(&cluster.name, address),
+            );
+            self.endpoint_view(cluster, endpoint, total, counters)
+        });
+        view.history = Some(self.history(cluster, endpoint));
+        Ok(view)
+    }
+
+    fn history(&self, cluster: &Cluster, endpoint: &Endpoint) -> Vec<HealthChange> {
+        let id = EndpointId {
+            cluster: cluster.name.clone(),
+            address: endpoint.address,
+        };
+        let turns = self.verdicts.get(&id).map_or(&[][..], |verdict| &verdict.history);
+        let change = |turn: &Turn| HealthChange {
+            at_unix_seconds: unix_seconds(turn.at),
+            health: turn.health.to_string(),
+            why: turn.why.as_deref().map(str::to_owned),
+        };
+        turns.iter().map(change).collect()
+    }
+
+    fn cluster_named(&self, name: &str) -> Result<&Cluster, Refusal> {
         let clusters = &self.snapshot.clusters;
         let found = clusters.values().find(|cluster| *cluster.name.0 == *name);
-        found.map(|cluster| self.view_of(cluster)).ok_or_else(|| {
+        found.map(|cluster| &**cluster).ok_or_else(|| {
             let remedy = match clusters.is_empty() {
                 true => "the config has none".to_owned(),
                 false => format!("use one of: {}", names(clusters.keys())),
@@ -35,9 +113,8 @@ impl Core {
         })
     }
 
-    fn view_of(&self, cluster: &Cluster) -> ClusterView {
-        let weights = cluster.endpoints.iter().map(Endpoint::effective_weight);
-        let total = weights.map(u64::from).sum();
+    fn view_of(&self, cluster: &Cluster, counted: &Counted<'_>) -> ClusterView {
+        let total = total_weight(cluster);
         ClusterView {
             name: cluster.name.to_string(),
             policy: policy(cluster.l7.policy).into(),
@@ -54,12 +131,25 @@ impl Core {
                 .collect(),
             effective_weight: total,
             endpoints: (cluster.endpoints.iter())
-                .map(|endpoint| self.endpoint_view(cluster, endpoint, total))
+                .map(|endpoint| {
+                    let counters = (
+                        counted.kernel(&cluster.name, endpoint.address),
+                        counted.endpoint(&cluster.name, endpoint.address),
+                    );
+                    self.endpoint_view(cluster, endpoint, total, counters)
+                })
                 .collect(),
         }
     }
 
-    fn endpoint_view(&self, cluster: &Cluster, endpoint: &Endpoint, total: u64) -> EndpointView {
+    /// With what the kernel plane and the L7 plane count of it.
+    pub(super) fn endpoint_view(
+        &self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        total: u64,
+        (kernel, l7): (Option<CounterStatus>, Option<UpstreamView>),
+    ) -> EndpointView {
         let id = EndpointId {
             cluster: cluster.name.clone(),
             address: endpoint.address,
@@ -80,8 +170,16 @@ impl Core {
             last_error,
             configured,
             durable: self.desired.overrides.is_durable(&id),
+            kernel,
+            l7,
+            history: None,
         }
     }
+}
+
+fn total_weight(cluster: &Cluster) -> u64 {
+    let weights = cluster.endpoints.iter().map(Endpoint::effective_weight);
+    weights.map(u64::from).sum()
 }
 
 /// What an effective weight follows from, in a word and in a sentence.
@@ -118,7 +216,7 @@ fn why(
     }
 }
 
-fn policy(policy: Policy) -> &'static str {
+pub(super) fn policy(policy: Policy) -> &'static str {
     match policy {
         Policy::RoundRobin => "round_robin",
         Policy::LeastRequest => "least_request",
@@ -137,7 +235,7 @@ fn verify(tls: &UpstreamTls) -> &'static str {
     }
 }
 
-fn health_check(check: &HealthCheck) -> HealthCheckView {
+pub(super) fn health_check(check: &HealthCheck) -> HealthCheckView {
     HealthCheckView {
         kind: match check.probe {
             Probe::Tcp(_) => "tcp",
@@ -154,7 +252,6 @@ fn health_check(check: &HealthCheck) -> HealthCheckView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::BackendAddr;
 
     #[test]
     fn the_first_that_is_so_is_the_reason() {

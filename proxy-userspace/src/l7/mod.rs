@@ -47,7 +47,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
-pub use compile::{Compiled, CompiledKind};
+pub use compile::{Compiled, CompiledCluster, CompiledKind, CompiledListener};
 pub use counters::{Count, Counters};
 pub use plane::{L7Error, L7Plane};
 pub use pressure::Shortage;

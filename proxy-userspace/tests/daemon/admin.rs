@@ -51,7 +51,7 @@ fn every_effective_weight_has_its_reason() {
     let daemon = Daemon::start(&home);
     patch(&daemon, r#"{"weight": 5}"#);
 
-    let cluster = get(&daemon, "/clusters/web");
+    let mut cluster = get(&daemon, "/clusters/web");
     let first = &cluster["endpoints"][0];
     assert_eq!(
         (&first["effective_weight"], &first["reason"], &first["why"]),
@@ -70,6 +70,15 @@ fn every_effective_weight_has_its_reason() {
         (&cluster["policy"], &cluster["effective_weight"]),
         (&json!("least_request"), &json!(5))
     );
+    // Of one alone it is also told what became of it.
+    let first_alone = get(&daemon, "/clusters/web/endpoints/198.51.100.1:80");
+    assert_eq!(first_alone, cluster["endpoints"][0]);
+    for endpoint in cluster["endpoints"].as_array_mut().unwrap() {
+        assert_eq!(
+            endpoint.as_object_mut().unwrap().remove("history"),
+            Some(json!([]))
+        );
+    }
     assert_eq!(get(&daemon, "/clusters")["clusters"], json!([cluster]));
     let (code, answer) = daemon.curl("GET", "/clusters/dns", None);
     assert_eq!((code, &answer["remedy"]), (404, &json!("use one of: web")));

@@ -146,6 +146,61 @@ fn tokens_let_in_and_say_what_one_may_do() {
 }
 
 #[test]
+fn the_page_is_for_anybody_and_what_it_shows_is_not() {
+    let site = Site::new(TOKENS);
+    let _daemon = Daemon::start(&site.home);
+    let head = |path: &str, arguments: &[&str]| {
+        let url = format!("http://127.0.0.1:{}{path}", site.port);
+        let output = Command::new("curl")
+            .args(["-sS", "--max-time", "10", "-D", "-", "-o", "/dev/null"])
+            .args(arguments)
+            .arg(url)
+            .output()
+            .expect("curl is installed");
+        text(&output.stdout)
+    };
+    for (path, media) in [
+        ("/", "text/html"),
+        ("/page/page.css", "text/css"),
+        ("/page/main.js", "text/javascript"),
+    ] {
+        let head = head(path, &[]);
+        for expected in [
+            "HTTP/1.1 200",
+            media,
+            "content-security-policy: default-src 'none'; script-src 'self'",
+            "frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "cache-control: no-cache",
+        ] {
+            assert!(head.contains(expected), "{path} lacks {expected}: {head}");
+        }
+    }
+    assert!(head("/", &["-X", "POST"]).starts_with("HTTP/1.1 405"));
+    assert!(head("/page/nothing.js", &[]).starts_with("HTTP/1.1 401"));
+    assert!(head("/topology", &[]).starts_with("HTTP/1.1 401"));
+    let ask = |token: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        let (code, answer) = site.curl("http", "/caller", &["-H", &bearer]).unwrap();
+        assert_eq!(code, 200);
+        answer
+    };
+    assert_eq!(
+        ask(TOKEN),
+        serde_json::json!({"caller": "token ops", "may_change": true})
+    );
+    assert_eq!(
+        ask(READER),
+        serde_json::json!({"caller": "token prometheus", "may_change": false})
+    );
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let foreign = ["-X", "POST", "-H", &bearer, "-H", "Sec-Fetch-Site: cross-site"];
+    assert_eq!(site.curl("http", "/reload", &foreign).unwrap().0, 403);
+    let audit = fs::read_to_string(site.path("audit.log")).unwrap();
+    assert!(audit.contains("a page of another site asks"), "{audit}");
+}
+
+#[test]
 fn client_certificates_let_in() {
     let site = Site::new(TOKENS);
     site.make_certificates();

@@ -44,7 +44,7 @@ type Wrong<'a> = (&'a str, &'a str, Option<&'a str>, u16, &'a str);
 const ENDPOINT: &str = "/clusters/web/endpoints/198.51.100.1:80";
 
 const WRONG: &[Wrong<'_>] = &[
-    ("GET", "/", None, 404, "no such path"),
+    ("POST", "/", None, 405, "does not take POST"),
     ("GET", "/status/", None, 404, "no such path"),
     ("POST", "/status", None, 405, "does not take POST"),
     ("POST", "/metrics", None, 405, "does not take POST"),

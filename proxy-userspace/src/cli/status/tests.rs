@@ -7,7 +7,7 @@ use crate::admin::status::{
     ServiceStatus, SteeringStatus, WorkerStatus,
 };
 
-pub(in crate::cli) const NOW: u64 = 1_700_000_000;
+pub(crate) const NOW: u64 = 1_700_000_000;
 
 fn counters(packets: u64) -> Option<CounterStatus> {
     Some(CounterStatus {
@@ -119,7 +119,7 @@ pub fn serving() -> DrainStatus {
 }
 
 /// Something of everything: a kernel plane behind, a dead backend, drops, a refused change.
-pub(in crate::cli) fn status() -> Status {
+pub(crate) fn status() -> Status {
     let mut heavy = backend("198.51.100.1:53", BackendState::Healthy, 1_234_567);
     heavy.weight = 3;
     heavy.overridden = Some(ConfiguredStatus {
@@ -165,7 +165,7 @@ pub(in crate::cli) fn status() -> Status {
 }
 
 /// Nothing to complain of, and little there.
-pub(in crate::cli) fn healthy() -> Status {
+pub(crate) fn healthy() -> Status {
     let mut status = status();
     status.kernel.generation = Some(4);
     status.kernel.interfaces[0].warning = None;

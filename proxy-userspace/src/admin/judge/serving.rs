@@ -2,8 +2,8 @@
 
 use super::{Finding, Health, find};
 use crate::{
+    admin::figures::{age, counted},
     admin::status::{BackendState, BackendStatus, L7Status, ListenerStatus, MemoryStatus, ServiceStatus},
-    cli::figures::{age, counted},
 };
 
 /// A certificate that ends sooner needs attention.
@@ -13,7 +13,7 @@ const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
 const MANY_CONNECTIONS: u64 = 64;
 
 /// A service's own health, whatever the planes do.
-pub(in crate::cli) fn service_health(service: &ServiceStatus) -> Health {
+pub(crate) fn service_health(service: &ServiceStatus) -> Health {
     if service
         .backends
         .iter()
@@ -32,7 +32,7 @@ pub(in crate::cli) fn service_health(service: &ServiceStatus) -> Health {
 }
 
 /// One finding a service at most: of 4,096 backends that fail, one is shown.
-pub(super) fn services(services: &[ServiceStatus], findings: &mut Vec<Finding>) {
+pub(crate) fn services(services: &[ServiceStatus], findings: &mut Vec<Finding>) {
     for service in services {
         let name = &service.name;
         let backends = &service.backends;
@@ -86,14 +86,14 @@ fn cause(backend: &BackendStatus) -> String {
 }
 
 /// The certificate of a listener that ends first: its name, and in how many seconds.
-pub(in crate::cli) fn first_expiry(listener: &ListenerStatus, now: u64) -> Option<(&str, i64)> {
+pub(crate) fn first_expiry(listener: &ListenerStatus, now: u64) -> Option<(&str, i64)> {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let first = listener.certificates.iter().min_by_key(|(_, end)| **end);
     first.map(|(name, end)| (name.as_str(), end.saturating_sub(now)))
 }
 
 /// A listener's own health, by its certificates: without any that is valid it can't serve.
-pub(in crate::cli) fn listener_health(listener: &ListenerStatus, now: u64) -> Health {
+pub(crate) fn listener_health(listener: &ListenerStatus, now: u64) -> Health {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let ends = || listener.certificates.values();
     if ends().len() > 0 && ends().all(|end| *end <= now) {
@@ -105,7 +105,7 @@ pub(in crate::cli) fn listener_health(listener: &ListenerStatus, now: u64) -> He
     }
 }
 
-pub(super) fn certificates(l7: &L7Status, now: u64, findings: &mut Vec<Finding>) {
+pub(crate) fn certificates(l7: &L7Status, now: u64, findings: &mut Vec<Finding>) {
     for listener in &l7.listeners {
         let health = listener_health(listener, now);
         if health == Health::Healthy {
@@ -131,7 +131,7 @@ pub(super) fn certificates(l7: &L7Status, now: u64, findings: &mut Vec<Finding>)
 }
 
 /// Short of memory.
-pub(super) fn memory(memory: &MemoryStatus, findings: &mut Vec<Finding>) {
+pub(crate) fn memory(memory: &MemoryStatus, findings: &mut Vec<Finding>) {
     let mebibytes = |bytes: u64| bytes >> 20;
     let used = format!(
         "memory: {} of {} MiB",
@@ -152,7 +152,7 @@ pub(super) fn memory(memory: &MemoryStatus, findings: &mut Vec<Finding>) {
 }
 
 /// Access logs that can't be written now.
-pub(super) fn access_logs(l7: &L7Status, findings: &mut Vec<Finding>) {
+pub(crate) fn access_logs(l7: &L7Status, findings: &mut Vec<Finding>) {
     for listener in &l7.listeners {
         if let Some(error) = &listener.log_error {
             let lost = counted(listener.log_lines_dropped as usize, "line");
@@ -167,7 +167,7 @@ pub(super) fn access_logs(l7: &L7Status, findings: &mut Vec<Finding>) {
     }
 }
 
-pub(super) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut Vec<Finding>) {
+pub(crate) fn workers(l7: &L7Status, before: Option<&L7Status>, findings: &mut Vec<Finding>) {
     let errors = |l7: &L7Status| l7.workers.iter().map(|worker| worker.accept_errors).sum::<u64>();
     let remedy = "raise the limit of open files (LimitNOFILE, `ulimit -n`)";
     match before {

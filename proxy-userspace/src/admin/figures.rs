@@ -1,7 +1,7 @@
 //! Figures as people read them: counts, bytes, rates, ages.
 
 /// 1234567 as 1,234,567.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// Bytes to three digits or so.
-pub(super) fn scaled(bytes: u64) -> String {
+pub(crate) fn scaled(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -30,7 +30,7 @@ pub(super) fn scaled(bytes: u64) -> String {
 }
 
 /// Events a second: 0, 0.4, 12.5, 999, 12.3k, 4.5M.
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     let units = ["", "k", "M", "G", "T"];
     let mut value = per_second;
     let mut unit = 0;
@@ -44,7 +44,7 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// The two greatest units: 3d 4h, 5m 6s.
-pub(super) fn age(seconds: u64) -> String {
+pub(crate) fn age(seconds: u64) -> String {
     let parts = [
         (seconds / 86_400, "d"),
         (seconds / 3_600 % 24, "h"),
@@ -61,7 +61,7 @@ pub(super) fn age(seconds: u64) -> String {
 }
 
 /// 1 change, 2 changes.
-pub(super) fn counted(number: usize, what: &str) -> String {
+pub(crate) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -3,7 +3,7 @@
 mod drops;
 mod serving;
 
-pub(super) use {
+pub(crate) use {
     drops::{Concern, advice},
     serving::{first_expiry, listener_health, service_health},
 };
@@ -16,7 +16,7 @@ use crate::admin::{
 
 /// How it is, from good to bad.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Health {
+pub(crate) enum Health {
     /// Nothing needs attention.
     Healthy,
     /// Something needs attention, and traffic is served.
@@ -27,7 +27,7 @@ pub(super) enum Health {
 
 impl Health {
     /// In one word.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
@@ -36,7 +36,7 @@ impl Health {
     }
 
     /// What `weir status --check` exits with.
-    pub(super) fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Healthy => 0,
             Self::Degraded => 1,
@@ -47,18 +47,18 @@ impl Health {
 
 /// Something found; with [`Health::Healthy`] it is worth knowing and no more.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// What it does to health.
-    pub(super) health: Health,
+    pub(crate) health: Health,
     /// What is so.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// What to do about it; empty where `what` says it.
-    pub(super) remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl Finding {
     /// Its weight in one word.
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self.health {
             Health::Healthy => "note",
             health => health.word(),
@@ -66,7 +66,7 @@ impl Finding {
     }
 
     /// In one line, as long as `what` has one.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         if self.remedy.is_empty() {
             self.what.clone()
         } else {
@@ -77,18 +77,18 @@ impl Finding {
 
 /// The answer to "is it healthy, and if not, what".
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Judgement {
+pub(crate) struct Judgement {
     /// The worst of what was found.
-    pub(super) health: Health,
+    pub(crate) health: Health,
     /// What there is: services, backends that take flows, listeners.
-    pub(super) summary: String,
+    pub(crate) summary: String,
     /// The worst first; within that, from the planes to the endpoints.
-    pub(super) findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Judgement {
     /// In one line: the health, and the worst of what was found or what there is.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let word = self.health.word();
         let mut problems = self.findings.iter().filter(|one| one.health > Health::Healthy);
         let Some(worst) = problems.next() else {
@@ -104,7 +104,7 @@ impl Judgement {
 
 /// Judges an answer of `GET /status`. Counters only grow, so that what they say of now takes an earlier answer of the
 /// same daemon: without one, drops are worth a note, and with one, those that happened since are a problem.
-pub(super) fn judge(status: &Status, before: Option<&Status>, now: u64) -> Judgement {
+pub(crate) fn judge(status: &Status, before: Option<&Status>, now: u64) -> Judgement {
     let before = before.filter(|before| {
         before.pid == status.pid && before.started_unix_seconds == status.started_unix_seconds
     });

@@ -1,13 +1,13 @@
 //! Drops that deserve attention, and what each reason asks for.
 
 use super::{Finding, Health, find};
-use crate::{admin::status::KernelStatus, cli::figures::grouped};
+use crate::{admin::figures::grouped, admin::status::KernelStatus};
 use proxy_common::verdict::DropReason;
 use std::collections::HashMap;
 
 /// Whose matter it is that packets are dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::cli) enum Concern {
+pub(crate) enum Concern {
     /// The config, the host or the network behind it can be changed so that they aren't.
     Operator,
     /// What was asked for, or what clients send.
@@ -15,7 +15,7 @@ pub(in crate::cli) enum Concern {
 }
 
 /// Whose matter a reason is, and where to look; labels of newer daemons are unknown.
-pub(in crate::cli) fn advice(label: &str) -> (Concern, &'static str) {
+pub(crate) fn advice(label: &str) -> (Concern, &'static str) {
     use Concern::{Expected, Operator};
     let known = DropReason::ALL.iter().find(|reason| reason.label() == label);
     match known {
@@ -48,7 +48,7 @@ pub(in crate::cli) fn advice(label: &str) -> (Concern, &'static str) {
     }
 }
 
-pub(super) fn judge(kernel: &KernelStatus, before: Option<&KernelStatus>, findings: &mut Vec<Finding>) {
+pub(crate) fn judge(kernel: &KernelStatus, before: Option<&KernelStatus>, findings: &mut Vec<Finding>) {
     let earlier: HashMap<&str, u64> = before
         .iter()
         .flat_map(|before| &before.drops)
