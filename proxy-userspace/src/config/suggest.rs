@@ -34,7 +34,7 @@ const LATER_KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("HealthCheck", &["grpc"]),
-    ("Config", &["tracing", "metrics", "kubernetes", "xds"]),
+    ("Config", &["kubernetes", "xds"]),
 ];
 
 /// Values that later versions bring, by definition.
