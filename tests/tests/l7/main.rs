@@ -14,6 +14,7 @@ mod smuggling;
 mod support;
 mod tcp;
 mod tls;
+mod tracing;
 mod upgrade;
 mod upstreams;
 mod websocket;
