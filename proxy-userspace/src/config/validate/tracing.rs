@@ -98,15 +98,19 @@ fn url_of(typed: &str, protocol: OtlpProtocol) -> Result<Url, Mistake> {
     let scheme = uri.as_ref().and_then(Uri::scheme);
     let secure = scheme == Some(&Scheme::HTTPS);
     let Some(uri) = uri.as_ref().filter(|_| secure || scheme == Some(&Scheme::HTTP)) else {
+        let with_scheme = format!("http://{typed}");
+        let fits = !typed.contains("://") && with_scheme.parse::<Uri>().is_ok();
+        let meant = if fits { &with_scheme } else { example };
         return Err(mistake(
             "is not a URL of http or https",
-            format!("write it as {example}"),
+            format!("write it as {meant}"),
         ));
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         let remedy = "write `header_files: { authorization: FILE }`";
-        return Err(mistake("has a name or password in it", remedy.to_owned()));
+        // Not shown: it is a secret.
+        return Err(Mistake::new("the URL has a name or password in it", remedy));
     }
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -180,9 +184,10 @@ fn headers(typed: &raw::Otlp, place: &Place<'_>, checks: &mut Checks<'_>) -> Vec
 
 /// A header that is the user's to choose.
 fn own_header(typed: &str) -> Result<HeaderName, Mistake> {
-    let name = text::changed_header(typed, true)?;
-    if name == header::CONTENT_TYPE || name == header::CONTENT_ENCODING {
-        let problem = format!("{} says what the spans are written in", shown(typed));
+    let name = text::changed_header(typed, false)?;
+    let ours = [header::HOST, header::CONTENT_TYPE, header::CONTENT_ENCODING];
+    if ours.contains(&name) {
+        let problem = format!("{} is Weir's to write", shown(typed));
         return Err(Mistake::new(problem, "remove it"));
     }
     Ok(name)
