@@ -150,24 +150,18 @@ impl Forwarding {
         let (mut request, mut in_flight) = (request, in_flight);
         let mut fresh = false;
         loop {
-            if let Some(live) = record.live() {
-                live.attempt(self.cluster.name(), endpoint.address.0, request.headers_mut());
-            }
+            record.attempt(&self.cluster, endpoint, request.headers_mut());
             let lease = match self.lease(endpoint, fresh).await {
                 Ok((lease, None)) => lease,
                 Ok((lease, Some(rival))) => {
                     in_flight = rival.begin();
                     *endpoint = rival;
-                    if let Some(live) = record.live() {
-                        live.rival(endpoint.address.0);
-                    }
+                    record.attempt_moved(endpoint);
                     lease
                 }
                 Err(fault) => {
                     in_flight.failed();
-                    if let Some(live) = record.live() {
-                        live.attempt_failed(fault);
-                    }
+                    record.attempt_failed(fault);
                     let unsent = fault.is_untouched().then_some(request);
                     return Err(Failed { fault, unsent });
                 }
@@ -188,9 +182,7 @@ impl Forwarding {
                     return Ok(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
-                    if let Some(live) = record.live() {
-                        live.attempt_failed(failed.fault);
-                    }
+                    record.attempt_failed(failed.fault);
                     let spare = spare.filter(|_| failed.fault == Fault::Reset);
                     match failed.unsent.or(spare) {
                         // The endpoint had closed a waiting connection: a fresh one tells whether it is there.

@@ -133,9 +133,25 @@ impl Record {
         }
     }
 
-    /// The trace's own part, where it is sampled: it follows every try.
-    pub fn live(&mut self) -> Option<&mut Live> {
-        self.live.as_deref_mut()
+    /// A try at this endpoint begins, on a connection that waits or a new one: its trace names it in the headers.
+    pub fn attempt(&mut self, cluster: &Cluster, endpoint: &Endpoint<Rc<Pool>>, headers: &mut HeaderMap) {
+        if let Some(live) = &mut self.live {
+            live.attempt(cluster.name(), endpoint.address.0, headers);
+        }
+    }
+
+    /// This endpoint has the try.
+    pub fn attempt_moved(&mut self, endpoint: &Endpoint<Rc<Pool>>) {
+        if let Some(live) = &mut self.live {
+            live.rival(endpoint.address.0);
+        }
+    }
+
+    /// The try failed.
+    pub fn attempt_failed(&mut self, fault: Fault) {
+        if let Some(live) = &mut self.live {
+            live.attempt_failed(fault);
+        }
     }
 
     /// It goes to this endpoint, after the one before, if any, failed.

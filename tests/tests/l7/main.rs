@@ -7,6 +7,7 @@ mod headers;
 mod http1;
 mod http2;
 mod limits;
+mod log;
 mod parity;
 mod readme;
 mod routes;

@@ -121,6 +121,13 @@ pub(super) fn is_valid_state(headers: &HeaderMap) -> bool {
     true
 }
 
+/// All `tracestate` fields as one (3.3.1.3).
+pub(super) fn state(headers: &HeaderMap) -> String {
+    let values = headers.get_all(TRACESTATE).iter();
+    let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    texts.join(",")
+}
+
 fn is_key(key: &[u8]) -> bool {
     let first = key
         .first()

@@ -1,7 +1,7 @@
 //! A sampled request while it runs, and all that its spans are made of when it is over.
 
 use super::{
-    context::{Context, TRACEPARENT, TRACESTATE, TraceId},
+    context::{self, Context, TRACEPARENT, TraceId},
     tracer::Sampled,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub struct Trace {
     pub(super) span_id: u64,
     pub(super) parent: Option<u64>,
     pub(super) flags: u8,
-    pub(super) state: Option<HeaderValue>,
+    pub(super) state: String,
     pub(super) start: SystemTime,
     pub(super) duration: Duration,
     pub(super) method: Method,
@@ -104,7 +104,7 @@ impl Live {
                 span_id: tracer.span_id(),
                 parent: sampled.parent,
                 flags: sampled.flags,
-                state: headers.get(TRACESTATE).cloned(),
+                state: context::state(headers),
                 start: SystemTime::now(),
                 duration: Duration::ZERO,
                 method: request.method().clone(),

@@ -146,13 +146,9 @@ fn client(trace: &Trace, place: usize, each: &Try) -> Span {
 fn bare(trace: &Trace, begin: Duration, end: Duration) -> Span {
     let start = trace.start.duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = |offset: Duration| u64::try_from((start + offset).as_nanos()).unwrap_or(u64::MAX);
-    let state = trace
-        .state
-        .as_ref()
-        .map(|state| String::from_utf8_lossy(state.as_bytes()).into_owned());
     Span {
         trace_id: trace.trace_id.0.to_be_bytes().to_vec(),
-        trace_state: state.unwrap_or_default(),
+        trace_state: trace.state.clone(),
         start_time_unix_nano: at(begin),
         end_time_unix_nano: at(end),
         ..Span::default()
