@@ -215,7 +215,8 @@ fn number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_, '_>) -> Res
                 format!("{} is not from {least} to {most}", clipped(&scalar.typed)),
                 format!(
                     "write a number from {least} to {most}, such as `{}{}`",
-                    expected.key, expected.example
+                    expected.lead,
+                    expected.example()
                 ),
             )),
         };

@@ -170,7 +170,7 @@ struct Task {
     targets: watch::Receiver<Option<Arc<Tracing>>>,
     stop: watch::Receiver<Option<Instant>>,
     counters: Arc<TraceCounters>,
-    batch: Vec<Box<Trace>>,
+    batch: Vec<Trace>,
     /// The last try failed, and the log says so.
     is_away: bool,
     /// Spans lost before that.
@@ -235,7 +235,7 @@ impl Task {
             let Some(trace) = next else { return };
             until.get_or_insert_with(|| Instant::now() + BATCH_TIME);
             count += trace.spans();
-            self.batch.push(trace);
+            self.batch.push(*trace);
         }
     }
 
@@ -323,6 +323,6 @@ impl Task {
     }
 }
 
-fn spans(batch: &[Box<Trace>]) -> u64 {
-    batch.iter().map(|trace| trace.spans()).sum()
+fn spans(batch: &[Trace]) -> u64 {
+    batch.iter().map(Trace::spans).sum()
 }

@@ -20,7 +20,7 @@ const PARENT_IS_REMOTE: u32 = 0x200;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A request for the collector.
-pub(super) fn request(traces: &[Box<Trace>], service_name: &str) -> ExportTraceServiceRequest {
+pub(super) fn request(traces: &[Trace], service_name: &str) -> ExportTraceServiceRequest {
     let mut spans = Vec::new();
     for trace in traces {
         spans.push(server(trace));
