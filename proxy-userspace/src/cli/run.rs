@@ -1,6 +1,8 @@
 //! `weir run`: the daemon from start to stop, in order.
 
 mod doors;
+mod flood;
+mod logging;
 
 use crate::{
     admin::{self, Access, Audit, LogControl},
@@ -17,9 +19,10 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use doors::{Doors, Inherited, give_away};
+use flood::Flood;
+use logging::LogForm;
 use std::{
     env,
-    io::{self, IsTerminal},
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -30,7 +33,6 @@ use std::{
 };
 use tokio::{runtime, sync::mpsc, task::JoinHandle};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 /// Arguments of `weir run`.
 #[derive(clap::Args, Default)]
@@ -63,6 +65,9 @@ pub(super) struct RunArgs {
     /// Default: the environment's RUST_LOG, else info.
     #[arg(long, value_name = "FILTER")]
     pub(super) log: Option<String>,
+    /// The form of a line of the log.
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(super) log_format: LogForm,
 }
 
 fn linger(typed: &str) -> Result<Duration, String> {
@@ -82,7 +87,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
             bail!("not started; correct {}", args.config.display());
         }
     };
-    let log = start_logging(args)?;
+    let (log, flood) = start_logging(args)?;
     panics::watch();
     control::raise_limit();
     let runtime = runtime::Builder::new_current_thread()
@@ -90,11 +95,13 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         .build()
         .context("starting tokio")?;
     let served = AssertUnwindSafe(|| runtime.block_on(serve(args, config, watch, log)));
-    catch_unwind(served).unwrap_or_else(|_| {
+    let outcome = catch_unwind(served).unwrap_or_else(|_| {
         // At once: what a thread of its own still did could not be changed any more, and a service manager starts another.
         error!("control panicked; the kernel goes on forwarding; start weir again");
         process::exit(PANICKED)
-    })
+    });
+    flood.tell(true);
+    outcome
 }
 
 /// What Rust's own handler exits with.
@@ -358,26 +365,12 @@ fn worker_count(args: &RunArgs, settings: &DaemonSettings) -> usize {
     typed.map_or_else(cores, usize::from).max(1)
 }
 
-/// To stderr; with colours when somebody looks at it.
-fn start_logging(args: &RunArgs) -> anyhow::Result<LogControl> {
+/// By the argument, the environment, or what is worth reading.
+fn start_logging(args: &RunArgs) -> anyhow::Result<(LogControl, Arc<Flood>)> {
     let filter = args
         .log
         .clone()
         .or_else(|| env::var("RUST_LOG").ok())
         .filter(|filter| !filter.is_empty());
-    let filter = filter.unwrap_or_else(|| "info".into());
-    let parsed: EnvFilter = filter
-        .parse()
-        .with_context(|| format!("{filter} is no log filter; use error, warn, info, debug or trace"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .with_filter_reloading();
-    let handle = builder.reload_handle();
-    builder.init();
-    Ok(LogControl::new(filter, move |filter| {
-        handle.reload(filter).map_err(|error| error.to_string())
-    }))
+    logging::start(filter.unwrap_or_else(|| "info".into()), args.log_format)
 }

@@ -35,6 +35,18 @@ pub(super) const ADMIN_SOCKET: &str = DaemonSettings::ADMIN_SOCKET;
 /// eight more than the admin socket.
 pub(super) const MAX_SOCKET_PATH: usize = 107 - ".upgrade".len();
 
+/// Part of the requests that are sampled: enough to see what is usual, little enough for a collector that is shared.
+pub(super) const SAMPLING: f64 = 0.01;
+
+/// Requests sampled a second: some 2,000 spans, which a small collector takes.
+pub(super) const SAMPLED: u32 = 1_000;
+
+/// Most requests sampled a second.
+pub(super) const MAX_SAMPLED: u32 = 1_000_000;
+
+/// For one try at a collector: OTLP exporters' usual.
+pub(super) const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Longest that the parts of an upgrade or a drain may take.
 pub(super) const MAX_HAND_OVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3_600);
 

@@ -34,7 +34,7 @@ const LATER_KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("HealthCheck", &["grpc"]),
-    ("Config", &["tracing", "metrics", "kubernetes", "xds"]),
+    ("Config", &["kubernetes", "xds"]),
 ];
 
 /// Values that later versions bring, by definition.
@@ -111,6 +111,9 @@ const OTHER_NAMES: &[(&str, &str, &str)] = &[
 
 /// What other programs call our words: (definition, their word, ours).
 const OTHER_VALUES: &[(&str, &str, &str)] = &[
+    // OpenTelemetry's words.
+    ("OtlpProtocol", "http/protobuf", "http"),
+    ("OtlpProtocol", "grpc/protobuf", "grpc"),
     ("UpstreamProtocol", "http2", "h2"),
     ("UpstreamProtocol", "http/2", "h2"),
     ("UpstreamProtocol", "h2c", "h2"),

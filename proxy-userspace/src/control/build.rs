@@ -67,6 +67,7 @@ fn build_all(
         follow_admin(&mut settings, &config.settings);
         settings.drain = config.settings.drain;
         settings.memory_limit = config.settings.memory_limit;
+        settings.tracing.clone_from(&config.settings.tracing);
         freeze_table_sizes(&running.services, &mut services, &mut warnings);
     }
     let clusters = desired.clusters.iter().map(|(name, cluster)| {

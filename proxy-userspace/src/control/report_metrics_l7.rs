@@ -7,12 +7,13 @@ use super::{
 use crate::{
     admin::metrics::{Labels, Page, catalogue as metric, catalogue::Metric},
     l7::{
-        AcceptError, Compiled, CompiledKind, Counters, L7Plane,
-        meters::{TrafficTotal, UpstreamTotal},
+        AcceptError, Compiled, CompiledKind, Counters, L7Plane, TraceCounters,
+        meters::{BUCKETS, Exemplar, TrafficTotal, UpstreamTotal},
         tls,
     },
     model::Snapshot,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Classes of status codes.
 const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -36,6 +37,9 @@ pub(super) fn write(page: &mut Page, plane: &L7Plane, snapshot: &Snapshot) {
         .map(|(number, counters)| (Labels::new(&[("worker", &number.to_string())]), &**counters))
         .collect();
     worker_families(page, &workers);
+    if let Some(counters) = plane.traced() {
+        traces(page, counters);
+    }
     listener_info(page, snapshot);
     let Some(compiled) = plane.compiled() else { return };
     listeners(page, compiled);
@@ -89,6 +93,23 @@ fn worker_families(page: &mut Page, workers: &[Row<&Counters>]) {
     }
 }
 
+fn traces(page: &mut Page, counters: &TraceCounters) {
+    let none = Labels::default();
+    let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    page.family(&metric::SPANS_EXPORTED)
+        .number(&none, value(&counters.exported));
+    let mut dropped = page.family(&metric::SPANS_DROPPED);
+    for (reason, count) in [
+        ("queue_full", &counters.queue_full),
+        ("refused", &counters.refused),
+        ("unreachable", &counters.unreachable),
+    ] {
+        dropped.number_of(&none, ("reason", reason), value(count));
+    }
+    page.family(&metric::EXPORT_FAILURES)
+        .number(&none, value(&counters.failures));
+}
+
 fn listener_info(page: &mut Page, snapshot: &Snapshot) {
     let mut infos = page.family(&metric::LISTENER);
     for listener in snapshot.listeners.iter() {
@@ -140,15 +161,16 @@ fn listeners(page: &mut Page, compiled: &Compiled) {
 }
 
 fn routes(page: &mut Page, compiled: &Compiled) {
-    let mut rows = Vec::new();
+    let (mut rows, mut exemplars) = (Vec::new(), Vec::new());
     for listener in &compiled.listeners {
         if matches!(listener.kind, CompiledKind::Tcp(_)) {
             continue;
         }
-        rows.extend(listener.meters.routes().map(|(route, shares)| {
+        for (route, shares) in listener.meters.routes() {
             let labels = Labels::new(&[("listener", &listener.model.name), ("route", route)]);
-            (labels, shares.total())
-        }));
+            rows.push((labels, shares.total()));
+            exemplars.push(shares.exemplars());
+        }
     }
     let families = [
         &metric::ROUTE_REQUESTS,
@@ -157,7 +179,7 @@ fn routes(page: &mut Page, compiled: &Compiled) {
         &metric::ROUTE_RECEIVED,
         &metric::ROUTE_SENT,
     ];
-    traffic(page, families, &rows, |total| total);
+    traffic(page, families, &rows, |total| total, &exemplars);
 }
 
 fn clusters(page: &mut Page, compiled: &Compiled) {
@@ -231,7 +253,7 @@ fn upstream(
     of_traffic: [&'static Metric; 5],
     others: [&'static Metric; 7],
 ) {
-    traffic(page, of_traffic, rows, |total| &total.traffic);
+    traffic(page, of_traffic, rows, |total| &total.traffic, &[]);
     let values: [fn(&UpstreamTotal) -> u64; 7] = [
         |it| it.active,
         |it| it.failures,
@@ -250,6 +272,8 @@ fn traffic<T>(
     [requests, responses, durations, received, sent]: [&'static Metric; 5],
     rows: &[Row<T>],
     total: fn(&T) -> &TrafficTotal,
+    // By row; routes alone have some.
+    exemplars: &[[Option<Exemplar>; BUCKETS]],
 ) {
     let mut family = page.family(requests);
     for (labels, row) in rows {
@@ -262,13 +286,13 @@ fn traffic<T>(
         }
     }
     let mut family = page.family(durations);
-    for (labels, row) in rows {
+    for (place, (labels, row)) in rows.iter().enumerate() {
         let TrafficTotal {
             buckets,
             sum_nanoseconds,
             ..
         } = total(row);
-        family.histogram(labels, buckets, *sum_nanoseconds);
+        family.histogram(labels, buckets, *sum_nanoseconds, exemplars.get(place));
     }
     let mut family = page.family(received);
     for (labels, row) in rows {

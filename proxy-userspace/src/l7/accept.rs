@@ -178,7 +178,11 @@ async fn serve(
                 }
                 Err(error) => {
                     worker.counters.handshakes_failed[error as usize].increase();
-                    return tracing::debug!("listener {}: {}: {error}", model.name, ends.0);
+                    // Whoever looks whether the port is open does that.
+                    if error == tls::AcceptError::Closed {
+                        return tracing::debug!("listener {}: {}: {error}", model.name, ends.0);
+                    }
+                    return tracing::info!("listener {}: {}: {error}", model.name, ends.0);
                 }
             }
         }

@@ -6,6 +6,7 @@ use super::{
     meters::{ClusterMeters, ListenerMeters, MOST_ROUTES},
     router::Router,
     tls,
+    trace::{Exporter, Tracing},
 };
 use crate::model::{
     Cluster, ClusterName, Snapshot,
@@ -21,6 +22,8 @@ pub struct Compiled {
     pub listeners: Vec<Arc<CompiledListener>>,
     /// Those that listeners name.
     pub clusters: Vec<Arc<CompiledCluster>>,
+    /// How requests are traced.
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// A listener, ready to serve.
@@ -94,8 +97,14 @@ pub fn compile(
     before: Option<&Compiled>,
     shared: &tls::Shared,
     writers: &log::Writers,
+    exporter: &Exporter,
     workers: usize,
 ) -> Result<Compiled, CompileError> {
+    let tracing = exporter.prepare(snapshot.settings.tracing.as_ref());
+    let tracing = tracing.map_err(|mistake| CompileError {
+        what: "tracing".to_owned(),
+        why: mistake.to_string(),
+    })?;
     let old: HashMap<&str, &Arc<CompiledListener>> = (before.iter())
         .flat_map(|before| &before.listeners)
         .map(|listener| (&*listener.model.name, listener))
@@ -130,6 +139,7 @@ pub fn compile(
         generation: snapshot.generation,
         listeners,
         clusters,
+        tracing,
     })
 }
 

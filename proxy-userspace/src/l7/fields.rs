@@ -28,6 +28,11 @@ impl Fields {
     /// Grpc-Timeout.
     pub const GRPC_TIMEOUT: Self = Self(1 << 9);
 
+    /// Traceparent.
+    pub const TRACEPARENT: Self = Self(1 << 10);
+    /// Tracestate.
+    pub const TRACESTATE: Self = Self(1 << 11);
+
     /// Those of one connection (RFC 9110, 7.6.1).
     pub const HOP_BY_HOP: Self = Self(
         Self::CONNECTION.0
@@ -59,6 +64,8 @@ impl Fields {
             "forwarded" => Self::FORWARDED,
             "x-forwarded-client-cert" => Self::CLIENT_CERTIFICATE,
             "grpc-timeout" => Self::GRPC_TIMEOUT,
+            "traceparent" => Self::TRACEPARENT,
+            "tracestate" => Self::TRACESTATE,
             _ => Self(0),
         }
     }

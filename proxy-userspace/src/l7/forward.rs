@@ -91,7 +91,10 @@ impl Forwarding {
             record.endpoint(&self.cluster, &endpoint);
             let in_flight = endpoint.begin();
             let address = endpoint.address;
-            match self.try_endpoint(request, &mut endpoint, in_flight, sink).await {
+            match self
+                .try_endpoint(request, &mut endpoint, in_flight, (sink, record))
+                .await
+            {
                 Ok(mut answer) => {
                     if endpoint.address != address {
                         record.rival(&endpoint);
@@ -142,20 +145,23 @@ impl Forwarding {
         request: Box<Request<RequestBody>>,
         endpoint: &mut Chosen,
         in_flight: InFlight<Rc<Pool>>,
-        sink: &InterimSink,
+        (sink, record): (&InterimSink, &mut Record),
     ) -> Result<Answer, Failed> {
         let (mut request, mut in_flight) = (request, in_flight);
         let mut fresh = false;
         loop {
+            record.attempt(&self.cluster, endpoint, request.headers_mut());
             let lease = match self.lease(endpoint, fresh).await {
                 Ok((lease, None)) => lease,
                 Ok((lease, Some(rival))) => {
                     in_flight = rival.begin();
                     *endpoint = rival;
+                    record.attempt_moved(endpoint);
                     lease
                 }
                 Err(fault) => {
                     in_flight.failed();
+                    record.attempt_failed(fault);
                     let unsent = fault.is_untouched().then_some(request);
                     return Err(Failed { fault, unsent });
                 }
@@ -176,6 +182,7 @@ impl Forwarding {
                     return Ok(self.hold(answer, in_flight));
                 }
                 Err(failed) => {
+                    record.attempt_failed(failed.fault);
                     let spare = spare.filter(|_| failed.fault == Fault::Reset);
                     match failed.unsent.or(spare) {
                         // The endpoint had closed a waiting connection: a fresh one tells whether it is there.

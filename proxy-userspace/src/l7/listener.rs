@@ -5,6 +5,7 @@ use super::{
     compile::{Compiled, CompiledCluster, CompiledListener},
     log,
     meters::{Downstream, Meter, Upstream},
+    trace::Tracer,
     upstream::Pool,
 };
 use crate::model::{self, ClusterName, l7::PortRange};
@@ -88,6 +89,8 @@ pub struct Serving {
     pub log: Option<Rc<log::Logger>>,
     /// Whose counters its requests write.
     pub worker: usize,
+    /// Traces its requests.
+    pub tracer: Option<Rc<Tracer>>,
 }
 
 /// A listener in one worker: connections keep it, whatever it serves.
@@ -147,6 +150,7 @@ pub struct World {
     by_address: HashMap<SocketAddr, Rc<Listener>>,
     /// The others.
     by_range: Vec<(PortRange, Rc<Listener>)>,
+    tracer: Option<Rc<Tracer>>,
 }
 
 impl World {
@@ -201,6 +205,7 @@ impl World {
             clusters.insert(each.model.name.clone(), cluster);
         }
         self.clusters = clusters;
+        let tracer = self.trace(compiled);
         let mut listeners = HashMap::new();
         for each in &compiled.listeners {
             let named = each.clusters.iter();
@@ -212,6 +217,7 @@ impl World {
                     .collect(),
                 log: self.logger(each),
                 worker: seat.index,
+                tracer: tracer.clone(),
             });
             let listener = match self.listeners.remove(&each.model.name) {
                 Some(listener) => {
@@ -230,6 +236,15 @@ impl World {
         }
         self.listeners = listeners;
         self.index();
+    }
+
+    fn trace(&mut self, compiled: &Compiled) -> Option<Rc<Tracer>> {
+        self.tracer = match (&compiled.tracing, self.tracer.take()) {
+            (None, _) => None,
+            (Some(same), Some(tracer)) if Arc::ptr_eq(same, &tracer.tracing) => Some(tracer),
+            (Some(other), _) => Some(Rc::new(Tracer::new(Arc::clone(other)))),
+        };
+        self.tracer.clone()
     }
 
     fn logger(&self, compiled: &Arc<CompiledListener>) -> Option<Rc<log::Logger>> {

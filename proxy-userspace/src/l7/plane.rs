@@ -8,6 +8,7 @@ use super::{
     log,
     pressure::Shortage,
     sockets, tls,
+    trace::{Exporter, TraceCounters},
     worker::Command,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub struct L7Plane {
     inherited: HashMap<SocketAddr, Vec<TcpListener>>,
     shared: tls::Shared,
     writers: log::Writers,
+    exporter: Exporter,
     generation: Option<u64>,
     /// Workers that end from now on were told to.
     ending: bool,
@@ -88,6 +90,7 @@ impl L7Plane {
             inherited: HashMap::new(),
             shared: tls::Shared::default(),
             writers,
+            exporter: Exporter::default(),
             generation: None,
             ending: false,
         })
@@ -111,6 +114,11 @@ impl L7Plane {
     /// What was published last: names, and what the workers count by them.
     pub fn compiled(&self) -> Option<&Compiled> {
         self.compiled.as_deref()
+    }
+
+    /// What became of spans, if any were traced.
+    pub fn traced(&self) -> Option<&TraceCounters> {
+        self.exporter.counters()
     }
 
     /// The generation that was published last.
@@ -152,8 +160,12 @@ impl L7Plane {
             self.compiled.as_deref(),
             &self.shared,
             &self.writers,
+            &self.exporter,
             self.workers.len(),
         )?;
+        if compiled.tracing.is_some() {
+            self.exporter.start().map_err(L7Error::Thread)?;
+        }
         let wanted = if self.is_steered() {
             HashSet::new()
         } else {
@@ -182,6 +194,7 @@ impl L7Plane {
             .collect();
         self.listening.retain(|address, _| wanted.contains(address));
         let compiled = Arc::new(compiled);
+        self.exporter.follow(compiled.tracing.clone());
         for (worker, opened) in opened.into_iter().enumerate() {
             let follow = Command::Follow {
                 compiled: Arc::clone(&compiled),
@@ -295,6 +308,7 @@ impl L7Plane {
     pub fn join(&mut self) {
         self.workers.join();
         self.writers.drain();
+        self.exporter.drain();
     }
 }
 

@@ -5,9 +5,11 @@ use super::{
     body::{Finished, RequestBody, ResponseBody, Upload},
     connection::Connection,
     error::Fault,
+    fields::Fields,
     listener::{Cluster, Serving},
     log::{Entry, Flags, Logger},
     meters::Measure,
+    trace::{self, Live, TraceId},
     upstream::Pool,
 };
 use crate::model::{ClusterName, l7::Route};
@@ -19,10 +21,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A request's record. What is for the log is kept where there is one.
+/// A request's record. What is for the log is kept where there is one, and what is for its trace where it is sampled.
 pub struct Record {
     measure: Option<Measure>,
     facts: Option<Box<Facts>>,
+    live: Option<Box<Live>>,
 }
 
 struct Facts {
@@ -44,11 +47,27 @@ struct Facts {
     status: u16,
     response_headers: HeaderMap,
     response_duration: Option<Duration>,
+    /// Whether requests here are traced, sampled or not.
+    is_traced: bool,
+    /// From when its response is on its way.
+    live: Option<Box<Live>>,
 }
 
 impl Record {
-    /// A request was read.
-    pub fn begin(connection: &Rc<Connection>, serving: &Rc<Serving>, request: &Request<RequestBody>) -> Self {
+    /// A request was read. `fields`: what its headers have, which tracing may change.
+    pub fn begin(
+        connection: &Rc<Connection>,
+        serving: &Rc<Serving>,
+        request: &mut Request<RequestBody>,
+        fields: Fields,
+        is_grpc: bool,
+    ) -> Self {
+        let measure = Measure::begin(serving, request.body().upload());
+        let tracer = serving.tracer.as_ref();
+        let sampled = tracer.and_then(|tracer| tracer.enter(request.headers_mut(), fields));
+        let live = sampled.and_then(|sampled| {
+            Live::begin(sampled, measure.begun(), (connection, serving), request, is_grpc)
+        });
         let upload = request.body().upload();
         let facts = serving.log.as_ref().map(|log| {
             Box::new(Facts {
@@ -70,11 +89,14 @@ impl Record {
                 status: 0,
                 response_headers: HeaderMap::new(),
                 response_duration: None,
+                is_traced: tracer.is_some(),
+                live: None,
             })
         });
         Self {
-            measure: Some(Measure::begin(serving, upload)),
+            measure: Some(measure),
             facts,
+            live,
         }
     }
 
@@ -91,6 +113,9 @@ impl Record {
         if let Some(facts) = &mut self.facts {
             facts.route.clone_from(&route.name);
         }
+        if let Some(live) = &mut self.live {
+            live.route(place, route.name.as_ref());
+        }
     }
 
     /// It is forwarded with these headers, for this client.
@@ -102,6 +127,30 @@ impl Record {
                 facts.request_headers.insert(header::HOST, host);
             }
             facts.client = client;
+        }
+        if let Some(live) = &mut self.live {
+            live.client(client);
+        }
+    }
+
+    /// A try at this endpoint begins, on a connection that waits or a new one: its trace names it in the headers.
+    pub fn attempt(&mut self, cluster: &Cluster, endpoint: &Endpoint<Rc<Pool>>, headers: &mut HeaderMap) {
+        if let Some(live) = &mut self.live {
+            live.attempt(cluster.name(), endpoint.address.0, headers);
+        }
+    }
+
+    /// This endpoint has the try.
+    pub fn attempt_moved(&mut self, endpoint: &Endpoint<Rc<Pool>>) {
+        if let Some(live) = &mut self.live {
+            live.rival(endpoint.address.0);
+        }
+    }
+
+    /// The try failed.
+    pub fn attempt_failed(&mut self, fault: Fault) {
+        if let Some(live) = &mut self.live {
+            live.attempt_failed(fault);
         }
     }
 
@@ -135,6 +184,9 @@ impl Record {
         if let Some(facts) = &mut self.facts {
             facts.fault = Some(fault);
         }
+        if let Some(live) = &mut self.live {
+            live.fault(fault);
+        }
     }
 
     /// Its response is on its way, and tells of its end.
@@ -144,11 +196,18 @@ impl Record {
             measure.answered(status);
             response.body_mut().measure(measure);
         }
+        let mut live = self.live.take();
+        if let Some(live) = &mut live {
+            live.answered(response);
+        }
         if let Some(mut facts) = self.facts.take() {
+            facts.live = live;
             facts.status = status;
             facts.response_headers.clone_from(response.headers());
             facts.response_duration = Some(facts.begin.elapsed());
             response.body_mut().tell(facts);
+        } else if let Some(live) = live {
+            response.body_mut().tell(live);
         }
     }
 }
@@ -160,6 +219,14 @@ impl Facts {
             flags |= Flags::DOWNSTREAM_DISCONNECT;
         }
         flags
+    }
+
+    fn trace_id(&self) -> Option<TraceId> {
+        if let Some(live) = &self.live {
+            return live.trace_id();
+        }
+        let context = trace::context_of(&self.request_headers);
+        Some(context.filter(|_| self.is_traced)?.trace_id)
     }
 
     fn details(&self) -> String {
@@ -208,8 +275,12 @@ impl Finished for Facts {
                 .and_then(|tls| tls.identity.as_ref())
                 .map(|identity| &*identity.subject),
             connection_id: self.connection.id,
+            trace_id: self.trace_id(),
             ..Entry::new(self.start)
         };
         self.log.log(&entry);
+        if let Some(live) = &mut self.live {
+            live.finished(bytes, complete, trailers);
+        }
     }
 }

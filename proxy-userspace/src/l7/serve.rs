@@ -77,7 +77,7 @@ impl Begun {
         let serving = connection.listener.serving();
         let fields = Fields::of(request.headers());
         let is_grpc = fields.has(Fields::CONTENT_TYPE) && grpc::is_grpc(request.headers());
-        let mut record = Record::begin(connection, &serving, &request);
+        let mut record = Record::begin(connection, &serving, &mut request, fields, is_grpc);
         let version = request.version();
         let web = match &serving.compiled.kind {
             CompiledKind::Http { settings, .. } if settings.grpc_web => {

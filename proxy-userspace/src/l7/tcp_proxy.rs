@@ -110,7 +110,7 @@ async fn connect(cluster: &Rc<Cluster>, ends: (SocketAddr, SocketAddr)) -> Resul
             Ok((transport, rival)) => return Ok((transport, rival.unwrap_or(endpoint))),
             Err(fault) => {
                 last = fault;
-                endpoint.pool.connect_failed();
+                endpoint.pool.connect_failed(fault);
                 tried.push(endpoint.address);
             }
         }

@@ -40,6 +40,8 @@ pub enum Change {
     ListenerRemoved(Box<Listener>),
     /// Requests are spread, or endpoints spoken to, otherwise than before.
     L7SettingsChanged(super::ClusterName),
+    /// Requests are traced otherwise than before, or not any more.
+    TracingChanged,
     /// Gone, with its endpoints.
     ClusterRemoved(Box<Cluster>),
 }
@@ -68,6 +70,9 @@ pub fn diff(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
     changes.extend(of_services);
     if !Arc::ptr_eq(&from.listeners, &to.listeners) {
         diff_listeners(&from.listeners, &to.listeners, &mut changes);
+    }
+    if from.settings.tracing != to.settings.tracing {
+        changes.push(Change::TracingChanged);
     }
     let gone = from
         .clusters_besides(to)
@@ -211,6 +216,7 @@ impl fmt::Display for Change {
             Self::ListenerChanged(listener) => write!(f, "listener {}: changed", listener.name),
             Self::ListenerRemoved(listener) => write!(f, "listener {}: removed", listener.name),
             Self::L7SettingsChanged(cluster) => write!(f, "cluster {cluster}: L7 settings changed"),
+            Self::TracingChanged => f.write_str("tracing: changed"),
             Self::ClusterAdded(cluster) => {
                 write!(
                     f,

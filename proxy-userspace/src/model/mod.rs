@@ -9,6 +9,7 @@ mod quic;
 mod service;
 mod snapshot;
 mod span;
+mod tracing;
 
 pub use address::{BackendAddr, ListenAddr};
 pub use admin::{AdminSettings, AdminToken, RemoteAdmin};
@@ -23,3 +24,4 @@ pub use snapshot::{
     TunnelSettings, UpgradeTimeouts, XdpMode,
 };
 pub use span::Span;
+pub use tracing::{Collector, OtlpProtocol, Ratio, Tracing};

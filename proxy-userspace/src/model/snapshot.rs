@@ -1,7 +1,7 @@
 //! The Snapshot: everything the planes need, at one generation.
 
 use super::{
-    AdminSettings, Cluster, ClusterName, Service,
+    AdminSettings, Cluster, ClusterName, Service, Tracing,
     l7::{Listener, PortRange},
 };
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -125,6 +125,8 @@ pub struct DaemonSettings {
     pub drain: DrainTimes,
     /// Bytes of memory from which on new client connections are closed; none for what the control group says.
     pub memory_limit: Option<u64>,
+    /// How requests are traced; none for not at all.
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// How the daemon is drained, unless who asks for it says otherwise.

@@ -10,6 +10,7 @@ mod drain;
 mod explain;
 mod failure;
 mod health;
+mod logging;
 mod metrics;
 mod metrics_shipped;
 mod openapi;

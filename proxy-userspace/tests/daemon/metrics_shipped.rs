@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use weir::admin::metrics::catalogue;
 
@@ -106,6 +106,7 @@ impl Prometheus {
             home.path().join("data").display()
         ));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        command.arg("--enable-feature=exemplar-storage");
         command.arg("--log.level=warn").stdin(Stdio::null());
         let child = command.spawn().expect("prometheus is installed");
         Self { child, port }
@@ -179,4 +180,43 @@ fn prometheus_scrapes_it_and_evaluates_rules_and_panels() {
         let answer = prometheus.ask("query", Some(&expression)).unwrap();
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
     }
+}
+
+#[test]
+fn prometheus_keeps_the_traces_of_slow_and_fast_requests() {
+    let home = Home::new("");
+    let (port, metrics) = (free_port(), free_port());
+    // Nobody takes the spans: exemplars don't need that.
+    let collector = free_port();
+    home.write(&format!(
+        "{}tracing: {{ sampling: 0, otlp: {{ endpoint: \"http://127.0.0.1:{collector}\" }} }}\n",
+        config(&home, port, backend().1, metrics)
+    ));
+    let _daemon = Daemon::start(&home);
+    let prometheus = Prometheus::start(&home, metrics);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let begin = unix_seconds();
+    let exemplar = prometheus.wait("an exemplar", || {
+        // Prometheus takes no exemplar of before it knew the series.
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", "10", "--header"]);
+        curl.arg(format!("traceparent: 00-{trace}-b7ad6b7169203331-01"));
+        let output = curl.arg(format!("http://127.0.0.1:{port}/direct")).output();
+        assert!(output.expect("curl is installed").status.success());
+        let query = "weir_route_request_duration_seconds_bucket&start=START&end=END"
+            .replace("START", &begin.to_string())
+            .replace("END", &(unix_seconds() + 60).to_string());
+        let answer = prometheus.ask(&format!("query_exemplars?query={query}"), None)?;
+        let series = answer["data"].as_array()?.first()?;
+        assert_eq!(series["seriesLabels"]["route"], "routes[1]", "{answer}");
+        Some(series["exemplars"][0].clone())
+    });
+    assert_eq!(exemplar["labels"]["trace_id"], trace, "{exemplar}");
+    let took: f64 = exemplar["value"].as_str().unwrap().parse().unwrap();
+    assert!(took > 0.0 && took < 10.0, "{exemplar}");
+}
+
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
 }

@@ -220,6 +220,7 @@ impl Plan {
             upgrade: Default::default(),
             drain: Default::default(),
             memory_limit: None,
+            tracing: None,
             tunnel: TunnelSettings::default(),
             role: self.role,
             decap_vips: self.decap_vips.clone(),

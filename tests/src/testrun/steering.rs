@@ -351,6 +351,7 @@ fn settings(pins: &Path) -> DaemonSettings {
         upgrade: Default::default(),
         drain: Default::default(),
         memory_limit: None,
+        tracing: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -242,6 +242,7 @@ fn settings(pin_path: &std::path::Path, interfaces: &[&str], max_flows: u32) -> 
         upgrade: Default::default(),
         drain: Default::default(),
         memory_limit: None,
+        tracing: None,
         tunnel: TunnelSettings::default(),
         role: Role::Balancer,
         decap_vips: Vec::new(),

@@ -157,6 +157,14 @@ catalogue! {
         HANDSHAKES_FAILED Counter "weir_tls_handshake_failures" "" ["reason"]
             "TLS handshakes with clients that failed, by reason."
     }
+    "Tracing" {
+        SPANS_EXPORTED Counter "weir_trace_spans_exported" "" []
+            "Spans that the collector has taken. This group is there once `tracing` was."
+        SPANS_DROPPED Counter "weir_trace_spans_dropped" "" ["reason"]
+            "Spans lost: `queue_full` while the collector was slow or away, `refused` by it, `unreachable` when it was away for too long."
+        EXPORT_FAILURES Counter "weir_trace_export_failures" "" []
+            "Tries to send spans that failed; most are repeated."
+    }
     "Listeners" {
         LISTENER Gauge "weir_listener_info" "" ["listener", "address", "protocol"]
             "Always 1; a listener with `routes` or `tcp`, its first address, and http, https, tcp or tls."

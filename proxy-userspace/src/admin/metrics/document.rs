@@ -45,7 +45,11 @@ daemon; those of packets are the kernel's and begin anew with its maps. A tunnel
 101 or 200; its bytes are counted when it closes, for listener, cluster and endpoint, not for the route. Cluster and endpoint count a response
 only if the endpoint gave it; the route counts those too that Weir made.
 
-Bounds of histograms, in seconds: {bounds}. There are no exemplars yet: Weir has no trace ids that they could name.
+Bounds of histograms, in seconds: {bounds}.
+
+In OpenMetrics each bucket of `weir_route_request_duration_seconds` has an exemplar, once a request in it was traced ([tracing.md](tracing.md)): the trace's id, what
+it took, and when. It is the last one of the bucket; 15 a route at most, of clusters and endpoints none. Prometheus keeps them with
+`--enable-feature=exemplar-storage`.
 "#,
         state_series = "5 to 7",
         endpoint_series = route_series + 7,

@@ -4,7 +4,7 @@ use super::{
     Format,
     catalogue::{Kind, Metric},
 };
-use crate::l7::meters::{BOUNDS_SECONDS, BUCKETS};
+use crate::l7::meters::{BOUNDS_SECONDS, BUCKETS, Exemplar};
 use bytes::Bytes;
 use std::fmt::Write;
 
@@ -90,14 +90,37 @@ impl Family<'_> {
         self.end(format_args!("{value}"));
     }
 
-    /// A histogram's samples, of counts that aren't cumulated.
-    pub fn histogram(&mut self, labels: &Labels, buckets: &[u64; BUCKETS], sum_nanoseconds: u64) {
+    /// A histogram's samples, of counts that aren't cumulated; with a trace of each bucket that has one where the format knows that.
+    pub fn histogram(
+        &mut self,
+        labels: &Labels,
+        buckets: &[u64; BUCKETS],
+        sum_nanoseconds: u64,
+        exemplars: Option<&[Option<Exemplar>; BUCKETS]>,
+    ) {
         self.begin();
+        let exemplars = exemplars.filter(|_| self.page.format == Format::OpenMetrics);
         let mut below = 0;
-        for (count, bound) in buckets.iter().zip(LE) {
+        for (bucket, (count, bound)) in buckets.iter().zip(LE).enumerate() {
             below += count;
             self.name("_bucket", labels, Some(("le", bound)));
-            self.end(format_args!("{below}"));
+            // A request is counted a moment after its trace is over, and may be in the next bucket.
+            match exemplars
+                .and_then(|exemplars| exemplars[bucket])
+                .filter(|_| *count > 0)
+            {
+                None => self.end(format_args!("{below}")),
+                Some(Exemplar {
+                    trace_id,
+                    nanoseconds,
+                    unix_milliseconds,
+                }) => self.end(format_args!(
+                    "{below} # {{trace_id=\"{trace_id:032x}\"}} {} {}.{:03}",
+                    nanoseconds as f64 / 1e9,
+                    unix_milliseconds / 1_000,
+                    unix_milliseconds % 1_000
+                )),
+            }
         }
         self.name("_sum", labels, None);
         self.end(format_args!("{}", sum_nanoseconds as f64 / 1e9));
@@ -266,12 +289,40 @@ mod tests {
     }
 
     #[test]
+    fn open_metrics_has_exemplars() {
+        let mut exemplars = [None; BUCKETS];
+        exemplars[1] = Some(Exemplar {
+            trace_id: 0x1f,
+            nanoseconds: 700_000,
+            unix_milliseconds: 1_795_728_429_007,
+        });
+        exemplars[2] = exemplars[1];
+        let mut buckets = [0; BUCKETS];
+        (buckets[0], buckets[1]) = (3, 1);
+        let text = |format| {
+            let mut page = Page::new(format);
+            page.family(&HISTOGRAM)
+                .histogram(&Labels::default(), &buckets, 0, Some(&exemplars));
+            String::from_utf8(page.finish().to_vec()).unwrap()
+        };
+        let line = "_bucket{le=\"0.001\"} 4 # {trace_id=\"0000000000000000000000000000001f\"} 0.0007 1795728429.007\n";
+        let open = text(Format::OpenMetrics);
+        assert!(open.contains(line), "{open}");
+        assert_eq!(
+            open.matches(" # {").count(),
+            1,
+            "one whose bucket counts none: {open}"
+        );
+        assert!(!text(Format::Text).contains("trace_id"));
+    }
+
+    #[test]
     fn a_histogram_is_cumulated() {
         let mut page = Page::new(Format::Text);
         let mut buckets = [0; BUCKETS];
         (buckets[0], buckets[3], buckets[BUCKETS - 1]) = (1, 2, 4);
         page.family(&HISTOGRAM)
-            .histogram(&Labels::default(), &buckets, 1_500_000_000);
+            .histogram(&Labels::default(), &buckets, 1_500_000_000, None);
         let text = String::from_utf8(page.finish().to_vec()).unwrap();
         for line in [
             "weir_duration_seconds_bucket{le=\"0.0005\"} 1\n",

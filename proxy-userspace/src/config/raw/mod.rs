@@ -12,6 +12,7 @@ mod route;
 mod settings;
 mod text;
 mod tls;
+mod tracing;
 
 pub(super) use cluster::{
     Cluster, Endpoint, Hashed, HealthCheck, HttpCheck, Policy, Pool, ProxyVersion, Statuses, Sticky,
@@ -36,11 +37,13 @@ pub(super) use settings::{
 pub(super) use text::{
     AbsolutePath, Duration, EndpointAddress, FilePath, HeaderNameText, HostPattern, InterfaceName,
     Ipv4PrefixText, Ipv4Text, Ipv6PrefixText, Ipv6Text, ListenAddress, Name, PathText, PortRange, PrefixText,
-    RegexText, ServerAddress, ServerIdText, Sha256Text, Text, Texts, VipText,
+    RegexText, ServerAddress, ServerIdText, Sha256Text, Text, Texts, UrlText, VipText,
 };
 pub(super) use tls::{
     Certificate, ClientCertificates, ClientMode, ServerTls, TlsVersion, UpstreamTls, VerifyWord,
 };
+
+pub(super) use tracing::{Otlp, OtlpProtocol, Tracing};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -101,6 +104,9 @@ pub struct Config {
     /// Serves metrics over TCP too, for Prometheus. Changes need a restart.
     #[schemars(example = json!({"address": "127.0.0.1:9100"}))]
     pub(super) metrics: Option<Metrics>,
+    /// Traces requests: spans go to a collector by OTLP.
+    #[schemars(example = json!({"otlp": {"endpoint": "http://127.0.0.1:4318"}}))]
+    pub(super) tracing: Option<Tracing>,
     /// What traffic is taken, and where it goes.
     #[schemars(with = "Option<Vec<Listener>>", example = json!([{"name": "dns", "address": "192.0.2.53:53", "forward": {"cluster": "dns"}}]))]
     pub(super) listeners: Option<List<Listener>>,

@@ -109,6 +109,11 @@ text!(
     "^(\\*\\.)?[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$"
 );
 text!(
+    /// A URL: `http://127.0.0.1:4318`.
+    UrlText,
+    "^"
+);
+text!(
     /// The path of a URL, which starts with `/`.
     PathText,
     "^/"

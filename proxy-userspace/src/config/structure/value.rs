@@ -67,6 +67,9 @@ pub(super) fn scalar(scalar: &Scalar, expected: &Expected<'_, '_>) -> Result<Val
     if let (Some(shape), ScalarKind::Integer(_)) = (integer, scalar.kind) {
         return whole_number(scalar, *shape, expected);
     }
+    if let Some(shape) = shapes.iter().find(|shape| shape.is("number")) {
+        return number(scalar, *shape, expected);
+    }
     if shapes.iter().any(|shape| shape.keywords.contains_key("const")) {
         return choice(scalar, expected);
     }
@@ -196,6 +199,45 @@ fn whole_number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_, '_>) 
     ))
 }
 
+/// A number that need not be whole.
+fn number(scalar: &Scalar, shape: Shape<'_>, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
+    let bound = |name| shape.keywords.get(name).and_then(Value::as_f64);
+    let (least, most) = (
+        bound("minimum").unwrap_or(0.0),
+        bound("maximum").unwrap_or(f64::MAX),
+    );
+    let within = |number: &f64| (least..=most).contains(number);
+    let parsed = scalar.typed.parse::<f64>().ok();
+    if matches!(scalar.kind, ScalarKind::Integer(_) | ScalarKind::Float) {
+        return match parsed.filter(within) {
+            Some(number) => Ok(json!(number)),
+            None => Err(Mistake::new(
+                format!("{} is not from {least} to {most}", clipped(&scalar.typed)),
+                format!(
+                    "write a number from {least} to {most}, such as `{}{}`",
+                    expected.lead,
+                    expected.example()
+                ),
+            )),
+        };
+    }
+    // `1%`, and numbers in quotes.
+    let percent = scalar
+        .typed
+        .trim()
+        .strip_suffix('%')
+        .and_then(|typed| typed.trim().parse::<f64>().ok());
+    let meant = percent.map(|percent| percent / 100.0).or(parsed).filter(within);
+    let remedy = meant.map_or_else(
+        || expected.write_example(),
+        |number| expected.write(&number.to_string()),
+    );
+    Err(Mistake::new(
+        format!("{} stands where a number should", scalar_described(scalar)),
+        remedy,
+    ))
+}
+
 fn truth(scalar: &Scalar, expected: &Expected<'_, '_>) -> Result<Value, Mistake> {
     if let ScalarKind::Bool(value) = scalar.kind {
         return Ok(json!(value));
@@ -247,6 +289,7 @@ pub(super) fn wanted(shapes: &[Shape<'_>]) -> String {
             _ if shape.is("object") => "a mapping (key: value)",
             _ if shape.is("array") => "a list",
             _ if shape.is("integer") => "a whole number",
+            _ if shape.is("number") => "a number",
             _ if shape.is("boolean") => "true or false",
             _ if shape.keywords.contains_key("const") => "one of a few words",
             _ if shape.is("string") => "a text",

@@ -114,7 +114,9 @@ fn json(
     checks: &mut Checks<'_>,
 ) -> std::sync::Arc<[(Box<str>, Box<str>)]> {
     let Some(typed) = &typed.json else {
-        return JSON.map(|(key, text)| (key.into(), text.into())).into();
+        let traced = checks.traces.then_some(("trace_id", "%TRACE_ID%"));
+        let members = JSON.into_iter().chain(traced);
+        return members.map(|(key, text)| (key.into(), text.into())).collect();
     };
     let mut members = Vec::new();
     for (key, text) in typed.iter() {

@@ -21,6 +21,7 @@ mod settings;
 mod tcp;
 mod text;
 mod tls;
+mod tracing;
 mod upstream;
 
 use super::{
@@ -81,6 +82,7 @@ pub(super) fn validate(documents: &[Document], report: &mut Report) -> Model {
         complete,
         paths,
         files: Files::default(),
+        traces: documents.iter().any(|document| document.raw.tracing.is_some()),
     };
     let settings = settings::read(documents, &mut checks);
     let clusters = clusters::read(documents, &mut checks);
@@ -161,6 +163,8 @@ struct Checks<'a> {
     /// The config's files by their numbers.
     paths: Vec<Arc<Path>>,
     files: Files,
+    /// Whether requests are traced, as far as is typed.
+    traces: bool,
 }
 
 impl Checks<'_> {

@@ -1,6 +1,6 @@
 //! What the daemon reads once at start: interfaces, map sizes, NAT addresses, the admin socket.
 
-use super::{Checks, Document, Place, admin, elements};
+use super::{Checks, Document, Place, admin, elements, tracing};
 use crate::{
     config::{address, error::Mistake, limits, listen, name, raw, suggest::shown},
     model::{
@@ -51,6 +51,7 @@ pub(super) fn read(documents: &[Document], checks: &mut Checks<'_>) -> DaemonSet
         drain: drain(documents, checks),
         memory_limit: only_one(documents, "limits", |raw| raw.limits.as_ref(), checks)
             .and_then(|(_, limits)| limits.memory_bytes),
+        tracing: tracing::read(documents, checks),
     };
     if let Some((place, kernel)) = only_one(documents, "kernel", |raw| raw.kernel.as_ref(), checks) {
         if let Some(path) = &kernel.pin_path

@@ -1,5 +1,6 @@
 //! What is known of a request, or a connection, when it is over.
 
+use crate::l7::trace::TraceId;
 use http::{HeaderMap, Version};
 use std::{
     net::SocketAddr,
@@ -64,6 +65,8 @@ pub struct Entry<'a> {
     pub downstream_peer_subject: Option<&'a str>,
     /// Unique in this process.
     pub connection_id: u64,
+    /// Where requests are traced, sampled or not.
+    pub trace_id: Option<TraceId>,
 }
 
 impl<'a> Entry<'a> {
@@ -97,6 +100,7 @@ impl<'a> Entry<'a> {
             downstream_tls_cipher: None,
             downstream_peer_subject: None,
             connection_id: 0,
+            trace_id: None,
         }
     }
 

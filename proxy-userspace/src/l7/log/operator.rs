@@ -1,6 +1,7 @@
 //! Envoy's command operators: their names, and what each shows of an entry.
 
 use super::{Entry, Escape, time::TimeFormat};
+use crate::l7::trace::TraceId;
 use http::{HeaderMap, HeaderName, Version};
 use std::{
     io::Write,
@@ -72,6 +73,7 @@ pub(super) enum Simple {
     TlsCipher,
     PeerSubject,
     ConnectionId,
+    TraceId,
 }
 
 /// Their names.
@@ -103,6 +105,7 @@ pub(super) const SIMPLE: &[(&str, Simple)] = &[
     ("DOWNSTREAM_TLS_CIPHER", Simple::TlsCipher),
     ("DOWNSTREAM_PEER_SUBJECT", Simple::PeerSubject),
     ("CONNECTION_ID", Simple::ConnectionId),
+    ("TRACE_ID", Simple::TraceId),
 ];
 
 /// Those that take arguments, or are known when a template is read.
@@ -125,6 +128,7 @@ pub(super) enum Value<'a> {
     Socket(SocketAddr),
     Ip(IpAddr),
     Flags(super::Flags),
+    Trace(TraceId),
     Time(&'a TimeFormat),
 }
 
@@ -195,6 +199,7 @@ impl Simple {
             Self::TlsCipher => text(entry.downstream_tls_cipher),
             Self::PeerSubject => text(entry.downstream_peer_subject),
             Self::ConnectionId => Value::Number(entry.connection_id),
+            Self::TraceId => entry.trace_id.map_or(Value::Missing, Value::Trace),
         }
     }
 }
@@ -241,6 +246,7 @@ impl Value<'_> {
             Value::Number(number) => write!(out, "{number}"),
             Value::Socket(address) => write!(out, "{address}"),
             Value::Ip(address) => write!(out, "{address}"),
+            Value::Trace(id) => write!(out, "{id}"),
             Value::Bytes(bytes) => {
                 escape.write(&bytes[..limit.unwrap_or(bytes.len()).min(bytes.len())], out);
                 Ok(())

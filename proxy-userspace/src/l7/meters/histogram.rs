@@ -36,10 +36,14 @@ impl Histogram {
     /// One more.
     pub fn observe(&self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_NANOSECONDS.partition_point(|bound| *bound < nanoseconds);
-        self.buckets[bucket].increase();
+        self.buckets[bucket_of(nanoseconds)].increase();
         self.sum_nanoseconds.add(nanoseconds);
     }
+}
+
+/// Where a duration is counted.
+pub(super) fn bucket_of(nanoseconds: u64) -> usize {
+    BOUNDS_NANOSECONDS.partition_point(|bound| *bound < nanoseconds)
 }
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ impl ListenerMeters {
     /// The label of requests that no route took.
     pub const NONE: &str = "_none";
 
+    /// The label of a route without a name: its place, as messages about the config name it.
+    pub fn label_of(place: usize) -> Arc<str> {
+        format!("routes[{place}]").into()
+    }
+
     /// Counts the first `most` routes by themselves.
     pub fn new(routes: &[Route], most: usize, before: Option<&Self>, workers: usize) -> Self {
         let named: HashMap<&str, &Arc<Shares<Traffic>>> = (before.iter())
@@ -70,9 +75,9 @@ impl ListenerMeters {
     }
 }
 
-/// Its name; else its place, as messages about the config name it.
+/// Its name; else its place.
 fn label(route: &Route, place: usize) -> Arc<str> {
-    (route.name.clone()).unwrap_or_else(|| format!("routes[{place}]").into())
+    (route.name.clone()).unwrap_or_else(|| ListenerMeters::label_of(place))
 }
 
 /// A cluster's counters and its endpoints'.

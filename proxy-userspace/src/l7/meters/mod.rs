@@ -1,10 +1,12 @@
 //! What is counted of listeners, routes, clusters and endpoints: a share a worker, written by that worker alone.
 
+mod exemplar;
 mod histogram;
 mod kept;
 mod measure;
 mod total;
 
+pub use exemplar::{Exemplar, Exemplars};
 pub use histogram::{BOUNDS_SECONDS, BUCKETS, Histogram};
 pub use kept::{ClusterMeters, ListenerMeters, MOST_ROUTES};
 pub use measure::Measure;
@@ -78,9 +80,21 @@ pub struct Traffic {
     pub received: Count,
     /// Bytes of bodies to clients.
     pub sent: Count,
+    /// Of `durations`; made with the first request that is traced.
+    exemplars: OnceLock<Box<Exemplars>>,
 }
 
 impl Traffic {
+    /// A request that took this long was traced.
+    pub fn exemplify(&self, trace_id: u128, took: Duration) {
+        self.exemplars.get_or_init(Box::default).note(trace_id, took);
+    }
+
+    /// Traces of its requests, if any was traced.
+    pub fn exemplars(&self) -> Option<&Exemplars> {
+        self.exemplars.get().map(|exemplars| &**exemplars)
+    }
+
     /// A request is over; without a status its client or endpoint had gone.
     fn finished(&self, status: Option<u16>, took: Duration, (received, sent): (u64, u64)) {
         if let Some(status) = status {

@@ -1,6 +1,6 @@
 //! Counters added up over workers, on the control thread.
 
-use super::{BUCKETS, Downstream, Shares, Traffic, Upstream};
+use super::{BUCKETS, Downstream, Exemplar, Shares, Traffic, Upstream};
 
 /// [`Traffic`] of all workers.
 #[derive(Clone, Copy, Default, Debug)]
@@ -75,6 +75,21 @@ impl Shares<Traffic> {
         let mut total = TrafficTotal::default();
         self.made().for_each(|share| total.add(share));
         total
+    }
+
+    /// The latest trace of each bucket, over all workers.
+    pub fn exemplars(&self) -> [Option<Exemplar>; BUCKETS] {
+        let mut latest = [None::<Exemplar>; BUCKETS];
+        for share in self.made().filter_map(Traffic::exemplars) {
+            for (place, found) in latest.iter_mut().zip(share.read()) {
+                if let Some(found) = found
+                    && place.is_none_or(|known| known.unix_milliseconds < found.unix_milliseconds)
+                {
+                    *place = Some(found);
+                }
+            }
+        }
+        latest
     }
 }
 

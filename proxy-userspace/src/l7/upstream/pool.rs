@@ -141,8 +141,10 @@ impl Pool {
         self.cluster_meter.opened.increase();
     }
 
-    /// Counts a connection that could not be opened.
-    pub fn connect_failed(&self) {
+    /// Counts a connection that could not be opened, and says why.
+    pub fn connect_failed(&self, why: Fault) {
+        let cluster = self.cluster.borrow();
+        tracing::warn!("cluster {}: endpoint {}: {why}", cluster.model.name, self.address);
         self.meter.connect_failures.increase();
         self.cluster_meter.connect_failures.increase();
     }
@@ -274,7 +276,7 @@ impl Pool {
                 opened
             }
             Err(fault) => {
-                self.connect_failed();
+                self.connect_failed(fault);
                 // Those who waited for this connection find out for themselves.
                 let waiting = self.waiting.take();
                 for each in waiting {

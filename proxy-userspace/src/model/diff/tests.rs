@@ -80,6 +80,7 @@ fn snapshot(services: Vec<Service>, clusters: Vec<Cluster>) -> Snapshot {
             upgrade: Default::default(),
             drain: Default::default(),
             memory_limit: None,
+            tracing: None,
             tunnel: TunnelSettings::default(),
             role: Role::Balancer,
             decap_vips: Vec::new(),
