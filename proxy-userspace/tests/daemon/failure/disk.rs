@@ -74,40 +74,9 @@ fn on_a_full_disk_requests_go_on_and_what_must_be_kept_is_refused() {
     let overrides = fs::read(small.0.join("overrides.json")).unwrap();
     small.fill();
 
-    // The access log: lines of 1 KiB, of which 1 MiB waits for the disk.
     let mut client = Client::connect(listen);
-    let long = format!("/{}", "a".repeat(1_000));
-    let lost = || metric(&daemon, "weir_access_log_dropped_lines_total") > 0.0;
-    for number in 0..10_000 {
-        assert_eq!(client.get(&long).unwrap().0, 200);
-        if number % 500 == 0 && lost() {
-            break;
-        }
-    }
-    until("lines are lost", lost);
-    let status = said(&daemon);
-    assert!(status.starts_with("degraded"), "{status}");
-    assert!(
-        status.contains("listener web: access log ") && status.contains("No space left on device"),
-        "{status}"
-    );
-
-    // What is to outlive the daemon.
-    let generation = daemon.status()["generation"].clone();
-    let (code, answer) = daemon.curl("PATCH", &path, Some(r#"{"weight": 7, "durable": true}"#));
-    assert_eq!(code, 500, "{answer}");
-    assert!(
-        answer["error"]
-            .as_str()
-            .unwrap()
-            .contains("overrides.json: No space left on device"),
-        "{answer}"
-    );
-    assert!(
-        answer["remedy"].as_str().unwrap().contains("nothing changed"),
-        "{answer}"
-    );
-    assert_eq!(daemon.status()["generation"], generation);
+    lose_lines(&daemon, &mut client);
+    refuse_durably(&daemon, &path);
     assert_eq!(
         fs::read(small.0.join("overrides.json")).unwrap(),
         overrides,
@@ -116,7 +85,7 @@ fn on_a_full_disk_requests_go_on_and_what_must_be_kept_is_refused() {
 
     // What need not is done, and is in the log at least: the file's last page has room for some lines.
     let unaudited = || metric(&daemon, "weir_audit_log_lost_lines_total") > 0.0;
-    let mut granted = 0;
+    let (generation, mut granted) = (daemon.status()["generation"].as_u64(), 0);
     while !unaudited() {
         granted += 1;
         let (code, _) = daemon.curl("PATCH", &path, Some(&format!("{{\"weight\": {}}}", 10 + granted)));
@@ -124,7 +93,7 @@ fn on_a_full_disk_requests_go_on_and_what_must_be_kept_is_refused() {
     }
     assert_eq!(
         daemon.status()["generation"].as_u64(),
-        generation.as_u64().map(|before| before + granted)
+        generation.map(|before| before + granted)
     );
     assert!(warnings(&daemon.status()).contains("audit.log: No space left on device"));
     assert_eq!(client.get("/goes-on").unwrap().0, 200);
@@ -149,6 +118,44 @@ fn on_a_full_disk_requests_go_on_and_what_must_be_kept_is_refused() {
         lines.last().unwrap()["what"],
         format!("cluster web endpoint {endpoint}: weight 7, durable")
     );
+}
+
+/// Of the access log: they are of 1 KiB, and 1 MiB of them waits for the disk.
+fn lose_lines(daemon: &Daemon, client: &mut Client) {
+    let long = format!("/{}", "a".repeat(1_000));
+    let lost = || metric(daemon, "weir_access_log_dropped_lines_total") > 0.0;
+    for number in 0..10_000 {
+        assert_eq!(client.get(&long).unwrap().0, 200);
+        if number % 500 == 0 && lost() {
+            break;
+        }
+    }
+    until("lines are lost", lost);
+    let status = said(daemon);
+    assert!(status.starts_with("degraded"), "{status}");
+    assert!(
+        status.contains("listener web: access log ") && status.contains("No space left on device"),
+        "{status}"
+    );
+}
+
+/// What is to outlive the daemon can't be kept.
+fn refuse_durably(daemon: &Daemon, path: &str) {
+    let generation = daemon.status()["generation"].clone();
+    let (code, answer) = daemon.curl("PATCH", path, Some(r#"{"weight": 7, "durable": true}"#));
+    assert_eq!(code, 500, "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("overrides.json: No space left on device"),
+        "{answer}"
+    );
+    assert!(
+        answer["remedy"].as_str().unwrap().contains("nothing changed"),
+        "{answer}"
+    );
+    assert_eq!(daemon.status()["generation"], generation);
 }
 
 #[test]
