@@ -204,27 +204,25 @@ async fn cluster(values: &[&str], control: &Handle) -> Result<Answer, Answer> {
 }
 
 /// The cluster and the address that a path names.
-fn named_endpoint(values: &[&str]) -> Result<(String, BackendAddr), Answer> {
+fn named_endpoint(values: &[&str]) -> Result<(String, BackendAddr), Box<Answer>> {
     let [cluster, address] = values else {
-        return Err(error(
-            StatusCode::NOT_FOUND,
-            "no endpoint in the path",
-            "name one",
-        ));
+        let what = "no endpoint in the path";
+        return Err(Box::new(error(StatusCode::NOT_FOUND, what, "name one")));
     };
-    let cluster = percent_decoded(cluster).ok_or_else(|| no_name(cluster))?;
+    let cluster = percent_decoded(cluster).ok_or_else(|| Box::new(no_name(cluster)))?;
     let address = percent_decoded(address)
         .and_then(|address| address.parse().ok())
         .map(BackendAddr);
     let address = address.ok_or_else(|| {
         let remedy = "write IP:PORT, for IPv6 [IP]:PORT";
-        error(StatusCode::BAD_REQUEST, "no endpoint address in the path", remedy)
+        let what = "no endpoint address in the path";
+        Box::new(error(StatusCode::BAD_REQUEST, what, remedy))
     })?;
     Ok((cluster, address))
 }
 
 async fn endpoint(values: &[&str], control: &Handle) -> Result<Answer, Answer> {
-    let (cluster, address) = named_endpoint(values)?;
+    let (cluster, address) = named_endpoint(values).map_err(|refused| *refused)?;
     let found = control
         .look(move |core| core.one_endpoint_view(&cluster, address))
         .await;
@@ -237,7 +235,7 @@ async fn set_endpoint(
     origin: Origin,
     control: &Handle,
 ) -> Result<Answer, Answer> {
-    let (cluster, address) = named_endpoint(values)?;
+    let (cluster, address) = named_endpoint(values).map_err(|refused| *refused)?;
     let remedy = r#"send {"weight": N}, {"drain": true|false}, or both; "durable": true keeps it beyond the next start"#;
     let patch: EndpointPatch = read_json(body, remedy).await?;
     if patch.weight.is_none() && patch.drain.is_none() {

@@ -153,11 +153,11 @@ mod tests {
         }
         let kept: Vec<_> = verdict.history.iter().map(|turn| turn.at).collect();
         assert_eq!(kept, (3..=10).map(at).collect::<Vec<_>>());
-        let reasons = verdict
+        let mut reasons = verdict
             .history
             .iter()
             .map(|turn| turn.why.as_ref().map(|why| why.len()));
         assert_eq!(reasons.clone().next(), Some(Some(MOST_REASON_BYTES)));
-        assert_eq!(reasons.last(), Some(None), "a recovery has no reason");
+        assert_eq!(reasons.next_back(), Some(None), "a recovery has no reason");
     }
 }
