@@ -274,6 +274,57 @@ fn both_planes_are_seen_and_what_is_drained_from_the_page_drains_in_the_kernel()
     Ok(())
 }
 
+const RELOAD: &str = "http://127.0.0.1:9900/reload";
+
+/// Whether it goes over TCP, where to, what a browser or a script says, and what the answer is.
+const REQUESTS: [(bool, &str, &[&str], &str); 10] = [
+    (false, "http://weir/reload", &[], "200"),
+    (true, RELOAD, &[], "200"),
+    (
+        false,
+        "http://localhost/reload",
+        &[
+            "-H",
+            "Origin: http://localhost",
+            "-H",
+            "Sec-Fetch-Site: same-origin",
+        ],
+        "200",
+    ),
+    (true, RELOAD, &["-H", "Origin: http://127.0.0.1:9900"], "200"),
+    (
+        false,
+        "http://localhost/reload",
+        &["-H", "Origin: http://evil.example"],
+        "403",
+    ),
+    (
+        false,
+        "http://localhost/reload",
+        &["-H", "Sec-Fetch-Site: cross-site"],
+        "403",
+    ),
+    (
+        false,
+        "http://evil.example/reload",
+        &["-H", "Origin: http://evil.example"],
+        "403",
+    ),
+    (true, RELOAD, &["-H", "Sec-Fetch-Site: same-site"], "403"),
+    (true, RELOAD, &["-H", "Origin: null"], "403"),
+    (
+        true,
+        RELOAD,
+        &[
+            "-H",
+            "Host: evil.example:9900",
+            "-H",
+            "Sec-Fetch-Site: same-origin",
+        ],
+        "403",
+    ),
+];
+
 #[test]
 fn the_page_says_who_may_and_no_other_site_may() -> Result<()> {
     let site = Site::start()?;
@@ -295,49 +346,9 @@ fn the_page_says_who_may_and_no_other_site_may() -> Result<()> {
     let local = ["--unix-socket", &socket];
     let authorization = format!("Authorization: Bearer {}", OPERATOR.0);
     let remote = ["-H", &authorization];
-    let (weir, localhost, page) = (
-        "http://weir/reload",
-        "http://localhost/reload",
-        "http://127.0.0.1:9900/reload",
-    );
-    for (way, url, more, expected) in [
-        (&local, weir, &[][..], "200"),
-        (&remote, page, &[], "200"),
-        (
-            &local,
-            localhost,
-            &[
-                "-H",
-                "Origin: http://localhost",
-                "-H",
-                "Sec-Fetch-Site: same-origin",
-            ],
-            "200",
-        ),
-        (&remote, page, &["-H", "Origin: http://127.0.0.1:9900"], "200"),
-        (&local, localhost, &["-H", "Origin: http://evil.example"], "403"),
-        (&local, localhost, &["-H", "Sec-Fetch-Site: cross-site"], "403"),
-        (
-            &local,
-            "http://evil.example/reload",
-            &["-H", "Origin: http://evil.example"],
-            "403",
-        ),
-        (&remote, page, &["-H", "Sec-Fetch-Site: same-site"], "403"),
-        (&remote, page, &["-H", "Origin: null"], "403"),
-        (
-            &remote,
-            page,
-            &[
-                "-H",
-                "Host: evil.example:9900",
-                "-H",
-                "Sec-Fetch-Site: same-origin",
-            ],
-            "403",
-        ),
-    ] {
-        let (code, body) = curl(&[&way[..], more, &[url]].concat())?;
+    for (is_remote, url, more, expected) in REQUESTS {
+        let way: &[&str] = if is_remote { &remote } else { &local };
+        let (code, body) = curl(&[way, more, &[url]].concat())?;
         ensure!(code == expected, "{url} {more:?} is answered with {code}: {body}");
         if code == "403" {
             let answer: Value = serde_json::from_str(&body)?;

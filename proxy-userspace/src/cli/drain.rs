@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use hyper::Method;
-use std::{process::ExitCode, thread, time::Duration};
+use std::{fs, process::ExitCode, thread, time::Duration};
 
 /// How often the daemon is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
@@ -72,6 +72,8 @@ pub(super) fn run(args: &DrainArgs) -> anyhow::Result<()> {
     if args.here {
         match ask(args, Method::GET, None) {
             Ok(status) if !is_here(&status) => return outlive(),
+            // The next one has died, most likely, while the one here finishes what it has.
+            Err(ClientError::NotRunning(_)) if is_first_here() => return outlive(),
             Err(ClientError::NotRunning(_)) => return Ok(()),
             _ => {}
         }
@@ -80,16 +82,24 @@ pub(super) fn run(args: &DrainArgs) -> anyhow::Result<()> {
         notice: args.notice.clone(),
         timeout: args.timeout.clone(),
     };
-    let mut status = ask(args, Method::POST, Some(&order))?;
-    let pid = status.pid;
+    let status = ask(args, Method::POST, Some(&order))?;
     print(said(&status).as_bytes())?;
-    while !args.no_wait {
+    if args.no_wait {
+        return Ok(());
+    }
+    wait_for_the_end(args, status)?;
+    print(b"drained: the daemon has ended\n")
+}
+
+fn wait_for_the_end(args: &DrainArgs, mut status: DrainStatus) -> anyhow::Result<()> {
+    let pid = status.pid;
+    loop {
         thread::sleep(LOOK);
         let before = status.state;
         status = match ask(args, Method::GET, None) {
             Ok(status) if status.pid == pid => status,
             // Its socket goes before it does; or another daemon was started.
-            Ok(_) | Err(ClientError::NotRunning(_) | ClientError::Garbled(..)) => break,
+            Ok(_) | Err(ClientError::NotRunning(_) | ClientError::Garbled(..)) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         if status.state == DrainState::Serving {
@@ -99,10 +109,6 @@ pub(super) fn run(args: &DrainArgs) -> anyhow::Result<()> {
             print(said(&status).as_bytes())?;
         }
     }
-    if args.no_wait {
-        return Ok(());
-    }
-    print(b"drained: the daemon has ended\n")
 }
 
 fn ask(args: &DrainArgs, method: Method, order: Option<&DrainOrder>) -> Result<DrainStatus, ClientError> {
@@ -124,6 +130,11 @@ fn said(status: &DrainStatus) -> String {
 
 fn is_here(status: &DrainStatus) -> bool {
     status.pid_namespace.is_some() && status.pid_namespace == pid_namespace()
+}
+
+/// Whether the first process of this pid namespace is Weir's, as in its container.
+fn is_first_here() -> bool {
+    fs::read_to_string("/proc/1/comm").is_ok_and(|name| name.trim() == "weir")
 }
 
 /// The process of this container ends by itself, and this one with it: the kernel kills all of a pid namespace with its first.

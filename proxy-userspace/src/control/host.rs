@@ -1,6 +1,6 @@
 //! Following the host: interfaces appear and vanish, addresses and routes change under the kernel plane.
 
-use super::{Core, turns::SWEEP_INTERVAL};
+use super::{Core, chores::SWEEP_INTERVAL};
 use crate::kernel::{News, NewsWatch};
 use tracing::warn;
 

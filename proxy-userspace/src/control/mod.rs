@@ -3,6 +3,7 @@
 //! One thread owns everything here. [`Handle`] is how the rest of the process talks to it.
 
 mod build;
+mod chores;
 mod core;
 mod descriptors;
 mod desired;

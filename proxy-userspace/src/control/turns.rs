@@ -2,8 +2,8 @@
 
 use super::{
     Core, Event, Step, Wish,
+    chores::Chores,
     host::HostWatch,
-    memory,
     service::{self, Watchdog},
 };
 use crate::{
@@ -20,9 +20,6 @@ use tokio::{
     time,
 };
 use tracing::info;
-
-/// Idle timeouts are whole seconds and minutes by default: flows end at most this much late.
-pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Most events of a kind taken into one turn, so that a flood can't keep a turn from starting.
 const EVENTS_PER_TURN: usize = 1_024;
@@ -86,11 +83,7 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
     checks.follow(core.clusters(), &core.ways());
     let mut host = HostWatch::open(core);
     let mut watchdog = Watchdog::new();
-    let mut sweeps = time::interval(SWEEP_INTERVAL);
-    sweeps.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut looks = time::interval(memory::LOOK);
-    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let worker_gone = core.plane.l7().gone();
+    let mut chores = Chores::new(core);
     let mut ending = None;
     loop {
         let mut batch = Vec::new();
@@ -106,24 +99,16 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
                 }
             }
             _ = signals.hangup.recv() => {
-                service::reloading();
                 is_hangup = true;
-                core.reopen_logs();
-                batch.push(Event::Wish(Wish::hangup()));
+                batch.push(hang_up(core));
             }
             () = watchdog.tell() => {}
+            chore = chores.next(core.guards_memory()) => chore.run(core, &mut checks, discovery),
             () = alarm(core.drain_alarm()) => {
                 if core.advance_drain() {
                     return finish_drain(core);
                 }
             }
-            _ = sweeps.tick() => {
-                core.sweep();
-                checks.revive();
-                discovery.revive();
-            }
-            _ = looks.tick(), if core.guards_memory() => core.look_at_memory(),
-            () = worker_gone.notified() => core.plane.replace_workers(),
             Some(event) = events.recv() => batch.push(event),
             Some(report) = reports.recv() => found.push(report),
             news = host.next() => core.attend(&news),
@@ -155,6 +140,13 @@ pub async fn run(core: &mut Core, inputs: &mut Inputs, upgrade: impl Fn()) -> En
         // over thousands of endpoints, would starve the very probes that it consists of.
         time::sleep(begin.elapsed().min(LONGEST_PAUSE)).await;
     }
+}
+
+/// Logs were rotated, or the config is to be read.
+fn hang_up(core: &Core) -> Event {
+    service::reloading();
+    core.reopen_logs();
+    Event::Wish(Wish::hangup())
 }
 
 /// Never, without a time.

@@ -47,9 +47,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
         &format!("{}item", Routes::prefix(ROUTES.count - 1)),
     );
     let time = bench.arguments.time() * LENGTH;
-    let mut series = [(); 2].map(|()| QUANTILES.map(|_| Series::default()));
-    let (mut all, mut took, mut control) = (0, Series::default(), Series::default());
-    let mut memory = Vec::new();
+    let mut found = Found::default();
     for round in 0..=bench.arguments.rounds {
         for turn in 0..2 {
             ensure!(!weir_tests::lab::interrupted(), "interrupted");
@@ -65,58 +63,86 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
             if round == 0 {
                 continue;
             }
-            for ((_, share), series) in QUANTILES.iter().zip(&mut series[usize::from(reloads)]) {
+            for ((_, share), series) in QUANTILES.iter().zip(&mut found.latencies[usize::from(reloads)]) {
                 series.push(latencies.quantile(*share));
             }
             if reloads {
-                all += times.len();
-                control.push((proxy.cpu_seconds()? - cpu) / time.as_secs_f64());
-                times.iter().for_each(|time| took.push(time.as_secs_f64() * 1e3));
+                found.reloads += times.len();
+                found.busy.push((proxy.cpu_seconds()? - cpu) / time.as_secs_f64());
+                times
+                    .iter()
+                    .for_each(|time| found.took.push(time.as_secs_f64() * 1e3));
             }
         }
-        memory.push(proxy.memory_bytes()? as f64 / f64::from(1 << 20));
+        found
+            .memory_mib
+            .push(proxy.memory_bytes()? as f64 / f64::from(1 << 20));
     }
-    let over: Vec<Series> = (series[1].iter().zip(&series[0]))
-        .map(|(with, without)| with.over(without))
+    Ok(found.report())
+}
+
+/// All that was measured.
+#[derive(Default)]
+struct Found {
+    /// The quantiles without and with reloads.
+    latencies: [[Series; QUANTILES.len()]; 2],
+    /// How long each reload took, in milliseconds.
+    took: Series,
+    reloads: usize,
+    /// The daemon's part of its CPU meanwhile.
+    busy: Series,
+    /// After each round.
+    memory_mib: Vec<f64>,
+}
+
+impl Found {
+    /// Prints a table, and returns all of it.
+    fn report(&self) -> Value {
+        let [without, with] = &self.latencies;
+        let over: Vec<Series> = with
+            .iter()
+            .zip(without)
+            .map(|(with, without)| with.over(without))
+            .collect();
+        let rows = [
+            ("without reloads", &without[..], 0),
+            ("with reloads", with, 0),
+            ("ratio", &over, 2),
+        ];
+        let rows = rows.map(|(name, series, digits)| {
+            let shown = series.iter().map(|series| series.shown(digits));
+            std::iter::once(name.to_owned()).chain(shown).collect()
+        });
+        let count = self.reloads;
+        println!(
+            "{count} reloads of {} routes, {RELOADS:.1} a second; latency at {RATE} requests a second, µs",
+            ROUTES.count
+        );
+        report::table(&["", "p50", "p99", "p99.9"], &rows);
+        let (took, busy) = (self.took.shown(1), self.busy.shown(2));
+        println!("a reload is answered after {took} ms; the daemon uses {busy} of its CPU");
+        println!("memory (PSS) after each round: {:.1?} MiB\n", self.memory_mib);
+        let took = &self.took;
+        json!({
+            "unit": "microseconds",
+            "routes": ROUTES.count,
+            "reloads": count,
+            "without": named(without),
+            "with": named(with),
+            "ratio": named(&over),
+            "reload_milliseconds": { "median": took.median(), "min": took.min(), "max": took.max() },
+            "busy": self.busy.json(),
+            "memory_mib_after_rounds": self.memory_mib,
+        })
+    }
+}
+
+fn named(series: &[Series]) -> Value {
+    let pairs = QUANTILES.iter().zip(series);
+    let named: serde_json::Map<_, _> = pairs
+        .map(|((name, _), series)| ((*name).to_owned(), series.json()))
         .collect();
-    let rows = [
-        ("without reloads", &series[0][..], 0),
-        ("with reloads", &series[1], 0),
-        ("ratio", &over, 2),
-    ];
-    let rows = rows.map(|(name, series, digits)| {
-        let shown = series.iter().map(|series| series.shown(digits));
-        std::iter::once(name.to_owned()).chain(shown).collect()
-    });
-    println!(
-        "{all} reloads of {} routes, {RELOADS:.1} a second; latency at {RATE} requests a second, µs",
-        ROUTES.count
-    );
-    report::table(&["", "p50", "p99", "p99.9"], &rows);
-    println!(
-        "a reload is answered after {} ms; the daemon uses {} of its CPU",
-        took.shown(1),
-        control.shown(2)
-    );
-    println!("memory (PSS) after each round: {memory:.1?} MiB\n");
-    let named = |series: &[Series]| -> Value {
-        let pairs = QUANTILES.iter().zip(series);
-        pairs
-            .map(|((name, _), series)| ((*name).to_owned(), series.json()))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    Ok(json!({
-        "unit": "microseconds",
-        "routes": ROUTES.count,
-        "reloads": all,
-        "without": named(&series[0]),
-        "with": named(&series[1]),
-        "ratio": named(&over),
-        "reload_milliseconds": { "median": took.median(), "min": took.min(), "max": took.max() },
-        "busy": control.json(),
-        "memory_mib_after_rounds": memory,
-    }))
+    named.into()
 }
 
 /// Two configs that take turns under one name, and the daemon that reads it.
