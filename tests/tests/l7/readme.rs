@@ -58,7 +58,12 @@ fn start_daemon(lab: &Lab, host: &Host) -> Result<Process> {
     for folder in ["target/release", "config"] {
         fs::create_dir_all(home.join(folder))?;
     }
-    fs::copy(weir_binary()?, home.join("target/release/weir"))?;
+    // By another process: what is open for writing can't be started, and another test's child may have it open for a moment.
+    let copied = Command::new("cp")
+        .arg(weir_binary()?)
+        .arg(home.join("target/release/weir"))
+        .status()?;
+    ensure!(copied.success(), "cp: {copied}");
     fs::copy(
         root().join("config/example.yaml"),
         home.join("config/example.yaml"),

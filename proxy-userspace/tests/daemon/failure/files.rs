@@ -7,6 +7,7 @@ use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::{PermissionsExt, symlink},
+    process::Command,
 };
 
 fn config(home: &Home, listen: SocketAddr, body: &str) -> String {
@@ -136,7 +137,14 @@ fn an_upgrade_without_a_program_says_so_and_changes_nothing() {
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
     home.write(&config(&home, listen, "here"));
     let program = home.path().join("weir");
-    fs::copy(env!("CARGO_BIN_EXE_weir"), &program).unwrap();
+    // By another process: a program can't be started while it is open for writing, as it would be in whatever another test starts
+    // at this moment.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_weir"))
+        .arg(&program)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     let daemon = Daemon::start_as(&home, &program);
     fs::remove_file(&program).unwrap();
     let upgraded = weir_on(&home.socket(), &["upgrade"]);
