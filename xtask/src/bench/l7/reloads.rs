@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -151,6 +151,7 @@ struct Configs {
     current: PathBuf,
     both: [PathBuf; 2],
     admin: Admin,
+    asked: AtomicUsize,
 }
 
 impl Configs {
@@ -168,14 +169,18 @@ impl Configs {
             current,
             both,
             admin: Admin::new(&folder.join("admin.sock")),
+            asked: AtomicUsize::new(0),
         })
     }
 
     /// Puts the other config in its place and has it read.
-    fn reload(&self, number: usize) -> Result<Duration> {
+    fn reload(&self) -> Result<Duration> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
         let new = self.current.with_extension(format!("{number}.new"));
         fs::hard_link(&self.both[1 - number % 2], &new)?;
         fs::rename(&new, &self.current)?;
+        // It is left where it was the same file already (rename(2)), since two of these overtook each other.
+        let _gone = fs::remove_file(&new);
         let begin = Instant::now();
         self.admin.expect_success("POST", "/reload", None)?;
         Ok(begin.elapsed())
@@ -190,8 +195,7 @@ impl Configs {
                 let begin = Instant::now();
                 let mut asked = Vec::new();
                 while !is_done.load(Ordering::Relaxed) {
-                    let number = asked.len();
-                    asked.push(scope.spawn(move || self.reload(number)));
+                    asked.push(scope.spawn(|| self.reload()));
                     let next = begin + Duration::from_secs_f64(asked.len() as f64 / RELOADS);
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }
