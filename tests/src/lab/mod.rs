@@ -55,7 +55,7 @@ pub use oci::only;
 pub use running::{Running, failures};
 pub use terminal::Terminal;
 pub use topology::{BACKENDS, Family, INTERFACES, Topology};
-pub use traffic::{Traffic, Web};
+pub use traffic::{Traffic, Web, h2load_succeeded};
 pub use transfer::{distinct_bytes, exchange, expect_any_backend, expect_datagram};
 pub use wait::until;
 pub use wire::{VlanTags, Wire};

@@ -4,7 +4,7 @@ use super::{
     DatagramOutcome, Family, LongConnections, NewConnections, NumberedDatagrams, Process, Running, failures,
     until,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::{net::SocketAddr, time::Duration};
 
@@ -102,4 +102,23 @@ impl Web {
         }
         Ok(())
     }
+}
+
+/// How many requests succeeded by what h2load printed, where all that were answered did. After a GOAWAY it makes requests that never leave
+/// it, up to one a stream, and counts them as started and failed: `unsent` of them are no fault.
+///
+/// # Errors
+/// More failed, or it printed something else.
+pub fn h2load_succeeded(output: &str, unsent: u64) -> Result<u64> {
+    let number = |line: &str, word: &str| -> Result<u64> {
+        let line = output.lines().find(|one| one.starts_with(line));
+        let mut fields = line.into_iter().flat_map(|line| line.split(&[',', ':']));
+        let field = fields.find_map(|part| part.trim().strip_suffix(word));
+        let field = field.with_context(|| format!("no {word} in:\n{output}"))?;
+        Ok(field.trim().parse()?)
+    };
+    let (started, succeeded) = (number("requests", "started")?, number("requests", "succeeded")?);
+    ensure!(started - succeeded <= unsent, "{output}");
+    ensure!(number("status codes", "2xx")? == succeeded, "{output}");
+    Ok(succeeded)
 }

@@ -13,7 +13,7 @@ use std::{
 };
 use weir_tests::{
     l7::{data, venv_program},
-    lab::{Finished, Host, Process, until},
+    lab::{Finished, Host, Process, h2load_succeeded, until},
 };
 
 /// What h2load asks for, and nobody else.
@@ -120,16 +120,7 @@ pub fn h2load(host: &Host, ends: &AtomicBool) -> Result<u64> {
         let (clients, streams) = (CLIENTS.to_string(), STREAMS.to_string());
         let load = ["-n", "2000", "-c", &clients, "-m", &streams, &url];
         let output = Finished::run(command.args(load), "")?.success()?;
-        let number = |line: &str, word: &str| -> Result<u64> {
-            let line = output.lines().find(|one| one.starts_with(line));
-            let mut fields = line.into_iter().flat_map(|line| line.split(&[',', ':']));
-            let field = fields.find_map(|part| part.trim().strip_suffix(word));
-            let field = field.with_context(|| format!("no {word} in:\n{output}"))?;
-            Ok(field.trim().parse()?)
-        };
-        let (started, succeeded) = (number("requests", "started")?, number("requests", "succeeded")?);
-        ensure!(started - succeeded <= CLIENTS * STREAMS, "{output}");
-        ensure!(number("status codes", "2xx")? == succeeded, "{output}");
+        let succeeded = h2load_succeeded(&output, CLIENTS * STREAMS)?;
         all += succeeded;
     }
     Ok(all)

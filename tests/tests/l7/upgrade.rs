@@ -1,7 +1,7 @@
 //! Upgrades under load: requests, calls, streams and WebSockets don't notice them.
 
 use super::support::Proxy;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 use weir_tests::{
     l7::{Site, python},
-    lab::{Finished, Process, tool, until},
+    lab::{Finished, Process, h2load_succeeded, tool, until},
 };
 
 /// More than anything awaited here takes on a busy machine.
@@ -65,17 +65,7 @@ fn h2load(address: SocketAddr) -> Result<u64> {
         "",
     )?
     .success()?;
-    let number = |line: &str, word: &str| -> Result<u64> {
-        let line = output.lines().find(|one| one.starts_with(line));
-        let mut fields = line.into_iter().flat_map(|line| line.split(&[',', ':']));
-        let field = fields.find_map(|part| part.trim().strip_suffix(word));
-        let field = field.with_context(|| format!("no {word} in:\n{output}"))?;
-        Ok(field.trim().parse()?)
-    };
-    let (started, succeeded) = (number("requests", "started")?, number("requests", "succeeded")?);
-    ensure!(started - succeeded <= CLIENTS * STREAMS, "{output}");
-    ensure!(number("status codes", "2xx")? == succeeded, "{output}");
-    Ok(succeeded)
+    h2load_succeeded(&output, CLIENTS * STREAMS)
 }
 
 /// wrk's HTTP/1.1 on connections that it keeps, until it is told to end.

@@ -8,7 +8,6 @@ use std::{
     io::{Read, Write},
     net::SocketAddr,
     os::unix::net::UnixStream,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -39,13 +38,6 @@ fn highest(pid: u32) -> u32 {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     numbers.max().unwrap()
-}
-
-/// Processor time that was used, in ticks of 10 ms.
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 fn limit(pid: u32, soft: &str) {
@@ -81,7 +73,9 @@ fn without_descriptors_what_is_open_goes_on_and_all_comes_back() {
             check_error(&daemon)
         );
     }
-    assert_idle(daemon.pid());
+    // One of them may get the descriptor that a probe gives back; others go on waiting.
+    waiting.extend((0..8).map(|_| Client::connect(listen)));
+    assert_pauses(&daemon);
     for client in &mut open {
         assert_eq!(client.get("/here"), Ok((200, "here".into())));
     }
@@ -151,14 +145,19 @@ fn limits(pid: u32) -> [String; 2] {
     [words.next().unwrap(), words.next().unwrap()]
 }
 
-/// It tries again, but not all the time: of a second less than half is spent.
-fn assert_idle(pid: u32) {
-    let (before, begin) = (ticks(pid), Instant::now());
-    thread::sleep(Duration::from_secs(1));
-    let used = Duration::from_millis((ticks(pid) - before) * 10);
+/// Clients that wait are tried again after a pause, not in a loop: timers never end early, so that a slow machine is no failure.
+fn assert_pauses(daemon: &Daemon) {
+    const ERRORS: u64 = 20;
+    const WORKERS: u64 = 2;
+    let (begin, before) = (Instant::now(), accept_errors(&daemon.status()));
+    until("tried again", || {
+        accept_errors(&daemon.status()) >= before + ERRORS
+    });
+    // The first of each worker may come at once.
+    let least = Duration::from_millis(100) * (ERRORS / WORKERS - 1) as u32;
     assert!(
-        used * 2 < begin.elapsed(),
-        "it used {used:?} of {:?}",
+        begin.elapsed() >= least,
+        "{ERRORS} tries took {:?}",
         begin.elapsed()
     );
 }
