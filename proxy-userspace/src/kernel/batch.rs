@@ -1,4 +1,5 @@
-//! Many map entries a system call, which aya doesn't offer: `BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`.
+//! Map commands that aya doesn't offer: many entries a system call (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`), and an entry read as it is
+//! removed (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`).
 
 use aya::Pod;
 use std::{
@@ -11,6 +12,7 @@ use std::{
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 
 /// `ENOTSUPP` of include/linux/errno.h, which userspace has no name for: the map type has no batches.
 const ENOTSUPP: i32 = 524;
@@ -122,6 +124,26 @@ pub(super) fn update<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io:
         call(BPF_MAP_UPDATE_ELEM, &mut attr)?;
     }
     Ok(())
+}
+
+/// Removes an entry of a hash map and returns it as it was when it was removed; none if there was none (Linux 5.14).
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::uninit();
+    let mut attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        key: &raw const *key as u64,
+        value: value.as_mut_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    match call(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) {
+        // SAFETY: the kernel filled it, and any bytes are a valid Pod.
+        Ok(()) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The member of union bpf_attr for `BPF_MAP_*_ELEM`.

@@ -1,55 +1,85 @@
 //! Ending flows: idle ones, and those whose backend is dead or gone.
 
 use super::{KernelError, batch, ids::Ids, maps::Maps, tracking::Rules};
+use aya::{
+    Pod,
+    maps::{HashMap, MapData},
+};
 use proxy_common::{keys::FlowKey, net::Protocol, values::FlowValue};
-use std::{collections::HashMap, os::fd::AsFd, time::Duration};
+use std::{collections, os::fd::AsFd, time::Duration};
+
+/// Of include/uapi/linux/bpf.h: no entry of this key may be there.
+const BPF_NOEXIST: u64 = 1;
 
 /// Entries read a system call: 4,096 of 104 bytes are 416 KiB of buffers.
 pub(super) const CHUNK: usize = 4_096;
 
-/// Ends flows; returns how many were ended and how many are left. Reads every entry once, and the
-/// other direction of those that look idle.
+/// Ends flows; returns how many were ended and how many are left. Reads every entry once, and those that look over again, with their other
+/// direction.
 pub(super) fn expire(
     maps: &mut Maps,
     ids: &Ids,
-    rules: &HashMap<u32, Rules>,
+    rules: &collections::HashMap<u32, Rules>,
 ) -> Result<(usize, usize), KernelError> {
     let now = now(maps);
     let living = ids.living();
+    let is_lost = |flow: &FlowValue| !living.contains(&(flow.backend, flow.incarnation));
+    let may_end = |flow: &FlowValue| is_lost(flow) || is_idle(flow, rules, now);
     let mut entries = 0usize;
-    let mut ended = Vec::new();
-    let mut idle = Vec::new();
+    let mut over = Vec::new();
     let read = batch::for_each(
         maps.flows_data.fd().as_fd(),
         CHUNK,
         |key: &FlowKey, flow: &FlowValue| {
             entries += 1;
-            if !living.contains(&(flow.backend, flow.incarnation)) {
-                ended.push(*key);
-            } else if is_idle(flow, rules, now) {
-                idle.push((*key, *flow));
+            if may_end(flow) {
+                over.push(*key);
             }
         },
     );
     read.map_err(|error| KernelError::refused("reading the flow table", error))?;
-    for (key, flow) in idle {
-        // A flow with packets in one direction alone is alive.
-        let peer = maps.flows.get(&flow.peer_key(), 0).ok();
-        if peer.is_none_or(|peer| is_idle(&peer, rules, now)) {
-            ended.push(key);
-        }
+    let mut ended = 0usize;
+    for key in &over {
+        let removed = remove_if(&mut maps.flows, &maps.flows_data, key, may_end, |flows, flow| {
+            // A flow with packets in one direction alone is alive.
+            let peer = || flows.get(&flow.peer_key(), 0);
+            is_lost(flow) || peer().map_or(true, |peer| may_end(&peer))
+        });
+        ended += usize::from(removed);
     }
-    for key in &ended {
-        // Errors mean that a packet or the other direction's turn removed it.
-        let _ = maps.flows.remove(key);
-    }
-    Ok((
-        ended.len().div_ceil(2),
-        entries.saturating_sub(ended.len()).div_ceil(2),
-    ))
+    Ok((ended.div_ceil(2), entries.saturating_sub(ended).div_ceil(2)))
 }
 
-fn is_idle(flow: &FlowValue, rules: &HashMap<u32, Rules>, now: u64) -> bool {
+/// Removes an entry that is over, and leaves what has come in its place since it was read. Returns whether it did.
+///
+/// A client uses a port again as soon as TIME_WAIT allows, which is when `tcp_closing` has passed too: both take a minute. It is looked at once more
+/// just before, and what the kernel has removed decides: a flow that a packet opened in between is put back.
+pub(super) fn remove_if<V: Pod>(
+    map: &mut HashMap<MapData, FlowKey, V>,
+    data: &MapData,
+    key: &FlowKey,
+    mut is_over: impl FnMut(&V) -> bool,
+    is_over_still: impl FnOnce(&HashMap<MapData, FlowKey, V>, &V) -> bool,
+) -> bool {
+    // No entry means that a packet, or the other direction's turn, removed it.
+    let Ok(seen) = map.get(key, 0) else {
+        return false;
+    };
+    if !is_over(&seen) || !is_over_still(map, &seen) {
+        return false;
+    }
+    match batch::take(data.fd().as_fd(), key) {
+        Ok(Some(taken)) if is_over(&taken) => true,
+        Ok(Some(taken)) => {
+            // Where it can't be, another packet has opened one again.
+            let _ = map.insert(key, taken, BPF_NOEXIST);
+            false
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn is_idle(flow: &FlowValue, rules: &collections::HashMap<u32, Rules>, now: u64) -> bool {
     let Some(Rules { timeouts, .. }) = rules.get(&flow.service) else {
         return true;
     };

@@ -76,14 +76,11 @@ pub(super) fn sweep(
     )
     .map_err(|error| KernelError::refused("reading tracked_flows", error))?;
     // Meanwhile a SYN from the same port may have stored another flow, which would go to the wrong backend without its entry.
-    // No entry means that a packet removed it.
     let mut removed = 0usize;
     for key in &ended {
-        let flow = maps.tracked_flows.get(key, 0);
-        if !flow.is_ok_and(|flow| is_needed(&mut swept, key, &flow)) {
-            let _ = maps.tracked_flows.remove(key);
-            removed += 1;
-        }
+        let (flows, data) = (&mut maps.tracked_flows, &maps.tracked_data);
+        let is_over = |flow: &TrackedFlow| !is_needed(&mut swept, key, flow);
+        removed += usize::from(expire::remove_if(flows, data, key, is_over, |_, _| true));
     }
     let keys: Vec<ServiceKey> = ids.services.keys().copied().collect();
     for key in keys {

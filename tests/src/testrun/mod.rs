@@ -159,6 +159,30 @@ impl Bench {
             .run(input.ifindex, &input.frame, metadata, input.linear)
     }
 
+    /// The program under test.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    /// Has the kernel plane sweep flows, and does something again and again meanwhile.
+    ///
+    /// # Errors
+    /// The kernel plane's, or of what is done.
+    pub fn sweep_meanwhile(&mut self, mut work: impl FnMut(&mut Program) -> Result<()>) -> Result<()> {
+        let plane = self.plane.as_mut().context("the kernel plane is closed")?;
+        let program = &mut self.program;
+        std::thread::scope(|scope| {
+            let sweeping = scope.spawn(|| plane.expire_flows());
+            while !sweeping.is_finished() {
+                work(program)?;
+            }
+            match sweeping.join() {
+                Ok(swept) => Ok(swept.map(drop)?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
     /// A program for packets that this host sends.
     ///
     /// # Errors

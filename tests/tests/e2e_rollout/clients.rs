@@ -22,8 +22,9 @@ const BY_H2LOAD: &str = "/loaded";
 /// Servers of gRPC and of WebSockets on the balancer's own host.
 pub struct Servers([Process; 2]);
 
-const GRPC_PORT: u16 = 50051;
-const WEBSOCKET_PORT: u16 = 50052;
+/// Below the ephemeral ports: who connects to one of those until something listens there may meet itself (RFC 9293, simultaneous open).
+const GRPC_PORT: u16 = 5051;
+const WEBSOCKET_PORT: u16 = 5052;
 
 fn python(host: &Host, script: &str) -> Result<std::process::Command> {
     let mut command = host.command(&venv_program("python")?.to_string_lossy())?;
