@@ -50,6 +50,11 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
         })))
     }
 
+    /// Tells the stream beneath something.
+    pub fn with(&self, tell: impl FnOnce(&mut T)) {
+        tell(&mut self.0.borrow_mut().inner);
+    }
+
     /// Sends what waits. To be called whenever the codec was polled and has nothing more to do.
     ///
     /// # Errors

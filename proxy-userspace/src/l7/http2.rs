@@ -5,6 +5,7 @@ use super::{
     compile::CompiledKind,
     connection::{Busy, Connection, Order},
     error::Fault,
+    farewell::Farewell,
     gather::Gather,
     interim::InterimSink,
     pump::Pump,
@@ -35,7 +36,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Serves streams until either side ends the connection.
 pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Bytes) {
     connection.is_framed();
-    let io = Gather::new(Io::new(transport, ahead, Rc::clone(&connection)));
+    let io = Gather::new(Farewell::new(Io::new(transport, ahead, Rc::clone(&connection))));
     let written = io.clone();
     let (builder, header_read) = builder(&connection);
     let limit = if header_read.is_zero() {
@@ -54,7 +55,10 @@ pub async fn serve(connection: Rc<Connection>, transport: Transport, ahead: Byte
                 told = order;
                 match order {
                     // In two steps: a GOAWAY for all streams first, so that none on its way is lost.
-                    Some(Order::Leave | Order::Finish) => codec.graceful_shutdown(),
+                    Some(Order::Leave | Order::Finish) => {
+                        written.with(Farewell::begin);
+                        codec.graceful_shutdown();
+                    }
                     Some(Order::Expire) => codec.abrupt_shutdown(Reason::NO_ERROR),
                     None => {}
                 }

@@ -13,6 +13,7 @@ mod crew;
 mod date;
 mod decide;
 mod error;
+mod farewell;
 mod fields;
 mod forward;
 mod gather;

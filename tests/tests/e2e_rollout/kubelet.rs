@@ -10,7 +10,7 @@ use std::{
 use weir_tests::lab::{Container, Finished, Image, Node, until};
 
 /// A pod that gets ready does so within this time on a busy machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(300);
 
 /// How a pod went.
 #[derive(Debug)]

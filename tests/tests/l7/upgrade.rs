@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use weir_tests::{
-    l7::{Site, python},
+    l7::{Raw, Site, python},
     lab::{Finished, Process, h2load_succeeded, tool, until},
 };
 
@@ -136,5 +136,96 @@ fn no_request_stream_or_websocket_fails_through_upgrades() -> Result<()> {
         logged == succeeded,
         "{logged} requests were answered, {succeeded} answers came"
     );
+    Ok(())
+}
+
+/// An HTTP/2 frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+    frame.extend(payload);
+    frame
+}
+
+/// Header fields of a request: a method of HPACK's static table, and a path (RFC 7541, appendix A and section 6.2.2).
+fn head(method: u8, path: &str) -> Vec<u8> {
+    const SCHEME_HTTP: u8 = 0x86;
+    let mut fields = vec![method, SCHEME_HTTP, 0x04, path.len() as u8];
+    fields.extend(path.bytes());
+    fields.extend([0x01, 1, b'x']);
+    fields
+}
+
+/// Of section 6 of RFC 9113.
+mod kind {
+    pub const DATA: u8 = 0;
+    pub const HEADERS: u8 = 1;
+    pub const SETTINGS: u8 = 4;
+    pub const PING: u8 = 6;
+    pub const GOAWAY: u8 = 7;
+    pub const WINDOW_UPDATE: u8 = 8;
+}
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The next frame: kind, flags, stream, payload.
+fn next(raw: &mut Raw) -> Result<(u8, u8, u8, Vec<u8>)> {
+    let head = raw.exactly(9)?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    Ok((head[3], head[4], head[8], raw.exactly(length)?))
+}
+
+/// A client answers the PING of a connection that drains ahead of a stream that it has begun, as gRPC's do: that stream is served, and those that
+/// run live on.
+#[test]
+fn a_stream_sent_behind_the_answer_to_a_drains_ping_is_served() -> Result<()> {
+    const GET: u8 = 0x82;
+    const POST: u8 = 0x83;
+    let site = Site::shared();
+    let log = site.subfolder("behind-the-ping")?.join("access.log");
+    let mut proxy = proxy(&log)?;
+    let mut raw = proxy.raw()?;
+    raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    raw.send(frame(kind::SETTINGS, 0, 0, &[]));
+    raw.send(frame(kind::HEADERS, END_HEADERS, 1, &head(POST, "/echo")));
+    proxy.weir.take_over(site)?;
+    let ping = loop {
+        match next(&mut raw)? {
+            (kind::PING, 0, _, payload) => break payload,
+            (kind::GOAWAY, _, _, payload) => ensure!(payload[4..] == [0; 4], "{payload:?}"),
+            _ => {}
+        }
+    };
+    // In one segment.
+    raw.send(
+        [
+            frame(kind::PING, ACK, 0, &ping),
+            frame(kind::HEADERS, END_HEADERS | END_STREAM, 3, &head(GET, "/at-once")),
+            frame(kind::WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0]),
+        ]
+        .concat(),
+    );
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let (kind, flags, stream, payload) = next(&mut raw)?;
+        match kind {
+            kind::GOAWAY => ensure!(payload[4..] == [0; 4], "{payload:?} after {ended:?}"),
+            // `:status: 200` of the static table comes first.
+            kind::HEADERS => ensure!(payload[0] == 0x88, "stream {stream}: {payload:?}"),
+            kind::DATA if stream == 3 && ended.is_empty() => {
+                raw.send(frame(kind::DATA, END_STREAM, 1, b"the end"));
+            }
+            _ => {}
+        }
+        if matches!(kind, kind::HEADERS | kind::DATA) && flags & END_STREAM != 0 {
+            ended.push(stream);
+        }
+    }
+    ensure!(ended == [3, 1], "{ended:?}");
+    // The last GOAWAY names the stream behind the answer.
+    let last = std::iter::from_fn(|| next(&mut raw).ok()).find(|frame| frame.0 == kind::GOAWAY);
+    ensure!(last.is_some_and(|(_, _, _, payload)| payload == [0, 0, 0, 3, 0, 0, 0, 0]));
+    proxy.weir.expect_left()?;
     Ok(())
 }

@@ -322,7 +322,7 @@ fn a_flow_opened_in_the_place_of_one_that_ends_stays() {
             frame.bytes()
         };
         let ifindex = fixture.bench.topology.arriving;
-        let mut send = |program: &mut Program, frame: &[u8]| {
+        let send = |program: &mut Program, frame: &[u8]| {
             let ran = program.run(ifindex, frame, 0, frame.len())?;
             anyhow::ensure!(ran.action == REDIRECT, "{}", ran.action);
             Ok(())
