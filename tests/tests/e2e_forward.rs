@@ -166,7 +166,7 @@ fn iperf3(family: Family, place: Place) -> Result<()> {
     let mut command = server.command("iperf3")?;
     command.args(["-s", "-B", &address.ip().to_string()]);
     let mut process = server.spawn(&mut command)?;
-    until("iperf3", Duration::from_secs(10), || {
+    until("iperf3", Duration::from_secs(60), || {
         let listening = server
             .execute("ss -Hltn sport = 5201")
             .is_ok_and(|shown| !shown.is_empty());
@@ -178,7 +178,7 @@ fn iperf3(family: Family, place: Place) -> Result<()> {
         let line = format!("iperf3 -J --connect-timeout 5000 -c {} {options}", vip.ip());
         // The server may still be busy with the run before.
         let mut refusal = None;
-        let output = until("iperf3", Duration::from_secs(20), || {
+        let output = until("iperf3", Duration::from_secs(90), || {
             let tried = topology.client.execute(&line);
             tried.map_err(|error| refusal = Some(error)).ok()
         });

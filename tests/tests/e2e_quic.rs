@@ -40,7 +40,7 @@ fn serve(host: &Host, n: usize, address: SocketAddr) -> Result<Process> {
         .args([host.name(), &server_id(n)])
         .args([data("certificates/web.pem"), data("certificates/web.key")]);
     let mut process = host.spawn(&mut command)?;
-    until("the QUIC server", Duration::from_secs(30), || {
+    until("the QUIC server", Duration::from_secs(90), || {
         let shown = host.execute(&format!("ss -Hlun sport = {PORT}"));
         (shown.is_ok_and(|shown| !shown.is_empty()) || process.ended().is_some()).then_some(())
     })?;

@@ -9,7 +9,7 @@ use std::{env, fs, path::Path, time::Duration};
 use weir_tests::lab::{Family, Running, Terminal, until, weir_binary};
 
 /// More than anything awaited here takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 const COLUMNS: u16 = 80;
 const LINES: u16 = 24;

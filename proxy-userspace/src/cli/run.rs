@@ -3,6 +3,7 @@
 mod doors;
 mod flood;
 mod logging;
+mod pages;
 
 use crate::{
     admin::{self, Access, Audit, LogControl},
@@ -79,6 +80,7 @@ fn linger(typed: &str) -> Result<Duration, String> {
 /// # Errors
 /// Whatever keeps the daemon from starting, with the remedy.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    pages::keep_small();
     let watch = ConfigWatch::new(&args.config);
     let config = match config::load(&args.config) {
         Ok(config) => config,

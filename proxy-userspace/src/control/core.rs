@@ -195,7 +195,16 @@ impl Core {
         self.attend(&News::default());
         self.plane.replace_workers();
         self.memory.look_at_group();
+        self.free_unused();
         self.expire_flows();
+    }
+
+    /// Has memory freed of generations that no connection uses any longer, where that doesn't delay requests.
+    pub(super) fn free_unused(&mut self) {
+        let unused = self.plane.l7_mut().take_unused();
+        if !unused.is_empty() {
+            self.loader.free(unused);
+        }
     }
 
     /// Whether [`Core::look_at_memory`] is of use.

@@ -1,5 +1,5 @@
-//! Reads configs on a thread of its own, behind the workers: a large one takes tens of milliseconds of CPU time, and requests
-//! go before it.
+//! Reads configs on a thread of its own, behind the workers, and frees what they were made into: a large one takes tens of milliseconds of CPU
+//! time, and requests go before it.
 
 use crate::config::{self, ConfigErrors, Loaded};
 use std::{
@@ -18,11 +18,24 @@ const NICENESS: i32 = 5;
 pub(super) struct Loader(Option<Running>);
 
 struct Running {
-    paths: mpsc::Sender<PathBuf>,
+    jobs: mpsc::Sender<Job>,
     outcomes: mpsc::Receiver<Result<Loaded, ConfigErrors>>,
 }
 
+enum Job {
+    Load(PathBuf),
+    Drop(Box<dyn Send>),
+}
+
 impl Loader {
+    /// Frees what nobody uses any longer.
+    pub(super) fn free(&self, unused: impl Send + 'static) {
+        if let Some(running) = &self.0 {
+            // It is freed here if the thread is gone.
+            let _gone = running.jobs.send(Job::Drop(Box::new(unused)));
+        }
+    }
+
     /// Reads a config, and waits for it.
     ///
     /// # Errors
@@ -30,7 +43,7 @@ impl Loader {
     pub(super) fn load(&mut self, path: &Path) -> Result<Loaded, ConfigErrors> {
         let running = self.0.take().or_else(start);
         if let Some(running) = running
-            && running.paths.send(path.to_owned()).is_ok()
+            && running.jobs.send(Job::Load(path.to_owned())).is_ok()
             && let Ok(outcome) = running.outcomes.recv()
         {
             self.0 = Some(running);
@@ -42,19 +55,21 @@ impl Loader {
 }
 
 fn start() -> Option<Running> {
-    let (paths, asked) = mpsc::channel::<PathBuf>();
+    let (jobs, asked) = mpsc::channel::<Job>();
     let (answers, outcomes) = mpsc::channel();
     let serve = move || {
         // Of this thread alone, on Linux (setpriority(2)).
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             debug!("configs are read with a worker's priority: {error}");
         }
-        while let Ok(path) = asked.recv() {
-            if answers.send(config::load(&path)).is_err() {
-                return;
+        while let Ok(job) = asked.recv() {
+            match job {
+                Job::Load(path) if answers.send(config::load(&path)).is_err() => return,
+                Job::Load(_) => {}
+                Job::Drop(unused) => drop(unused),
             }
         }
     };
     let started = thread::Builder::new().name("config".into()).spawn(serve);
-    started.ok().map(|_| Running { paths, outcomes })
+    started.ok().map(|_| Running { jobs, outcomes })
 }

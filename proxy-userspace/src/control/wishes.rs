@@ -133,6 +133,7 @@ impl Core {
             let remedy = format!("{goes_on}; put the file back to change anything, stop weir to end it");
             Refusal::new(RefusalKind::Config, format!("{path} is gone"), remedy)
         } else {
+            self.free_unused();
             match self.loader.load(&self.path) {
                 Ok(config) => {
                     self.referenced.set(&config.referenced_files, config.read_since);

@@ -32,6 +32,7 @@ pub mod path;
 mod peek;
 mod plane;
 mod pressure;
+mod promptness;
 pub mod proxy_header;
 mod pump;
 mod record;

@@ -1,7 +1,7 @@
 //! The L7 plane as control sees it: starts workers, compiles Snapshots, opens sockets, publishes.
 
 use super::{
-    compile::{self, CompileError, Compiled},
+    compile::{self, CompileError, Compiled, CompiledListener},
     connection::Order,
     counters::Counters,
     crew::Crew,
@@ -31,6 +31,9 @@ const MOST_PORTS: usize = 1_024;
 pub struct L7Plane {
     workers: Crew,
     compiled: Option<Arc<Compiled>>,
+    /// Listeners of generations before, which workers and connections may use still: whoever lets go of one with thousands of routes last
+    /// spends milliseconds on it, and shouldn't be a worker.
+    retired: Vec<Arc<CompiledListener>>,
     /// What the workers listen on, by duplicates of their sockets: what another process is handed.
     listening: HashMap<SocketAddr, Vec<TcpListener>>,
     /// Sockets of the process before this one, for listeners of the first Snapshot.
@@ -86,6 +89,7 @@ impl L7Plane {
         Ok(Self {
             workers: Crew::start(count, cpus, loads).map_err(L7Error::Thread)?,
             compiled: None,
+            retired: Vec::new(),
             listening: HashMap::new(),
             inherited: HashMap::new(),
             shared: tls::Shared::default(),
@@ -194,6 +198,11 @@ impl L7Plane {
             .collect();
         self.listening.retain(|address, _| wanted.contains(address));
         let compiled = Arc::new(compiled);
+        let before = self.compiled.iter().flat_map(|before| &before.listeners);
+        let stays =
+            |one: &&Arc<CompiledListener>| compiled.listeners.iter().any(|other| Arc::ptr_eq(one, other));
+        self.retired
+            .extend(before.filter(|one| !stays(one)).map(Arc::clone));
         self.exporter.follow(compiled.tracing.clone());
         for (worker, opened) in opened.into_iter().enumerate() {
             let follow = Command::Follow {
@@ -206,6 +215,13 @@ impl L7Plane {
         self.compiled = Some(compiled);
         self.generation = Some(snapshot.generation);
         Ok(())
+    }
+
+    /// Listeners of generations before that nobody uses any longer, to be freed where that delays no request.
+    pub fn take_unused(&mut self) -> Vec<Arc<CompiledListener>> {
+        self.retired
+            .extract_if(.., |one| Arc::strong_count(one) == 1)
+            .collect()
     }
 
     /// How short of memory the process is.

@@ -10,7 +10,7 @@ use super::{
     listener::World,
     panics,
     pressure::Pressure,
-    streams,
+    promptness, streams,
 };
 use crate::{kernel::steer::LoadWriter, model::l7::HttpTimeouts};
 use std::{
@@ -99,6 +99,7 @@ pub fn run(start: Start, commands: mpsc::UnboundedReceiver<Command>) -> std::io:
     if let Some(cpu) = start.cpu {
         pin(cpu);
     }
+    promptness::ask_for_short_turns();
     let runtime = Builder::new_current_thread()
         .enable_all()
         // The kernel is asked for events after this many tasks: often enough for latency, seldom enough for its cost.

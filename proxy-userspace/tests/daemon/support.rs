@@ -13,7 +13,7 @@ use std::{
 };
 
 /// What happens at once or after a debounce has happened by then.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A directory with a config and a socket; removed at the end.
 pub struct Home(PathBuf);

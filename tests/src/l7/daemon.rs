@@ -13,7 +13,7 @@ use std::{
 };
 
 /// More than starting or changing a config takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// A running daemon; killed when dropped.
 pub struct Weir {

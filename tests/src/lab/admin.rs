@@ -41,7 +41,7 @@ impl Admin {
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let what = || format!("{method} {path} on {}", self.socket.display());
         let mut stream = UnixStream::connect(&self.socket).with_context(what)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\

@@ -199,7 +199,7 @@ const RUNTIME: &str = "umount -l /sys/fs/cgroup/unified 2>/dev/null || :
 exec crun --root \"$0\" --cgroup-manager=disabled run --bundle \"$1\" \"$2\"";
 
 /// The runtime takes this long to make a container, on a busy machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A container that was started. Killed when dropped.
 pub struct Container {

@@ -159,7 +159,7 @@ fn who(host: &Host) -> Result<Process> {
         "SYSTEM:echo $SOCAT_PEERADDR",
     ]);
     let mut process = host.spawn(&mut command)?;
-    until("socat", Duration::from_secs(10), || {
+    until("socat", Duration::from_secs(60), || {
         let shown = host.execute(&format!("ss -Hltn sport = {port}"));
         (shown.is_ok_and(|shown| !shown.is_empty()) || process.ended().is_some()).then_some(())
     })?;

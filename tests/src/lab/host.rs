@@ -22,7 +22,7 @@ use std::{
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// The kernel looks at links once a second when they change often.
-const ADDRESS: Duration = Duration::from_secs(20);
+const ADDRESS: Duration = Duration::from_secs(60);
 
 /// For `ethtool -K`: checksums and VLAN tags are in the frame when it leaves, and NAPI receives.
 const OFFLOADS: &str = "tx off tx-vlan-hw-insert off tx-vlan-stag-hw-insert off gro on";

@@ -33,7 +33,7 @@ impl Nginx {
             .arg(&folder);
         let mut process = host.spawn(&mut command)?;
         for address in addresses {
-            until(&format!("nginx on {address}"), Duration::from_secs(10), || {
+            until(&format!("nginx on {address}"), Duration::from_secs(60), || {
                 let connected = host.run(|| TcpStream::connect(address).is_ok());
                 (connected || process.ended().is_some()).then_some(())
             })?;

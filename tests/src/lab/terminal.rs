@@ -14,7 +14,7 @@ use std::{
 static TERMINALS: AtomicU32 = AtomicU32::new(0);
 
 /// More than a screen or a start takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// A terminal with one program. Dropped, both end.
 pub struct Terminal {

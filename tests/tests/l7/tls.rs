@@ -350,7 +350,7 @@ fn replace(weir: &Weir, address: SocketAddr, identities: [&Identity; 2], live: &
         put(identity, live)?;
         weir.admin().expect_success("POST", "/reload", None)?;
         let wanted = name(&identity.cert);
-        weir_tests::lab::until("the new certificate", std::time::Duration::from_secs(20), || {
+        weir_tests::lab::until("the new certificate", std::time::Duration::from_secs(90), || {
             shown(address)
                 .is_ok_and(|subject| subject.ends_with(wanted))
                 .then_some(())

@@ -124,7 +124,7 @@ fn stats(proxy: &Proxy, name: &str) -> Result<u64> {
 
 /// Waits until a count is above this.
 fn grows(proxy: &Proxy, name: &str, from: u64) -> Result<()> {
-    until(name, Duration::from_secs(20), || {
+    until(name, Duration::from_secs(90), || {
         stats(proxy, name).is_ok_and(|now| now > from).then_some(())
     })
 }

@@ -73,11 +73,12 @@ pub fn measure(bench: &Bench<'_>) -> Result<Value> {
                 times
                     .iter()
                     .for_each(|time| found.took.push(time.as_secs_f64() * 1e3));
+            } else {
+                found
+                    .memory_mib
+                    .push(proxy.memory_bytes()? as f64 / f64::from(1 << 20));
             }
         }
-        found
-            .memory_mib
-            .push(proxy.memory_bytes()? as f64 / f64::from(1 << 20));
     }
     Ok(found.report())
 }
@@ -92,7 +93,7 @@ struct Found {
     reloads: usize,
     /// The daemon's part of its CPU meanwhile.
     busy: Series,
-    /// After each round.
+    /// Each time without reloads, at the end.
     memory_mib: Vec<f64>,
 }
 
@@ -122,7 +123,10 @@ impl Found {
         report::table(&["", "p50", "p99", "p99.9"], &rows);
         let (took, busy) = (self.took.shown(1), self.busy.shown(2));
         println!("a reload is answered after {took} ms; the daemon uses {busy} of its CPU");
-        println!("memory (PSS) after each round: {:.1?} MiB\n", self.memory_mib);
+        println!(
+            "memory (PSS) each time without reloads, at the end: {:.1?} MiB\n",
+            self.memory_mib
+        );
         let took = &self.took;
         json!({
             "unit": "microseconds",
