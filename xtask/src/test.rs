@@ -1,15 +1,13 @@
 //! `cargo xtask test`: everything the tests need, then every test of the workspace.
 
-mod programs;
-
 use crate::{build, setup, shell};
 use anyhow::Result;
-use std::{ffi::OsString, process::Command};
+use std::ffi::OsString;
 
 /// What to test.
 #[derive(clap::Args)]
 pub struct TestArgs {
-    /// Passed on to `cargo test`, for example a test's name, or `-p weir-tests --test e2e_tcp`. Default: all tests, two programs of them at a time
+    /// Passed on to `cargo test`, for example a test's name, or `-p weir-tests --test e2e_tcp`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -23,33 +21,18 @@ pub fn run(arguments: &TestArgs) -> Result<()> {
     // The tests start the daemon as it is shipped: optimised.
     build::run(&build::BuildArgs::default())?;
     let given = &arguments.arguments;
-    if given.is_empty() {
-        return programs::run();
-    }
-    let mut cargo = cargo_test();
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--no-fail-fast"]);
     // One cargo for all packages: features are then resolved once, and nothing is built twice.
     if !given
         .iter()
         .any(|argument| argument == "-p" || argument == "--package")
     {
-        cargo.args(FEATURES);
+        cargo.args(["--features", "xtask/lab"]);
     }
-    environment(cargo.arg("--no-fail-fast").args(given));
-    shell::run(&mut cargo)
-}
-
-/// All that there is to test.
-const FEATURES: [&str; 2] = ["--features", "xtask/lab"];
-
-fn cargo_test() -> Command {
-    let mut cargo = shell::cargo();
-    cargo.arg("test");
     cargo
-}
-
-/// What the tests look for.
-fn environment(command: &mut Command) {
-    command
+        .args(given)
         .env("WEIR_BIN", shell::weir("release"))
         .env(setup::peers::VARIABLE, setup::peers::folder());
+    shell::run(&mut cargo)
 }

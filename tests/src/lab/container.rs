@@ -205,6 +205,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct Container {
     name: String,
     host: Host,
+    bundle: PathBuf,
     runtime: PathBuf,
     process: Process,
     /// The runtime, as this machine counts.
@@ -230,6 +231,7 @@ impl Container {
         Ok(Self {
             name: name.into(),
             host: host.clone(),
+            bundle: bundle.into(),
             runtime: runtime.into(),
             process,
             pid,
@@ -242,6 +244,13 @@ impl Container {
         let mut command = self.enter()?;
         command.arg("exec").arg(&self.name).args(words);
         Finished::run(&mut command, "")
+    }
+
+    /// Starts a program in the container, as [`Self::exec`] does, and goes on.
+    pub fn exec_beside(&self, words: &[String]) -> Result<Process> {
+        let mut command = self.enter()?;
+        command.arg("exec").arg(&self.name).args(words);
+        Process::start(&mut command, &self.bundle.join("beside"))
     }
 
     /// Sends a signal to the container's first process.

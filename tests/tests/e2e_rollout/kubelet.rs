@@ -1,25 +1,13 @@
 //! What kubelet and the DaemonSet's controller do on one node, in their order: start the new pod beside the old one, ask its probes, run the
 //! hook of the old one, then SIGTERM, and SIGKILL after the grace period.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-use weir_tests::lab::{Container, Finished, Image, Node, until};
+use std::time::{Duration, Instant};
+use weir_tests::lab::{Container, Finished, Image, Node, Process, until};
 
 /// A pod that gets ready does so within this time on a busy machine.
 const READY: Duration = Duration::from_secs(300);
-
-/// How a pod went.
-#[derive(Debug)]
-pub struct Deleted {
-    /// What its hook printed.
-    pub said: String,
-    /// All that it logged.
-    pub log: String,
-}
 
 /// On one node.
 pub struct Kubelet {
@@ -55,29 +43,27 @@ impl Kubelet {
         pod.exec(&self.node.manifest.words(&format!("/{name}/exec/command"))?)
     }
 
-    /// Ends a pod in order.
+    /// Ends a pod in order; returns all that it logged.
     ///
     /// # Errors
     /// It had to be killed when its grace period was over, or didn't end with success.
-    pub fn delete(&self, pod: Container) -> Result<Deleted> {
-        self.delete_while(pod, |_| Ok(()))
+    pub fn delete(&self, pod: Container) -> Result<String> {
+        self.delete_while(pod, |_, _| Ok(()))
     }
 
-    /// The same, with something done while its hook runs.
+    /// The same, with something done while its hook, the second, runs.
     pub fn delete_while(
         &self,
         mut pod: Container,
-        meanwhile: impl FnOnce(&Container) -> Result<()>,
-    ) -> Result<Deleted> {
+        meanwhile: impl FnOnce(&Container, &Process) -> Result<()>,
+    ) -> Result<String> {
         let grace = self.node.manifest.pod["terminationGracePeriodSeconds"].as_u64();
         let over = Instant::now() + Duration::from_secs(grace.context("a grace period")?);
         let words = self.node.manifest.words("/lifecycle/preStop/exec/command")?;
-        let hook = thread::scope(|scope| -> Result<Finished> {
-            let hook = scope.spawn(|| pod.exec(&words));
-            meanwhile(&pod)?;
-            hook.join()
-                .unwrap_or_else(|_| bail!("the hook's thread panicked"))
-        })?;
+        let mut hook = pod.exec_beside(&words)?;
+        meanwhile(&pod, &hook)?;
+        let left = over.saturating_duration_since(Instant::now());
+        until("the hook's end in the grace period", left, || hook.ended())?;
         // The hook ends with the container, or before it.
         if pod.ended().is_none() {
             // It may end between the look and the signal.
@@ -86,9 +72,6 @@ impl Kubelet {
         let left = over.saturating_duration_since(Instant::now());
         let ended = until("the pod's end in its grace period", left, || pod.ended())?;
         ensure!(ended.success(), "it ended with {ended}: {}", pod.output());
-        Ok(Deleted {
-            said: hook.stdout,
-            log: pod.output(),
-        })
+        Ok(pod.output())
     }
 }

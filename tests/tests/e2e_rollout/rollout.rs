@@ -49,17 +49,19 @@ fn rolling_updates_go_unnoticed_by_both_planes() -> Result<()> {
             );
             let alive = site.kubelet.probe(&old, "livenessProbe")?;
             ensure!(alive.status.success(), "{alive:?}");
-            let deleted = site.kubelet.delete_while(old, |_| {
+            let log = site.kubelet.delete_while(old, |_, hook| {
+                // The pod, and with it the hook, ends when this connection does.
+                until("the hook's word", LIMIT, || {
+                    let said = hook.output();
+                    said.contains("another container's process is the daemon")
+                        .then_some(())
+                })?;
                 traffic.wait().with_context(|| format!("in rollout {number}"))?;
                 held.echo("through the old pod's drain")?;
                 drop(held);
                 Ok(())
             })?;
-            ensure!(
-                deleted.said.contains("another container's process is the daemon")
-                    && deleted.log.contains("the last connections have ended"),
-                "{deleted:?}"
-            );
+            ensure!(log.contains("the last connections have ended"), "{log}");
         }
         Ok(())
     })?;
@@ -160,7 +162,7 @@ fn a_pod_that_goes_alone_drains_first() -> Result<()> {
     let mut held = WebSocket::open(&site)?;
     let mut kept = client.run(|| TcpStream::connect(web()))?;
     kept.set_read_timeout(Some(LIMIT))?;
-    let deleted = site.kubelet.delete_while(pod, |pod| {
+    let log = site.kubelet.delete_while(pod, |pod, _| {
         until("a probe that fails", LIMIT, || {
             let probed = site.kubelet.probe(pod, "readinessProbe").ok()?;
             (probed.stderr.contains("it drains")).then_some(())
@@ -182,7 +184,7 @@ fn a_pod_that_goes_alone_drains_first() -> Result<()> {
         drop(held);
         Ok(())
     })?;
-    ensure!(deleted.log.contains("drained"), "{deleted:?}");
+    ensure!(log.contains("drained"), "{log}");
     traffic.wait().context("without a pod")?;
     let pod = site.kubelet.start(&site.image)?;
     client.run(|| TcpStream::connect(web()))?;
