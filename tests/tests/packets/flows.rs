@@ -16,11 +16,7 @@ use weir_tests::{
         flows::peer,
         parse::{TCP, UDP},
     },
-    testrun::{
-        coarse_now,
-        program::{Program, REDIRECT},
-        snapshot::PlannedBackend,
-    },
+    testrun::{coarse_now, snapshot::PlannedBackend},
 };
 
 /// The entry of a client's packet, and its peer, as the program has them.
@@ -295,57 +291,6 @@ fn idle_flows_end() {
         assert!(idle == 130, "up for {uptime} s only");
         assert_eq!((ended, left), (1, 2));
         assert_eq!(fixture.bench.maps().flows().unwrap().len(), 4);
-    });
-}
-
-/// A client's port is free again when TIME_WAIT is over, which is when its last flow has been idle for long enough.
-#[test]
-fn a_flow_opened_in_the_place_of_one_that_ends_stays() {
-    const FLOWS: u16 = 9_000;
-    let mut plan = plan();
-    plan.ports = (1_024, 32_767);
-    with(plan, |fixture| {
-        let settings = fixture.bench.maps().settings().unwrap();
-        let minute_ago = proxy_common::values::Settings {
-            clock_offset_ns: 61_000_000_000u64.wrapping_neg(),
-            ..settings
-        };
-        fixture.bench.maps().set_settings(minute_ago).unwrap();
-        let frames: Vec<Frame> = (40_000..40_000 + FLOWS)
-            .map(|port| IPV4.frame(Kind::Other, TCP, port))
-            .collect();
-        let input = |frame: &Frame, flags: u8| {
-            let frame = Frame {
-                flags,
-                ..frame.clone()
-            };
-            frame.bytes()
-        };
-        let ifindex = fixture.bench.topology.arriving;
-        let send = |program: &mut Program, frame: &[u8]| {
-            let ran = program.run(ifindex, frame, 0, frame.len())?;
-            anyhow::ensure!(ran.action == REDIRECT, "{}", ran.action);
-            Ok(())
-        };
-        for frame in &frames {
-            for flags in [SYN, FIN_ACK] {
-                send(fixture.bench.program(), &input(frame, flags)).unwrap();
-            }
-        }
-        fixture.bench.maps().set_settings(settings).unwrap();
-        let mut opened = frames.iter().cycle();
-        let mut count = 0;
-        let open = |program: &mut Program| {
-            count += 1;
-            send(program, &input(opened.next().unwrap(), SYN))
-        };
-        fixture.bench.sweep_meanwhile(open).unwrap();
-        let flows = fixture.bench.maps().flows().unwrap();
-        for frame in frames.iter().take(count) {
-            let flow = flows.get(&key(frame)).expect("a flow just opened");
-            assert!(flows.contains_key(&peer(flow)), "its answers are dropped");
-        }
-        assert!(count > 100, "only {count} flows were opened meanwhile");
     });
 }
 

@@ -15,3 +15,4 @@ mod parsing;
 mod quic;
 mod reasons;
 mod segments;
+mod sweeps;
