@@ -9,9 +9,9 @@ use std::{
 };
 use tracing::debug;
 
-/// Its niceness: a third of a worker's share where both want the same CPU (sched-nice-design in the kernel's docs), which keeps a reload
-/// on a busy machine from taking for ever.
-const NICENESS: i32 = 5;
+/// Its niceness: a tenth of a worker's share where both want the same CPU (sched-nice-design in the kernel's docs). A worker that wakes is then let in at
+/// once even after a busy moment, and a reload on a machine without a free moment takes ten times as long, and not for ever.
+const NICENESS: i32 = 10;
 
 /// The thread, from the first reload on: it keeps its memory from one to the next.
 #[derive(Default)]
