@@ -41,8 +41,10 @@ mod tests {
     fn asks_for_the_least_and_keeps_its_niceness() {
         std::thread::spawn(|| {
             rustix::process::setpriority_process(None, 3).unwrap();
+            // Kernels before 6.12 have no such time, and say 0.
+            let wanted = if asked().0 == 0 { 0 } else { SLICE };
             ask_for_short_turns();
-            assert_eq!(asked(), (SLICE, 3));
+            assert_eq!(asked(), (wanted, 3));
         })
         .join()
         .unwrap();
