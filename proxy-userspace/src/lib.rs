@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod descriptors;
 pub mod discovery;
 pub mod health;
 pub mod kernel;

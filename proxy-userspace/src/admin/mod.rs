@@ -18,7 +18,6 @@ mod pages;
 mod parameter;
 mod server;
 mod socket;
-mod spare;
 pub mod status;
 pub mod topology;
 pub mod views;

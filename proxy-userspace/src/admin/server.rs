@@ -4,9 +4,8 @@ use super::{
     Access, AdminSocket, Caller, Context, Origin,
     answer::{REQUEST_TIMEOUT, Rights, answer},
     pages,
-    spare::Spare,
 };
-use crate::l7::tls;
+use crate::{descriptors, l7::tls};
 use hyper::{header::AUTHORIZATION, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -38,7 +37,7 @@ pub async fn serve(socket: AdminSocket, context: Context) -> io::Result<()> {
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut is_lost = false;
     let places = Arc::new(Semaphore::new(CLIENTS));
-    let spare = Spare::new(socket.listener()?);
+    descriptors::keep();
     loop {
         // Never closed, so this never fails.
         let place = Arc::clone(&places)
@@ -64,14 +63,14 @@ pub async fn serve(socket: AdminSocket, context: Context) -> io::Result<()> {
         };
         match accepted {
             Ok((stream, _)) => {
-                let (context, spare) = (context.clone(), spare.clone());
+                let context = context.clone();
                 tokio::spawn(async move {
                     serve_local(stream, context).await;
-                    spare.refill();
+                    descriptors::keep();
                     drop(place);
                 });
             }
-            Err(error) if is_out_of_descriptors(&error) && spare.release() => {}
+            Err(error) if is_out_of_descriptors(&error) && descriptors::release() => {}
             Err(error) => pause("admin socket", &error).await,
         }
     }

@@ -1,5 +1,6 @@
 //! One probe by TCP: does the backend answer?
 
+use crate::descriptors;
 use rustix::io::Errno;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
@@ -51,6 +52,7 @@ pub(super) async fn connect(address: SocketAddr, mark: Option<u32>) -> Result<Tc
 }
 
 fn open_plain(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpSocket> {
+    descriptors::ask()?;
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

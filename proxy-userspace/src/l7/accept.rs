@@ -11,13 +11,16 @@ use super::{
     tcp_proxy, tls,
     worker::Worker,
 };
+use crate::descriptors;
 use bytes::{Bytes, BytesMut};
 use std::{
     cell::OnceCell,
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -62,7 +65,7 @@ async fn accept_until(worker: &Rc<Worker>, socket: &TcpListener, end: &Notify) {
         let accepted_one = tokio::select! {
             biased;
             () = end.notified() => return,
-            accepted = socket.accept() => accepted,
+            accepted = poll_fn(|cx| poll_accept(socket, cx)) => accepted,
         };
         match accepted_one {
             Ok((stream, peer)) => accepted(worker, stream, peer).await,
@@ -76,6 +79,12 @@ async fn accept_until(worker: &Rc<Worker>, socket: &TcpListener, end: &Notify) {
             }
         }
     }
+}
+
+/// Asks for a descriptor whenever it looks for a client, not once before it waits for one.
+fn poll_accept(socket: &TcpListener, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    descriptors::ask()?;
+    socket.poll_accept(cx)
 }
 
 /// The client was gone before it was accepted (accept(2), "Error handling").

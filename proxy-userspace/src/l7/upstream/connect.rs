@@ -1,6 +1,7 @@
 //! Opens connections to endpoints: TCP, then TLS.
 
 use crate::{
+    descriptors,
     l7::{compile::CompiledCluster, error::Fault, proxy_header, stream::Transport, tls},
     model::BackendAddr,
 };
@@ -34,10 +35,10 @@ pub async fn connect_tcp(
 }
 
 async fn open(address: SocketAddr) -> Result<TcpStream, Fault> {
-    let socket = match address {
+    let socket = descriptors::ask().and_then(|()| match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
+    });
     let socket = socket.map_err(|error| fault(&error))?;
     // Small writes are whole requests: waiting for more only delays them.
     let _not_vital = socket.set_nodelay(true);
