@@ -131,6 +131,17 @@ impl Report {
         self.warnings.push((file, warning));
     }
 
+    /// Whether no mistake was found.
+    pub(super) fn is_sound(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// Whether there is a warning at this key, or at one below it.
+    pub(super) fn warns_below(&self, file: usize, path: &KeyPath) -> bool {
+        let path = path.to_string();
+        (self.warnings.iter()).any(|(of, warning)| *of == file && warning.key.starts_with(&path))
+    }
+
     /// Takes a key for wrong without a word: its value was given under another name.
     pub(super) fn blame(&mut self, file: usize, path: &KeyPath) {
         self.blamed.insert((file, path.to_string()));

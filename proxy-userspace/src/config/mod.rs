@@ -1,6 +1,7 @@
 //! The config: what a user typed, checked until every mistake is known, then the model.
 
 mod address;
+mod again;
 mod duration;
 mod error;
 mod explain;
@@ -25,9 +26,11 @@ pub use error::{ConfigError, ConfigErrors};
 pub use schema::schema;
 
 use crate::model::{Clusters, DaemonSettings, Service, l7::Listener};
+use again::{Known, LeftOut};
 use error::{Mistake, Report};
 use path::KeyPath;
 use std::{
+    cell::OnceCell,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -66,42 +69,106 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in it, each with file, line, key and remedy.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let reading = read(path, &schema::schema(), None);
+    reading.outcome.map(|(loaded, _)| loaded)
+}
+
+/// A reader that knows what it read last: the same, faster where most routes are as they were.
+#[derive(Default)]
+pub struct Reader {
+    schema: OnceCell<serde_json::Value>,
+    known: Known,
+}
+
+impl Reader {
+    /// Reads a config. Only one without mistakes is remembered.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&mut self, path: &Path) -> Result<Loaded, ConfigErrors> {
+        let schema = self.schema.get_or_init(schema::schema);
+        let reading = Some(read(path, schema, Some(&self.known))).filter(|reading| reading.is_sure);
+        let reading = reading.unwrap_or_else(|| read(path, schema, None));
+        let (loaded, known) = reading.outcome?;
+        self.known = known;
+        Ok(loaded)
+    }
+}
+
+/// What came of reading a config.
+struct Reading {
+    outcome: Result<(Loaded, Known), ConfigErrors>,
+    /// Whether it would be the same if nothing had been known.
+    is_sure: bool,
+}
+
+fn read(path: &Path, schema: &serde_json::Value, known: Option<&Known>) -> Reading {
     let read_since = SystemTime::now();
     let mut report = Report::default();
-    let schema = schema::schema();
-    let mut documents = Vec::new();
     let texts = source::read(path, &mut report);
+    read_texts(texts, report, schema, known, read_since)
+}
+
+/// Reads files' texts, each with its number in the report.
+fn read_texts(
+    texts: Vec<(usize, Option<String>)>,
+    mut report: Report,
+    schema: &serde_json::Value,
+    known: Option<&Known>,
+    read_since: SystemTime,
+) -> Reading {
     let alone = texts.len() == 1;
-    for (file, text) in texts {
-        documents.push(match text {
-            Some(text) => document(file, &text, alone, &schema, &mut report),
-            None => Document::unread(file),
-        });
-    }
-    finish(&documents, report, read_since)
+    let read_one = |(file, text): &(usize, Option<String>)| {
+        let Some(text) = text else {
+            return Document::unread(*file);
+        };
+        let short = known.and_then(|known| known.shorten(&report.files()[*file], text));
+        let short_text = short.as_ref().map_or(text, |short| &short.text);
+        let document = document(*file, short_text, alone, schema, &mut report);
+        Document {
+            left_out: short.map(|short| short.left_out).unwrap_or_default(),
+            ..document
+        }
+    };
+    let documents: Vec<Document> = texts.iter().map(read_one).collect();
+    finish(&documents, texts, report, read_since)
 }
 
 /// The model, if nothing was wrong.
 fn finish(
     documents: &[Document],
+    texts: Vec<(usize, Option<String>)>,
     mut report: Report,
     read_since: SystemTime,
-) -> Result<Loaded, ConfigErrors> {
+) -> Reading {
     let model = validate::validate(documents, &mut report);
-    let (files, warnings) = match report.finish() {
-        Ok(sound) => sound,
-        Err(errors) => return Err(ConfigErrors::new(errors, model.referenced_files, read_since)),
+    let known = if report.is_sound() {
+        Known::of(texts, documents, &model.listeners, &report)
+    } else {
+        Known::default()
     };
-    Ok(Loaded {
-        services: model.services,
-        listeners: model.listeners,
-        clusters: model.clusters,
-        settings: model.settings,
-        files,
-        referenced_files: model.referenced_files,
-        read_since,
-        warnings,
-    })
+    let fits = |document: &Document| {
+        document.left_out.is_nothing()
+            || (report.is_sound() && document.left_out.fits(&document.root, &report, document.file))
+    };
+    let is_sure = documents.iter().all(fits);
+    let outcome = match report.finish() {
+        Err(errors) => Err(ConfigErrors::new(errors, model.referenced_files, read_since)),
+        Ok((files, warnings)) => Ok((
+            Loaded {
+                services: model.services,
+                listeners: model.listeners,
+                clusters: model.clusters,
+                settings: model.settings,
+                files,
+                referenced_files: model.referenced_files,
+                read_since,
+                warnings,
+            },
+            known,
+        )),
+    };
+    Reading { outcome, is_sure }
 }
 
 /// Reads one file as far as its mistakes allow.
@@ -116,6 +183,7 @@ fn document(
         root,
         found,
         complete,
+        anchored,
     } = syntax::parse(text);
     for (line, path, mistake) in found {
         report.error(file, Some(line), &path, mistake);
@@ -155,5 +223,7 @@ fn document(
         root,
         raw,
         complete,
+        anchored,
+        left_out: LeftOut::default(),
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn parse(text: &str) -> Document {
         root,
         found,
         complete: false,
+        anchored: text.contains('&'),
     }
 }
 

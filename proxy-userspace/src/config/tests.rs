@@ -1,5 +1,6 @@
 //! Any text at all: no panic, and whatever is accepted is a sound model.
 
+mod again;
 mod files;
 mod l7;
 
@@ -9,10 +10,15 @@ use std::{collections::HashSet, env, fs, time::Duration};
 
 /// Loads a text as if it stood in a file.
 fn load_text(text: &str, schema: &serde_json::Value) -> Result<Loaded, ConfigErrors> {
+    let reading = read_text(text, schema, None);
+    reading.outcome.map(|(loaded, _)| loaded)
+}
+
+fn read_text(text: &str, schema: &serde_json::Value, known: Option<&Known>) -> Reading {
     let mut report = Report::default();
     let file = report.add_file(PathBuf::from("fuzz.yaml"));
-    let documents = [document(file, text, true, schema, &mut report)];
-    finish(&documents, report, SystemTime::now())
+    let texts = vec![(file, Some(text.to_owned()))];
+    read_texts(texts, report, schema, known, SystemTime::UNIX_EPOCH)
 }
 
 fn repository() -> PathBuf {
@@ -114,7 +120,13 @@ const TOKENS: &[&str] = &[
 ];
 
 fn mutated(random: &mut Random, corpus: &[String]) -> String {
-    let mut text: Vec<char> = random.pick(corpus).chars().collect();
+    let text = random.pick(corpus).clone();
+    changed(random, &text, corpus)
+}
+
+/// The text with a few changes of any kind.
+fn changed(random: &mut Random, text: &str, corpus: &[String]) -> String {
+    let mut text: Vec<char> = text.chars().collect();
     for _ in 0..=random.below(4) {
         let at = random.below(text.len() + 1);
         let end = (at + random.below(12)).min(text.len());

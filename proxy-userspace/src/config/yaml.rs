@@ -47,6 +47,8 @@ pub(super) struct Document {
     pub(super) found: Vec<Found>,
     /// Whether there was only one.
     pub(super) complete: bool,
+    /// Whether it has an anchor.
+    pub(super) anchored: bool,
 }
 
 /// Reads YAML.
@@ -60,6 +62,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> 
         last_line: last_line(text, first_line),
         anchors: HashMap::new(),
         copies: 0,
+        anchored: false,
         found: Vec::new(),
     };
     let mut root = None;
@@ -72,6 +75,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Document, ScanError> 
                     root,
                     found: builder.found,
                     complete,
+                    anchored: builder.anchored,
                 });
             }
             Event::DocumentStart(_) => {
@@ -118,6 +122,7 @@ struct Builder<'a> {
     last_line: u32,
     anchors: HashMap<usize, Node>,
     copies: usize,
+    anchored: bool,
     found: Vec<Found>,
 }
 
@@ -172,6 +177,7 @@ impl<'a> Builder<'a> {
             _ => return Err(ScanError::new_str(span.start, "unexpected end of the document")),
         };
         let node = Node { line, value };
+        self.anchored |= anchor != 0;
         if anchor != 0 && self.may_copy(&node) {
             self.anchors.insert(anchor, node.clone());
         }
@@ -368,6 +374,20 @@ impl Node {
             (node, line) = (child, child_line);
         }
         line
+    }
+
+    /// The value at a path.
+    pub(super) fn at(&self, path: &KeyPath) -> Option<&Self> {
+        path.steps()
+            .into_iter()
+            .try_fold(self, |node, step| match (step, &node.value) {
+                (Step::Key(key), Value::Mapping(entries)) => {
+                    let entry = entries.iter().find(|entry| *entry.key == **key);
+                    entry.map(|entry| &entry.node)
+                }
+                (Step::Index(index), Value::List(elements)) => elements.get(*index),
+                _ => None,
+            })
     }
 
     fn count(&self) -> usize {

@@ -62,10 +62,14 @@ fn start() -> Option<Running> {
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             debug!("configs are read with a worker's priority: {error}");
         }
+        let mut reader = config::Reader::default();
         while let Ok(job) = asked.recv() {
             match job {
-                Job::Load(path) if answers.send(config::load(&path)).is_err() => return,
-                Job::Load(_) => {}
+                Job::Load(path) => {
+                    if answers.send(reader.load(&path)).is_err() {
+                        return;
+                    }
+                }
                 Job::Drop(unused) => drop(unused),
             }
         }

@@ -25,6 +25,7 @@ mod tracing;
 mod upstream;
 
 use super::{
+    again::LeftOut,
     duration,
     error::{Mistake, Report},
     path::KeyPath,
@@ -48,6 +49,10 @@ pub(super) struct Document {
     pub(super) raw: raw::Config,
     /// Whether all of it could be read.
     pub(super) complete: bool,
+    /// Whether it has an anchor.
+    pub(super) anchored: bool,
+    /// What isn't in `root` and `raw`, being as it was the last time.
+    pub(super) left_out: LeftOut,
 }
 
 impl Document {
@@ -58,6 +63,8 @@ impl Document {
             root: Node::empty(),
             raw: raw::Config::default(),
             complete: false,
+            anchored: false,
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -142,7 +149,8 @@ impl<'a> Place<'a> {
     }
 
     fn line(&self) -> u32 {
-        self.document.root.line_at(&self.path)
+        let line = self.document.root.line_at(&self.path);
+        self.document.left_out.whole_line(line)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Routes: matches, actions, and what they must agree on.
 
-use super::{Checks, Place, action, elements, matching};
+use super::{Checks, Place, action, matching};
 use crate::{
-    config::{limits, raw, suggest::shown},
-    model::l7::{HostMatch, PathMatch, PathOptions, Place as ModelPlace, Route, RouteMatch, RouteTimeouts},
+    config::{again::Part, limits, raw, suggest::shown},
+    model::l7::{
+        Action, HostMatch, PathMatch, PathOptions, Place as ModelPlace, Route, RouteMatch, RouteTimeouts,
+    },
 };
 use std::{collections::HashMap, time::Duration};
 
@@ -18,9 +20,25 @@ pub(super) fn read<'a>(
     uses: &mut Uses<'a>,
     checks: &mut Checks<'_>,
 ) -> Vec<Route> {
+    let before = place.document.left_out.part(&place.path);
+    if before.is_some_and(|before| before.options != *options) {
+        checks.error(
+            place,
+            "paths are read by other rules than before",
+            "read it whole",
+        );
+    }
     let mut names: HashMap<&str, Place<'_>> = HashMap::new();
-    let mut routes = Vec::with_capacity(list.len());
-    for (place, typed) in elements(Some(list), place.clone()) {
+    let mut routes = Vec::with_capacity(list.len() + before.map_or(0, Part::count));
+    for (index, typed) in list.iter().enumerate() {
+        let place = place.index(index);
+        for (route, line) in before
+            .into_iter()
+            .flat_map(|before| before.before(index, list.len()))
+        {
+            routes.push(taken(route, line, &place, &mut names, uses, checks));
+        }
+        let Some(typed) = typed else { continue };
         if let Some(name) = &typed.name {
             checks.unique_name("route", &place.key("name"), &name.0, &mut names);
         }
@@ -28,8 +46,36 @@ pub(super) fn read<'a>(
             routes.push(route);
         }
     }
-    shadowed(list, place, &routes, checks);
+    let all = list.len() + before.map_or(0, Part::count);
+    // Positions agree only where every route could be read.
+    if routes.len() == all {
+        shadowed(place, &routes, checks);
+    }
     routes
+}
+
+/// A route as it was read before; at another line, perhaps.
+fn taken<'a>(
+    route: &'a Route,
+    line: u32,
+    place: &Place<'a>,
+    names: &mut HashMap<&'a str, Place<'a>>,
+    uses: &mut Uses<'a>,
+    checks: &mut Checks<'_>,
+) -> Route {
+    if let Some(name) = &route.name {
+        checks.unique_name("route", place, name, names);
+    }
+    if let Action::Forward(clusters) = &route.action {
+        uses.extend(
+            clusters
+                .iter()
+                .map(|weighted| (place.clone(), &*weighted.cluster.0)),
+        );
+    }
+    let mut route = route.clone();
+    route.place.line = line;
+    route
 }
 
 fn route<'a>(
@@ -99,11 +145,7 @@ fn timeouts(typed: &raw::RouteTimeouts, place: &Place<'_>, checks: &mut Checks<'
 }
 
 /// Routes behind one that takes everything are never reached.
-fn shadowed(list: &raw::List<raw::Route>, place: &Place<'_>, routes: &[Route], checks: &mut Checks<'_>) {
-    // Positions agree only where every route could be read.
-    if routes.len() != list.len() {
-        return;
-    }
+fn shadowed(place: &Place<'_>, routes: &[Route], checks: &mut Checks<'_>) {
     let everything = RouteMatch::default();
     let takes_all = |route: &Route| {
         route.matches == everything
