@@ -106,6 +106,18 @@ fn pointer(field: &u32) -> usize {
     opaque(unsafe { ptr::read_volatile(field) } as usize)
 }
 
+/// The same offset, of which the verifier knows nothing but its bounds: it keeps no track of what is stored in two bytes. Ways that led to
+/// different offsets are one from here on, where each would be followed by itself.
+#[inline(always)]
+pub fn forgotten(offset: u16) -> usize {
+    let mut kept = 0;
+    // SAFETY: a variable of this function.
+    unsafe {
+        ptr::write_volatile(&raw mut kept, offset);
+        usize::from(ptr::read_volatile(&raw const kept))
+    }
+}
+
 /// The same value, of which the compiler knows nothing.
 #[inline(always)]
 fn opaque(value: usize) -> usize {

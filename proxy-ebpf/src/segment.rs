@@ -37,12 +37,10 @@ const NOTHING: u8 = 1;
 const MSS: u8 = 2;
 const MSS_LENGTH: u8 = 4;
 
-/// The offset of the MSS option's value; 0 if there is none.
-///
-/// A function of its own, and offsets cut to 16 bits, for the verifier: it forgets by which options a round came.
-#[inline(never)]
-fn option(start: usize, end: usize, l4: u64) -> u64 {
-    let packet = Packet::new(start, end);
+/// The offset of the MSS option's value; 0 if there is none. Offsets are cut to 16 bits for the verifier: it forgets by which options a round
+/// came.
+#[inline(always)]
+fn option(packet: &Packet, l4: u64) -> u64 {
     let Some(size) = packet.read::<u8>(l4 as usize + 12) else {
         return 0;
     };
@@ -67,10 +65,26 @@ fn option(start: usize, end: usize, l4: u64) -> u64 {
     0
 }
 
-/// The option, if it says more than `most`.
+/// [`option`] at XDP, as a global function: the verifier goes through its rounds once, and not once for each state that a caller may be in.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn option_xdp(ctx: *mut xdp_md, l4: u64) -> u64 {
+    option(&xdp::packet(&XdpContext::new(ctx)), l4 & 0xffff)
+}
+
+/// The same at TC.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn option_skb(skb: *mut __sk_buff, l4: u64) -> u64 {
+    // SAFETY: the program's own context.
+    let packet = unsafe { Packet::between(&(*skb).data, &(*skb).data_end) };
+    option(&packet, l4 & 0xffff)
+}
+
+/// The option at this offset, 0 for none, if it says more than `most`.
 #[inline(always)]
-fn above(packet: &Packet, l4: usize, most: u16) -> Option<Found> {
-    let offset = option(packet.start(), packet.end(), l4 as u64) as usize;
+fn above(packet: &Packet, offset: u64, most: u16) -> Option<Found> {
+    let offset = offset as usize;
     if offset == 0 {
         return None;
     }
@@ -103,7 +117,7 @@ pub fn lower_xdp(ctx: *mut xdp_md, headers: &Headers, service: u32) -> u32 {
     let most = most_of(service);
     let (packet, l4) = (xdp::packet(&XdpContext::new(ctx)), headers.l4());
     if most != 0
-        && let Some(found) = above(&packet, l4, most)
+        && let Some(found) = above(&packet, option_xdp(ctx, l4 as u64), most)
         && let Some(sum) = packet.read::<u16>(l4 + tcp::CHECKSUM_OFFSET)
     {
         let (old, new) = words(&found, l4, most);
@@ -128,7 +142,7 @@ pub fn lower_skb(skb: *mut __sk_buff, headers: &Headers, service: u32) -> u32 {
 fn lower(skb: *mut __sk_buff, l4: usize, most: u16) {
     // SAFETY: the program's own context.
     let packet = unsafe { Packet::between(&(*skb).data, &(*skb).data_end) };
-    let Some(found) = above(&packet, l4, most) else {
+    let Some(found) = above(&packet, option_skb(skb, l4 as u64), most) else {
         return;
     };
     let (old, new) = words(&found, l4, most);

@@ -139,10 +139,11 @@ impl Compiler {
     }
 }
 
-/// Flags of the kernel build: BTF is made from debug information, and maps need it for their types.
+/// Flags of the kernel build: BTF is made from debug information, and maps need it for their types. Without the last argument bpf-linker
+/// has LLVM call memset for three bytes of padding too, a loop of a round a byte, which costs packets time and the verifier more.
 fn flags(linker: &Linker) -> String {
     format!(
-        "-C debuginfo=2 -C link-arg=--btf -C linker={}",
+        "-C debuginfo=2 -C linker={} -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order",
         linker.path.display()
     )
 }

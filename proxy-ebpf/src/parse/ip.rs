@@ -1,7 +1,10 @@
 //! IP headers: from the addresses to where the transport header begins, and which fragment a packet is.
 
 use super::{Fault, Headers, Piece};
-use crate::{fragments, packet::Packet};
+use crate::{
+    fragments,
+    packet::{Packet, forgotten},
+};
 use proxy_common::{
     headers::{ipv4, ipv6},
     limits,
@@ -168,7 +171,7 @@ pub(super) fn network_ipv6(
 fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Result<Piece, Fault> {
     let mut next = first;
     let mut offset = headers.l3() + ipv6::LENGTH;
-    let end = headers.end();
+    let end = headers.end;
     let mut found = None;
     for walked in 0..=limits::EXTENSION_HEADERS {
         match next {
@@ -187,9 +190,10 @@ fn extension_headers(packet: &Packet, first: u8, headers: &mut Headers) -> Resul
             ipv6::FRAGMENT => ipv6::FRAGMENT_LENGTH,
             _ => (usize::from(units) + 1) * 8,
         };
-        if offset > end {
+        if offset > forgotten(end) {
             return Err(Fault::Broken(DropReason::Truncated));
         }
+        offset = forgotten(offset as u16);
         if next == ipv6::FRAGMENT {
             let piece = fragment_header(packet, at, headers)?;
             if piece == Piece::Later {

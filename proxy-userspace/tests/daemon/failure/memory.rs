@@ -2,7 +2,7 @@
 
 use super::{Client, metric, said, until};
 use crate::support::{Daemon, Home, free_port};
-use std::{io::Write, net::SocketAddr};
+use std::{io::Write, net::SocketAddr, time::Duration};
 
 /// Of a request's head that never ends: its buffer's size.
 const HEAD: usize = 60 << 10;
@@ -76,4 +76,28 @@ fn short_of_memory_new_connections_are_closed_and_open_ones_go_on() {
     until("enough again", || shortage(&daemon) == "none");
     assert_eq!(Client::connect(listen).get("/"), Ok((200, "here".into())));
     assert_eq!(open.get("/"), Ok((200, "here".into())));
+}
+
+#[test]
+fn nearly_short_of_memory_idle_connections_are_closed_sooner() {
+    let home = Home::new("");
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    home.write(&config(&home, listen, 1 << 40));
+    let daemon = Daemon::start(&home);
+    let mut idle = Client::connect(listen);
+    assert_eq!(idle.get("/"), Ok((200, "here".into())));
+    idle.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+
+    // Without a shortage it would stay for an hour.
+    until("closed", || {
+        let memory = &daemon.status()["l7"]["memory"];
+        if memory["shortage"] != "near" {
+            // Between 90 and 100 % of what it has now, which changes a little.
+            let resident = memory["resident_bytes"].as_u64().unwrap();
+            home.write(&config(&home, listen, resident / 95 * 100));
+            let (code, answer) = daemon.curl("POST", "/reload", None);
+            assert_eq!(code, 200, "{answer}");
+        }
+        idle.answer() == Err("closed after \"\"".into())
+    });
 }
