@@ -248,8 +248,7 @@ impl Daemon {
         }
         tasks.push(tokio::spawn(watch.report_to(control)));
         let summary = core.summary();
-        info!("ready: {summary}");
-        service::ready(&summary);
+        announce(&summary);
         let mut inputs = Inputs {
             events,
             steps: receiver,
@@ -272,6 +271,13 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// It serves now: for people and for the service manager.
+fn announce(summary: &str) {
+    info!("ready: {summary}");
+    service::ready(summary);
+    pages::give_back();
 }
 
 fn await_heirs(estate: Estate) -> anyhow::Result<()> {

@@ -1,8 +1,12 @@
 //! YAML to a tree that remembers lines; what YAML allows and a config must not have is a mistake.
 
+mod tree;
+
+pub(super) use tree::{Entry, Node, Value};
+
 use super::{
     error::Mistake,
-    path::{KeyPath, Step, clipped},
+    path::{KeyPath, clipped},
     scalar::{Scalar, ScalarKind, resolve},
 };
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
@@ -13,29 +17,6 @@ const MAX_DEPTH: usize = 32;
 
 /// Most nodes that anchors and aliases may copy: without a bound ten lines can ask for a billion.
 const MAX_COPIES: usize = 100_000;
-
-/// A value and the line it starts on.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) line: u32,
-    pub(super) value: Value,
-}
-
-/// What a node holds.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    Scalar(Scalar),
-    List(Vec<Node>),
-    Mapping(Vec<Entry>),
-}
-
-/// A key and its value.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: u32,
-    pub(super) node: Node,
-}
 
 /// A mistake at a line and path of one file.
 pub(super) type Found = (u32, KeyPath, Mistake);
@@ -333,78 +314,5 @@ impl<'a> Builder<'a> {
             self.mistake(node.line, &KeyPath::ROOT, problem, "write the values out");
         }
         self.copies <= MAX_COPIES
-    }
-}
-
-impl Value {
-    fn unusable() -> Self {
-        Self::Scalar(Scalar {
-            typed: String::new(),
-            kind: ScalarKind::Unusable,
-        })
-    }
-}
-
-impl Node {
-    /// What stands in a file that could not be read.
-    pub(super) fn empty() -> Self {
-        Self {
-            line: 1,
-            value: Value::Mapping(Vec::new()),
-        }
-    }
-
-    /// The line to show for a path: that of the scalar, or of the key of a list or mapping; of
-    /// the last part of the path that exists, where the rest is missing.
-    pub(super) fn line_at(&self, path: &KeyPath) -> u32 {
-        let mut node = self;
-        let mut line = self.line;
-        for step in path.steps() {
-            let next = match (step, &node.value) {
-                (Step::Key(key), Value::Mapping(entries)) => entries
-                    .iter()
-                    .find(|entry| *entry.key == **key)
-                    .map(|entry| (&entry.node, entry.shown_line())),
-                (Step::Index(index), Value::List(elements)) => elements.get(*index).map(|e| (e, e.line)),
-                _ => None,
-            };
-            let Some((child, child_line)) = next else {
-                return line;
-            };
-            (node, line) = (child, child_line);
-        }
-        line
-    }
-
-    /// The value at a path.
-    pub(super) fn at(&self, path: &KeyPath) -> Option<&Self> {
-        path.steps()
-            .into_iter()
-            .try_fold(self, |node, step| match (step, &node.value) {
-                (Step::Key(key), Value::Mapping(entries)) => {
-                    let entry = entries.iter().find(|entry| *entry.key == **key);
-                    entry.map(|entry| &entry.node)
-                }
-                (Step::Index(index), Value::List(elements)) => elements.get(*index),
-                _ => None,
-            })
-    }
-
-    fn count(&self) -> usize {
-        1 + match &self.value {
-            Value::Scalar(_) => 0,
-            Value::List(elements) => elements.iter().map(Self::count).sum(),
-            Value::Mapping(entries) => entries.iter().map(|entry| entry.node.count()).sum(),
-        }
-    }
-}
-
-impl Entry {
-    /// A scalar's own line, else the key's: a list starts on the line after its key.
-    pub(super) fn shown_line(&self) -> u32 {
-        match self.node.value {
-            Value::Scalar(ref scalar) if scalar.kind != ScalarKind::Null => self.node.line,
-            _ => self.line,
-        }
     }
 }

@@ -53,6 +53,9 @@ fn route(random: &mut Random, indent: &str, name: &str) -> String {
     }
 }
 
+/// What may come in the place of a key's colon.
+const ACCIDENTS: &[&str] = &[": &a ", ": \"", ": [", ": |\n", ":\n"];
+
 /// A change as somebody makes it, or as an accident does.
 fn edited(random: &mut Random, text: &str) -> String {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
@@ -78,8 +81,8 @@ fn edited(random: &mut Random, text: &str) -> String {
             7 => lines.insert(at, "    # a new comment\n".to_owned()),
             8 => lines[at] = changed(random, &lines[at], std::slice::from_ref(&"- x\n".to_owned())),
             _ => {
-                lines[at] =
-                    lines[at].replacen(": ", *random.pick(&[": &a ", ": \"", ": [", ": |\n", ":\n"]), 1)
+                let instead = random.pick(ACCIDENTS);
+                lines[at] = lines[at].replacen(": ", instead, 1);
             }
         }
         if lines.is_empty() {

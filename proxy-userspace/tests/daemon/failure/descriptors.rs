@@ -86,16 +86,7 @@ fn without_descriptors_what_is_open_goes_on_and_all_comes_back() {
     for _ in 0..API_REQUESTS {
         daemon.status();
     }
-    // Between two probes there is room for one.
-    until("no connection to the endpoint either", || {
-        let (code, body) = open[0].get("/there").unwrap();
-        code == 503 && body.contains("out of file descriptors")
-    });
-    until("a line of the access log", || {
-        let log = fs::read_to_string(home.path().join("access.log")).unwrap();
-        let is_it = |line: &str| line.starts_with("/there 503 ") && line.contains("out of file descriptors");
-        log.lines().any(is_it)
-    });
+    assert_no_endpoint(&home, &mut open[0]);
     assert_eq!(
         metric(&daemon, "weir_endpoint_healthy"),
         1.0,
@@ -123,6 +114,20 @@ fn without_descriptors_what_is_open_goes_on_and_all_comes_back() {
     assert_eq!(code, 200, "{answer}");
     assert!(daemon.status()["last_error"].is_null());
     assert_eq!(Client::connect(listen).get("/there"), Ok((200, "there".into())));
+}
+
+/// A request that needs a connection to the endpoint is refused, and the access log says why.
+fn assert_no_endpoint(home: &Home, client: &mut Client) {
+    // Between two probes there is room for one.
+    until("no connection to the endpoint either", || {
+        let (code, body) = client.get("/there").unwrap();
+        code == 503 && body.contains("out of file descriptors")
+    });
+    until("a line of the access log", || {
+        let log = fs::read_to_string(home.path().join("access.log")).unwrap();
+        let is_it = |line: &str| line.starts_with("/there 503 ") && line.contains("out of file descriptors");
+        log.lines().any(is_it)
+    });
 }
 
 /// With none at all no file can be read, and nothing changes. A client of the API that was there goes on.
