@@ -273,7 +273,7 @@ impl Daemon {
     }
 }
 
-/// It serves now: for people and for the service manager.
+/// It serves now, says so to people and to the service manager, and needs no longer what the start took.
 fn announce(summary: &str) {
     info!("ready: {summary}");
     service::ready(summary);

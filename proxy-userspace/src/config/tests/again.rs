@@ -139,3 +139,42 @@ fn a_config_that_is_read_again_is_what_it_says() {
         "{from_before} from before, {refused} refused"
     );
 }
+
+/// What a route's text means may hang on what stands elsewhere.
+#[test]
+fn routes_are_read_whole_where_more_than_their_text_counts() {
+    let schema = schema();
+    let routes: String = (0..100)
+        .map(|number| format!("      - {{ match: {{ path: /a//{number} }}, cluster: a }}\n"))
+        .collect();
+    let text = |before: &str, first: &str| {
+        format!(
+            "listeners:\n  - name: web\n    address: 0.0.0.0:8080\n{before}    routes:\n      - {first}\n{routes}\
+             clusters: [{{ name: a, endpoints: [\"192.0.2.1:80\"] }}, {{ name: b, endpoints: [\"192.0.2.2:80\"] }}]\n"
+        )
+    };
+    let first = "{ match: { path: /first }, cluster: b }";
+    let (_, known) = read_text(&text("", first), &schema, None).outcome.unwrap();
+    let cases = [
+        ("    via: weir\n", first, true),
+        ("", "{ match: { path: /second }, cluster: b }", true),
+        // Each path is another one then.
+        ("    path: { merge_slashes: true }\n", first, false),
+        // It is a warning that they are never reached.
+        ("", "{ cluster: b }", false),
+    ];
+    for (before, first, is_sure) in cases {
+        let text = text(before, first);
+        let short = known.shorten(&PathBuf::from("fuzz.yaml"), &text).unwrap();
+        assert!(short.text.len() < text.len() / 4, "{}", short.text);
+        assert_eq!(
+            read_text(&text, &schema, Some(&known)).is_sure,
+            is_sure,
+            "{before}{first}"
+        );
+    }
+    // What an anchor stands for would be looked for in vain.
+    let anchored = text("", "{ match: &first { path: /first }, cluster: b }");
+    let (_, known) = read_text(&anchored, &schema, None).outcome.unwrap();
+    assert!(known.shorten(&PathBuf::from("fuzz.yaml"), &anchored).is_none());
+}

@@ -21,6 +21,12 @@ listeners:
     )
 }
 
+fn set_limit(daemon: &Daemon, home: &Home, listen: SocketAddr, bytes: u64) {
+    home.write(&config(home, listen, bytes));
+    let (code, answer) = daemon.curl("POST", "/reload", None);
+    assert_eq!(code, 200, "{answer}");
+}
+
 fn shortage(daemon: &Daemon) -> String {
     daemon.status()["l7"]["memory"]["shortage"]
         .as_str()
@@ -41,9 +47,7 @@ fn short_of_memory_new_connections_are_closed_and_open_ones_go_on() {
     let resident = daemon.status()["l7"]["memory"]["resident_bytes"]
         .as_u64()
         .unwrap();
-    home.write(&config(&home, listen, resident + (resident / 5).max(16 << 20)));
-    let (code, answer) = daemon.curl("POST", "/reload", None);
-    assert_eq!(code, 200, "{answer}");
+    set_limit(&daemon, &home, listen, resident + (resident / 5).max(16 << 20));
     let mut heads = Vec::new();
     while shortage(&daemon) != "full" {
         for _ in 0..20 {
@@ -70,9 +74,7 @@ fn short_of_memory_new_connections_are_closed_and_open_ones_go_on() {
     assert!(status.contains("  failing: memory: "), "{status}");
     assert_eq!(open.get("/"), Ok((200, "here".into())));
 
-    home.write(&config(&home, listen, 1 << 40));
-    let (code, answer) = daemon.curl("POST", "/reload", None);
-    assert_eq!(code, 200, "{answer}");
+    set_limit(&daemon, &home, listen, 1 << 40);
     until("enough again", || shortage(&daemon) == "none");
     assert_eq!(Client::connect(listen).get("/"), Ok((200, "here".into())));
     assert_eq!(open.get("/"), Ok((200, "here".into())));
@@ -94,9 +96,7 @@ fn nearly_short_of_memory_idle_connections_are_closed_sooner() {
         if memory["shortage"] != "near" {
             // Between 90 and 100 % of what it has now, which changes a little.
             let resident = memory["resident_bytes"].as_u64().unwrap();
-            home.write(&config(&home, listen, resident / 95 * 100));
-            let (code, answer) = daemon.curl("POST", "/reload", None);
-            assert_eq!(code, 200, "{answer}");
+            set_limit(&daemon, &home, listen, resident / 95 * 100);
         }
         idle.answer() == Err("closed after \"\"".into())
     });
